@@ -1,0 +1,164 @@
+package tokenbroker
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits on what a caller or an operator may send. They hold before any look-up.
+const (
+	MaxNameBytes     = 128
+	MaxScopes        = 100
+	MaxScopeBytes    = 256
+	MaxSubjectBytes  = 320
+	MaxAudienceBytes = 1024
+	MaxLabels        = 32
+	MaxLabelBytes    = 128
+	MaxSecretBytes   = 16 << 10
+)
+
+var (
+	namePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$`)
+	scopePattern = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 §3.3, scope-token
+)
+
+// GrantType names how a credential gets its tokens.
+type GrantType string
+
+// The grants.
+const (
+	GrantClientCredentials GrantType = "client_credentials" // RFC 6749 §4.4
+	GrantRefreshToken      GrantType = "refresh_token"      // RFC 6749 §6
+)
+
+// AuthMethod names how a client authenticates at the token endpoint, in the words of RFC 7591 §2.
+type AuthMethod string
+
+// The client authentication methods.
+const (
+	AuthClientSecretBasic AuthMethod = "client_secret_basic" // id and secret form-encoded, then Basic (RFC 6749 §2.3.1)
+	AuthClientSecretPost  AuthMethod = "client_secret_post"  // id and secret in the body
+	AuthNone              AuthMethod = "none"                // a public client: client_id in the body
+)
+
+// Credential is what an operator configures: a named grant. It holds no secret; the refresh token is in [Grant].
+type Credential struct {
+	Name       string            // see ValidateName
+	UID        string            // made anew with each create, so that a re-created name is another credential
+	Provider   string            // name of a configured provider
+	Client     string            // name of an OAuthClient of the same provider
+	Grant      GrantType         // how tokens are obtained
+	Scopes     []string          // scopes of the grant, asked for by default
+	Subject    string            // default subject, "" for none
+	Audience   string            // default audience, "" for none
+	Labels     map[string]string // free, for operators
+	Owner      string            // whom to ask, free text
+	Disabled   bool              // no token is handed out or fetched
+	Created    time.Time
+	Updated    time.Time
+	Version    uint64     // rises with each edit; the etag
+	Generation Generation // store-wide number at creation: what a variant without a token speaks of
+}
+
+// Variant returns the variant that a request for the given parts names: what is empty is taken from the credential.
+func (c Credential) Variant(scopes []string, subject, audience string) Variant {
+	if len(scopes) == 0 {
+		scopes = c.Scopes
+	}
+	if subject == "" {
+		subject = c.Subject
+	}
+	if audience == "" {
+		audience = c.Audience
+	}
+	return NewVariant(scopes, subject, audience)
+}
+
+// ClientSecret is one secret of an OAuth client. Several may be live while one is being rotated.
+type ClientSecret struct {
+	ID          string // made by the broker
+	Secret      Secret
+	Fingerprint string // of the secret, for people to compare; can't be turned back
+	Added       time.Time
+}
+
+// OAuthClient is what the broker authenticates as at a provider.
+type OAuthClient struct {
+	Name     string
+	UID      string
+	Provider string
+	ClientID string
+	Auth     AuthMethod
+	Secrets  []ClientSecret // in the order they were added; none for a public client
+	Labels   map[string]string
+	Created  time.Time
+	Updated  time.Time
+	Version  uint64 // the etag
+}
+
+// ValidateName checks the name of a credential or an OAuth client.
+func ValidateName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("name is empty")
+	case len(name) > MaxNameBytes:
+		return fmt.Errorf("name has %d bytes, at most %d are allowed", len(name), MaxNameBytes)
+	case !namePattern.MatchString(name):
+		return fmt.Errorf("name must be segments of [a-z0-9][a-z0-9._-]* joined by '/', e.g. google/reports-drive")
+	}
+	return nil
+}
+
+// ValidateScopes checks a list of scopes (RFC 6749 §3.3).
+func ValidateScopes(scopes []string) error {
+	if len(scopes) > MaxScopes {
+		return fmt.Errorf("%d scopes, at most %d are allowed", len(scopes), MaxScopes)
+	}
+	i := slices.IndexFunc(scopes, func(s string) bool { return len(s) > MaxScopeBytes || !scopePattern.MatchString(s) })
+	if i >= 0 {
+		return fmt.Errorf("scope %d must be 1 to %d printable ASCII characters without blank, quote or backslash; give each scope as an item of its own",
+			i+1, MaxScopeBytes)
+	}
+	return nil
+}
+
+// ValidateSubject checks a subject.
+func ValidateSubject(subject string) error { return validateText("subject", subject, MaxSubjectBytes) }
+
+// ValidateAudience checks an audience.
+func ValidateAudience(audience string) error {
+	return validateText("audience", audience, MaxAudienceBytes)
+}
+
+// ValidateLabels checks labels.
+func ValidateLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("%d labels, at most %d are allowed", len(labels), MaxLabels)
+	}
+	for k, v := range labels {
+		if k == "" {
+			return fmt.Errorf("a label has no key")
+		}
+		if err := validateText("label", k+v, MaxLabelBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateText(what, s string, most int) error {
+	switch {
+	case len(s) > most:
+		return fmt.Errorf("%s has %d bytes, at most %d are allowed", what, len(s), most)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%s is not valid UTF-8", what)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return fmt.Errorf("%s contains a control character", what)
+	}
+	return nil
+}

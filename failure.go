@@ -1,0 +1,40 @@
+package tokenbroker
+
+import (
+	"fmt"
+	"time"
+)
+
+// Class says what a failed token request means and so what to do about it.
+type Class string
+
+// The classes.
+const (
+	ClassDeadGrant     Class = "dead_grant"    // the grant was refused: revoked, expired, already rotated away
+	ClassConfiguration Class = "configuration" // the provider refuses what was configured; nobody has to consent again
+	ClassThrottled     Class = "throttled"     // too many requests
+	ClassTransient     Class = "transient"     // certainly not processed: try again
+	ClassAmbiguous     Class = "ambiguous"     // perhaps processed: the answer was lost or can't be read
+	ClassClockSkew     Class = "clock_skew"    // our clock and the provider's differ too much
+)
+
+// Failure is a token request that brought no token. It never holds a provider's text, only the RFC 6749 §5.2 error code.
+type Failure struct {
+	Class      Class
+	Code       string        // error code of RFC 6749 §5.2 or a provider's own, cleaned; or one of ours, e.g. "timeout"
+	HTTPStatus int           // 0 if there was no reply
+	RetryAfter time.Duration // how long the provider asked us to wait; 0 = it did not say
+	Sent       bool          // bytes of the request may have reached the provider
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	if f.HTTPStatus == 0 {
+		return fmt.Sprintf("token endpoint: %s (%s)", f.Code, f.Class)
+	}
+	return fmt.Sprintf("token endpoint: %s (%s, HTTP %d)", f.Code, f.Class, f.HTTPStatus)
+}
+
+// OfVariant reports whether the failure comes of a variant's own input, so that other variants of the credential may well
+// work: invalid_scope (RFC 6749 §5.2), invalid_target (RFC 8707 §2).
+func (f *Failure) OfVariant() bool { return f.Code == "invalid_scope" || f.Code == "invalid_target" }

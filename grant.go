@@ -1,0 +1,94 @@
+package tokenbroker
+
+import "time"
+
+// Grant is the durable state that the engine keeps of a credential, under a key of its own so that no edit of the
+// credential can lose it.
+type Grant struct {
+	UID          string    // the credential's; another one means that the name was re-created
+	Serial       uint64    // rises with each refresh token stored; 0 = none yet
+	RefreshToken Secret    // zero for grants that have none
+	Previous     Secret    // the refresh token before this one, kept for recovery
+	Rotated      time.Time // when RefreshToken took Previous's place
+	Consented    time.Time // when the grant came in: create, import or consent; AbsoluteLife counts from here
+	Exercised    time.Time // when RefreshToken was last used or came in; IdleLife counts from here
+	RefreshEnd   time.Time // when RefreshToken dies, if the provider said so; zero = it did not
+	State        State     // PENDING, READY, REAUTHORIZE, MISCONFIGURED, UNCERTAIN or QUARANTINED
+	Code         string    // why, an error code; "" when READY
+	Since        time.Time // when State was entered
+	Strikes      int       // consecutive invalid_grant
+	SecretID     string    // the client secret that worked last
+	LastUse      time.Time // when a worker last got a token of it, as of the last write
+	Intent       *Intent   // set while the refresh token may be in flight
+}
+
+// Intent says that a refresh token is being spent. It is durable before the request is sent.
+type Intent struct {
+	Attempt   string    // unique
+	Serial    uint64    // of the refresh token sent
+	TokenHash []byte    // keyed hash of that refresh token
+	Variant   Variant   // on whose behalf
+	Begun     time.Time // of the first send of this refresh token; a replay keeps it
+	Sends     int       // how often it was sent
+}
+
+// Begin asks the store to write an intent.
+type Begin struct {
+	Credential string
+	UID        string
+	Serial     uint64 // what the engine believes is current
+	Attempt    string
+	Variant    Variant
+	Time       time.Time
+	Replay     bool // an intent of this serial may stand: send the same refresh token again
+}
+
+// Outcome is what an exchange brought, to be made durable before anyone sees it.
+type Outcome struct {
+	Credential   string
+	UID          string
+	Attempt      string    // whose intent this clears; "" if none was written
+	Serial       uint64    // the serial that was spent; what the commit is compared on
+	Time         time.Time // when the reply was in
+	Variant      Variant
+	Token        *Token    // nil if only a refresh token came
+	SameToken    bool      // Token is the one already stored: keeps its generation
+	RefreshToken Secret    // zero = keep the one there is
+	RefreshEnd   time.Time // when the refresh token dies, if the provider said so
+	SecretID     string    // client secret that worked
+	LastUse      time.Time
+}
+
+// Verdict is what a failed exchange means for the grant.
+type Verdict struct {
+	Credential  string
+	UID         string
+	Serial      uint64 // the serial that was spent; nothing is changed if another one is current by now
+	Attempt     string // whose intent this is about; "" if none
+	ClearIntent bool   // the refresh token is certainly not spent
+	State       State
+	Code        string
+	Strikes     int
+	Time        time.Time
+}
+
+// Adoption is a new refresh token for an existing credential: an import or a consent.
+type Adoption struct {
+	Credential   string
+	UID          string
+	RefreshToken Secret
+	RefreshEnd   time.Time
+	Time         time.Time
+}
+
+// Summary is the small sealed record per credential that is read at start: enough to know what there is and when to look
+// at it, and nothing that could be used.
+type Summary struct {
+	Name     string
+	UID      string
+	Provider string
+	State    State
+	Disabled bool
+	Expiry   time.Time // of the newest access token; zero = none
+	Exercise time.Time // when the refresh token should next be used to keep it alive; zero = never
+}
