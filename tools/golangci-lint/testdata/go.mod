@@ -1,0 +1,3 @@
+module github.com/tokenbroker/tokenbroker
+
+go 1.26.0

@@ -1,0 +1,6 @@
+// Package bolt imports its neighbour.
+package bolt
+
+import (
+	_ "github.com/tokenbroker/tokenbroker/policy" // for its arrow
+)
