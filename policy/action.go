@@ -1,0 +1,84 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Action is what an identity wants to do: a family and a verb, e.g. "token.get". A rule may name a family, e.g. "token.*".
+type Action string
+
+// The actions. Health is open to every authenticated identity and so has none.
+const (
+	TokenGet       Action = "token.get"
+	TokenSubscribe Action = "token.subscribe"
+	TokenReport    Action = "token.report"
+
+	CredentialCreate  Action = "credential.create"
+	CredentialGet     Action = "credential.get"
+	CredentialList    Action = "credential.list"
+	CredentialUpdate  Action = "credential.update"
+	CredentialDelete  Action = "credential.delete"
+	CredentialDisable Action = "credential.disable"
+	CredentialEnable  Action = "credential.enable"
+	CredentialRefresh Action = "credential.refresh"
+	CredentialImport  Action = "credential.import"
+
+	OAuthClientCreate       Action = "oauth_client.create"
+	OAuthClientGet          Action = "oauth_client.get"
+	OAuthClientList         Action = "oauth_client.list"
+	OAuthClientUpdate       Action = "oauth_client.update"
+	OAuthClientDelete       Action = "oauth_client.delete"
+	OAuthClientAddSecret    Action = "oauth_client.add_secret"
+	OAuthClientRetireSecret Action = "oauth_client.retire_secret"
+
+	ReflectionUse Action = "reflection.use"
+)
+
+// The families of actions.
+const (
+	familyToken       = "token"
+	familyCredential  = "credential"
+	familyOAuthClient = "oauth_client"
+)
+
+// Actions returns all known actions, by family.
+func Actions() []Action {
+	return []Action{
+		TokenGet, TokenSubscribe, TokenReport,
+		CredentialCreate, CredentialGet, CredentialList, CredentialUpdate, CredentialDelete, CredentialDisable,
+		CredentialEnable, CredentialRefresh, CredentialImport,
+		OAuthClientCreate, OAuthClientGet, OAuthClientList, OAuthClientUpdate, OAuthClientDelete, OAuthClientAddSecret,
+		OAuthClientRetireSecret,
+		ReflectionUse,
+	}
+}
+
+// family returns the part before the first dot.
+func (a Action) family() string {
+	f, _, _ := strings.Cut(string(a), ".")
+	return f
+}
+
+// expandAction returns the actions that an item of a rule names.
+func expandAction(item string) ([]Action, error) {
+	all := Actions()
+	if slices.Contains(all, Action(item)) {
+		return []Action{Action(item)}, nil
+	}
+	family, whole := strings.CutSuffix(item, ".*")
+	found := slices.DeleteFunc(slices.Clone(all), func(a Action) bool { return !whole || a.family() != family })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("unknown action %q; known are %s, and a family as in \"token.*\"", item, joinActions(all))
+	}
+	return found, nil
+}
+
+func joinActions(all []Action) string {
+	s := make([]string, len(all))
+	for i, a := range all {
+		s[i] = string(a)
+	}
+	return strings.Join(s, ", ")
+}

@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"strings"
+)
+
+// Policy is a parsed policy file. It does not change, so any number of goroutines may use it. A nil Policy denies.
+type Policy struct {
+	revision string
+	rules    []rule
+	byAction map[Action]*index
+}
+
+// rule is one rule, compiled. A nil list allows nothing of its kind.
+type rule struct {
+	name         string
+	actions      []Action
+	identities   []pattern
+	credentials  []pattern
+	oauthClients []pattern
+	scopes       []pattern
+	subjects     []pattern
+	audiences    []pattern
+}
+
+// index finds the rules that have one action and an identity.
+type index struct {
+	exact map[string][]int  // identity → rules that name it without a wildcard
+	under map[string][]wild // start of an identity up to and with a "/", or "" → patterns that begin so
+}
+
+// wild is an identity pattern with a wildcard, and the rule it stands in.
+type wild struct {
+	rule    int
+	pattern *pattern
+}
+
+// Request is what is to be decided. What it carries is judged, whatever the action is; a token action without a credential, and
+// so on for the other families, is denied.
+type Request struct {
+	Identity    string   // of the caller, from its certificate
+	Action      Action   // what it wants to do
+	Credential  string   // name, "" if the action has none
+	OAuthClient string   // name, "" if the action has none
+	Scopes      []string // what the token would carry: those asked for, or else the credential's own, never left out
+	Subject     string   // the one that the caller chose; "" when it left, or named, the credential's default
+	Audience    string   // the one that the caller chose; "" when it left, or named, the credential's default
+}
+
+// Reason says why a request was denied: the last hurdle that the rule that came furthest did not take.
+type Reason string
+
+// The reasons. ReasonRule, ReasonCredential and ReasonOAuthClient must look to the caller like an unknown name; the others
+// may be told, as the caller may use the credential.
+const (
+	ReasonAllowed     Reason = ""             // it was not denied
+	ReasonRule        Reason = "no_rule"      // no rule gives the identity this action at all
+	ReasonCredential  Reason = "credential"   // no such rule covers the credential
+	ReasonOAuthClient Reason = "oauth_client" // no such rule covers the OAuth client
+	ReasonScope       Reason = "scope"        // no such rule covers all the scopes; see Decision.DeniedScope
+	ReasonSubject     Reason = "subject"      // no such rule lets the caller choose the subject
+	ReasonAudience    Reason = "audience"     // no such rule lets the caller choose the audience
+)
+
+// Decision is the answer to a Request.
+type Decision struct {
+	Allowed     bool
+	Rule        string // name of the rule that allowed it, the first in the file; "" if denied
+	Reason      Reason // why it was denied
+	DeniedScope string // for ReasonScope: the first one that the nearest rule does not cover; "" if none was asked for
+}
+
+// Decide answers a request.
+func (p *Policy) Decide(r Request) Decision {
+	best, at := verdict{}, -1
+	p.each(r.Identity, r.Action, func(i int) bool {
+		v := p.rules[i].judge(&r)
+		if at < 0 || v.closer(best) || !best.closer(v) && i < at {
+			best, at = v, i
+		}
+		return true
+	})
+	switch {
+	case at < 0:
+		return Decision{Reason: ReasonRule}
+	case best.hurdle == hurdleNone:
+		return Decision{Allowed: true, Rule: p.rules[at].name}
+	}
+	return Decision{Reason: best.hurdle.reason(), DeniedScope: best.scope}
+}
+
+// Grants reports whether any rule gives the identity the action, on whatever. A caller for whom it does not may be told so
+// without giving away what exists.
+func (p *Policy) Grants(identity string, action Action) bool {
+	granted := false
+	p.each(identity, action, func(int) bool { granted = true; return false })
+	return granted
+}
+
+// Revision identifies the content of the policy: the first 16 hex digits of the SHA-256 of the file, so that
+// "sha256sum policy.yaml" shows whether it is in force. It is "" for a nil Policy.
+func (p *Policy) Revision() string {
+	if p == nil {
+		return ""
+	}
+	return p.revision
+}
+
+// Len is the number of rules.
+func (p *Policy) Len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.rules)
+}
+
+// each calls visit for rules with the action and the identity until it returns false. A rule may come more than once, and
+// they come in no order.
+func (p *Policy) each(identity string, action Action, visit func(int) bool) {
+	if p == nil || identity == "" {
+		return
+	}
+	ix := p.byAction[action]
+	if ix == nil {
+		return
+	}
+	for _, i := range ix.exact[identity] {
+		if !visit(i) {
+			return
+		}
+	}
+	for end := 0; end >= 0; end = nextSlash(identity, end) {
+		for _, w := range ix.under[identity[:end]] {
+			if w.pattern.match(identity) && !visit(w.rule) {
+				return
+			}
+		}
+	}
+}
+
+// nextSlash returns the index behind the first "/" of s at or after from, or -1.
+func nextSlash(s string, from int) int {
+	i := strings.IndexByte(s[from:], '/')
+	if i < 0 {
+		return -1
+	}
+	return from + i + 1
+}
+
+// add puts rule number i into the index under each of its actions.
+func (p *Policy) add(i int) {
+	r := &p.rules[i]
+	for _, a := range r.actions {
+		ix := p.byAction[a]
+		if ix == nil {
+			ix = &index{exact: map[string][]int{}, under: map[string][]wild{}}
+			p.byAction[a] = ix
+		}
+		for k := range r.identities {
+			id := &r.identities[k]
+			if id.exact() {
+				ix.exact[id.text] = append(ix.exact[id.text], i)
+				continue
+			}
+			under := id.start[:strings.LastIndexByte(id.start, '/')+1]
+			ix.under[under] = append(ix.under[under], wild{i, id})
+		}
+	}
+}
