@@ -60,7 +60,7 @@ const configuration = {
   expiresWithSession: () => false,
   findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
-  ttl: { AccessToken: ttl, ClientCredentials: ttl, RefreshToken: 24 * 3600, Grant: 24 * 3600, Session: 3600, Interaction: 600 },
+  ttl: { AccessToken: ttl, IdToken: ttl, ClientCredentials: ttl, RefreshToken: 24 * 3600, Grant: 24 * 3600, Session: 3600, Interaction: 600 },
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
