@@ -1,0 +1,178 @@
+package grant
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/provider"
+)
+
+const defaultTimeout = 30 * time.Second
+
+// Config is what a Client needs.
+type Config struct {
+	Catalogue *provider.Catalogue                     // the providers; required
+	Transport func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
+	Timeout   time.Duration                           // of one exchange, from dialling to the last byte; 0 = 30 s
+}
+
+// Client sends token requests. Any number of goroutines may use it.
+type Client struct {
+	endpoints map[string]*endpoint // provider name → endpoint
+	timeout   time.Duration
+}
+
+// endpoint is one provider as the client sees it.
+type endpoint struct {
+	name    string
+	profile provider.Profile
+	traits  tokenbroker.Traits
+	shared  http.RoundTripper // keeps connections, for requests that may be repeated
+	single  http.RoundTripper // one connection per request, for those that may not
+}
+
+// New prepares a client for each provider of the catalogue. It reads the profiles' CA files; the error joins what is wrong
+// with any of them.
+func New(cfg Config) (*Client, error) {
+	if cfg.Catalogue == nil {
+		return nil, errors.New("grant: no catalogue")
+	}
+	c := &Client{endpoints: map[string]*endpoint{}, timeout: cfg.Timeout}
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
+	}
+	var problems []error
+	for _, name := range cfg.Catalogue.Names() {
+		e, err := newEndpoint(cfg, name)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("provider %q: %w", name, err))
+			continue
+		}
+		c.endpoints[name] = e
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newEndpoint(cfg Config, name string) (*endpoint, error) {
+	p, _ := cfg.Catalogue.Profile(name)
+	e := &endpoint{name: name, profile: p, traits: p.Traits()}
+	if cfg.Transport != nil {
+		if rt := cfg.Transport(name); rt != nil {
+			e.shared, e.single = rt, rt
+			return e, nil
+		}
+	}
+	roots, err := readRoots(p.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	e.shared, e.single = newTransport(p, roots, false), newTransport(p, roots, true)
+	return e, nil
+}
+
+// readRoots reads a CA file; no file means the system's roots.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", file)
+	}
+	return pool, nil
+}
+
+// Close closes the connections that are kept. Exchanges under way are not disturbed.
+func (c *Client) Close() {
+	for _, e := range c.endpoints {
+		for _, rt := range []http.RoundTripper{e.shared, e.single} {
+			if t, ok := rt.(*http.Transport); ok {
+				t.CloseIdleConnections()
+			}
+		}
+	}
+}
+
+// Exchange sends one token request, at most once, and waits for the reply until ctx ends or the time-out of the Config is over.
+// An error is always a *tokenbroker.Failure, for errors.As. The reply may hold a refresh token together with an error: store it first.
+func (c *Client) Exchange(ctx context.Context, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+	q, failure := c.prepare(r)
+	if failure != nil {
+		return tokenbroker.ExchangeReply{}, failure
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	sent := time.Now()
+	raw, err := q.send(ctx)
+	if err != nil {
+		return tokenbroker.ExchangeReply{Sent: sent}, err
+	}
+	out, failure := q.interpret(raw, sent)
+	if failure != nil {
+		return out, failure
+	}
+	return out, nil
+}
+
+// query is a request ready to be sent, with what is needed to judge its reply.
+type query struct {
+	at       *endpoint
+	grant    grantKind
+	asked    tokenbroker.Variant
+	narrower bool // fewer scopes are asked for than the grant has
+	form     url.Values
+	header   http.Header
+	secrets  []string // what was sent and must not come back in an error code
+}
+
+// prepare builds a query. What can't be asked is a configuration failure, unsent.
+func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Failure) {
+	e, ok := c.endpoints[r.Credential.Provider]
+	if !ok {
+		return nil, refuse("unknown_provider")
+	}
+	if r.Client.Provider != e.name {
+		return nil, refuse("client_of_another_provider")
+	}
+	kind, ok := kindOf(r.Credential.Grant)
+	if !ok {
+		return nil, refuse("unsupported_grant_type")
+	}
+	q := &query{at: e, grant: kind, asked: r.Credential.Variant(r.Variant.Scopes, r.Variant.Subject, r.Variant.Audience)}
+	q.narrower = narrower(q.asked.Scopes, r.Credential.Scopes)
+	q.form, q.header = e.newForm(), e.newHeader()
+	for _, step := range []func(tokenbroker.ExchangeRequest) *tokenbroker.Failure{q.askVariant, q.askGrant, q.authenticate} {
+		if failure := step(r); failure != nil {
+			return nil, failure
+		}
+	}
+	return q, nil
+}
+
+// narrower reports whether asked leaves out a scope of the grant. Any scope is less than a grant whose scopes are not known.
+func narrower(asked, granted []string) bool {
+	if len(granted) == 0 {
+		return len(asked) > 0
+	}
+	return slices.ContainsFunc(granted, func(s string) bool { return !slices.Contains(asked, s) })
+}
+
+// refuse is a failure of our own, before anything was sent.
+func refuse(code string) *tokenbroker.Failure {
+	return &tokenbroker.Failure{Class: tokenbroker.ClassConfiguration, Code: code}
+}
