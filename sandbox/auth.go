@@ -1,0 +1,100 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// formEncoded is what the form encoding leaves of a string: anything else must be a percent escape. Encoders differ about
+// '*' and '~', so both pass.
+var formEncoded = regexp.MustCompile(`^(?:[A-Za-z0-9*~._+-]|%[0-9A-Fa-f]{2})*$`)
+
+// claim is who a request says it is from.
+type claim struct {
+	method AuthMethod
+	id     string
+	secret string
+}
+
+// authenticate finds the client (RFC 6749 §2.3) and insists on the method it is registered with.
+func (v *visit) authenticate() (*client, *oauthError) {
+	who, e := v.claim()
+	if e != nil {
+		return nil, e
+	}
+	c := v.issuer.clients[who.id]
+	if c == nil || c.Auth != who.method || c.Auth != AuthNone && !c.accepts(who.secret) {
+		return nil, v.unauthorized()
+	}
+	return c, nil
+}
+
+// accepts compares digests, all of them, so that the time taken tells nothing.
+func (c *client) accepts(secret string) bool {
+	sum := sha256.Sum256([]byte(secret))
+	ok := 0
+	for _, s := range c.secrets {
+		ok |= subtle.ConstantTimeCompare(s[:], sum[:])
+	}
+	return ok == 1
+}
+
+func (v *visit) claim() (claim, *oauthError) {
+	id, secret := v.form.get("client_id"), v.form.get("client_secret")
+	switch headers := v.request.Header.Values("Authorization"); {
+	case len(headers) > 1:
+		return claim{}, badRequest("invalid_request", "more than one Authorization header")
+	case len(headers) == 1 && secret != "":
+		return claim{}, badRequest("invalid_request", "more than one authentication method (RFC 6749 §2.3)")
+	case len(headers) == 1:
+		who, ok := readBasic(headers[0])
+		if !ok {
+			return claim{}, v.unauthorized()
+		}
+		if id != "" && id != who.id {
+			return claim{}, badRequest("invalid_request", "client_id differs from the one in the Authorization header")
+		}
+		return who, nil
+	case secret != "":
+		return claim{method: AuthPost, id: id, secret: secret}, nil
+	}
+	return claim{method: AuthNone, id: id}, nil
+}
+
+// unauthorized is invalid_client. Only an attempt by Authorization header gets 401, which must name the scheme to use
+// (RFC 6749 §5.2).
+func (v *visit) unauthorized() *oauthError {
+	e := badRequest("invalid_client", "unknown client, wrong secret or wrong authentication method")
+	if v.request.Header.Get("Authorization") != "" {
+		e.status = http.StatusUnauthorized
+		e.header.Set("WWW-Authenticate", fmt.Sprintf(`Basic realm=%q`, v.issuer.Name))
+	}
+	return e
+}
+
+// readBasic reads the id and secret of a Basic header, both of which must be form-encoded (RFC 6749 §2.3.1).
+func readBasic(header string) (claim, bool) {
+	scheme, payload, _ := strings.Cut(header, " ")
+	raw, err := base64.StdEncoding.Strict().DecodeString(payload)
+	if !strings.EqualFold(scheme, "Basic") || err != nil {
+		return claim{}, false
+	}
+	id, secret, found := strings.Cut(string(raw), ":")
+	if !found || !formEncoded.MatchString(id) || !formEncoded.MatchString(secret) {
+		return claim{}, false
+	}
+	who := claim{method: AuthBasic}
+	if who.id, err = url.QueryUnescape(id); err != nil {
+		return claim{}, false
+	}
+	if who.secret, err = url.QueryUnescape(secret); err != nil {
+		return claim{}, false
+	}
+	return who, true
+}
