@@ -59,7 +59,7 @@ func FuzzMatch(f *testing.F) {
 	f.Add("***", "a/b")
 	f.Fuzz(func(t *testing.T, text, s string) {
 		// A small alphabet meets more corners than the bytes that a fuzzer comes up with.
-		text, s = fold(text, "ab/**"), fold(s, "ab/")
+		text, s = fold(text[:min(len(text), 40)], "ab/**"), fold(s[:min(len(s), 100)], "ab/")
 		p := compile(text)
 		if got, want := p.match(s), reference(text).MatchString(s); got != want {
 			t.Errorf("match(%q, %q) = %v, want %v", text, s, got, want)

@@ -1,0 +1,30 @@
+// Package audit keeps the trail of who was given what: JSON lines, appended to an [io.Writer], each written before the answer
+// that it is about leaves.
+//
+// # What it promises
+//
+//   - [Log.Write] returns nil only after the sink took the record. Whoever gets an error must not hand out the secret.
+//   - It returns within the deadline (2 s by default), also when the sink hangs. While a write is stuck for longer than that,
+//     further callers are refused at once, and so they are when more is waiting than may wait: memory is bounded.
+//   - Every record is written at most once, as a whole line, in the order of its seq. Many waiting records share one write.
+//   - Nothing is lost silently. Each caller of a group that could not be written gets the error, and as soon as the sink takes
+//     something again, a record of kind "system" and action "audit.gap" says how many callers were refused.
+//   - It recovers by itself: while records are missing, the writer tries again each second.
+//
+// A record whose caller was already told "unavailable" may still be written: when the write had begun, or when it waits behind
+// one that did. The trail may so say more than happened, and never less.
+//
+// # What it refuses
+//
+// There is no field for a secret, a token or a provider's reply, and a tokenbroker.Secret printed into a text field reads
+// "[redacted]". Records can't be changed or read back through this package.
+//
+// # Format
+//
+// A line is a JSON object in UTF-8. "v" is the version of the schema, 1; "seq" counts the lines, and a restart on the same
+// [File] counts on. A field that is empty or 0 is left out. Times are RFC 3339 in UTC. The names are those in the comments of
+// [Record].
+//
+// A crash may leave an unfinished last line. [OpenFile] ends it, and the next record has the kind "system" and the action
+// "audit.torn": the line above is no record, and whoever waited for it was never answered.
+package audit

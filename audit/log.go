@@ -1,0 +1,193 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// Options change how a Log behaves. The zero value is good.
+type Options struct {
+	Deadline   time.Duration // how long Write waits for the sink; 0 means 2 s
+	Retry      time.Duration // how often a sink that failed is tried without a caller; 0 means 1 s
+	MaxPending int           // bytes of records that may wait for the sink; 0 means 16 MiB
+	Sync       bool          // call Sync after each write, if the sink has it: records then survive a power cut
+	Tail       Tail          // where the sink ends, from File.Tail; the zero value is an empty sink
+}
+
+// Tail is how a sink ends.
+type Tail struct {
+	Seq  uint64 // number of the last record
+	Torn bool   // behind it there is an unfinished line
+}
+
+// Log is an audit log. Any number of goroutines may write to it.
+type Log struct {
+	sink io.Writer
+	opts Options
+
+	scratch sync.Pool // of *[]byte: where callers encode
+	timers  sync.Pool // of *time.Timer, stopped; of this log, as a timer must not leave a test's bubble
+
+	wake chan struct{} // holds one token while there is something for Run to do
+
+	mu      sync.Mutex
+	running bool
+	closed  bool
+	pending *group    // filling; nil if nothing waits
+	spare   []byte    // room for the fields of the next group
+	began   time.Time // when the write under way began; zero = none is
+	lost    uint64    // callers refused since the last record of a gap
+	failure error     // of the last write; nil if it went well
+
+	// Of the goroutine of Run alone.
+	seq  uint64 // of the last line written
+	torn bool   // an unfinished line has to be told of
+	half bool   // and has no line feed yet
+	out  []byte // room for a group's lines
+}
+
+// group is the records that go out with one write.
+type group struct {
+	fields []byte // encoded fields of all records, one behind the other
+	ends   []int  // where the fields of each record end
+	done   chan struct{}
+	err    error // set before done is closed
+}
+
+// New returns a log that appends to sink. Nothing is written before [Log.Run] runs. The sink has to follow io.Writer: when it
+// returns an error, it took the number of bytes that it says.
+func New(sink io.Writer, opts Options) *Log {
+	opts.Deadline = cmp.Or(opts.Deadline, 2*time.Second)
+	opts.Retry = cmp.Or(opts.Retry, time.Second)
+	opts.MaxPending = cmp.Or(opts.MaxPending, 16<<20)
+	return &Log{
+		sink: sink, opts: opts, wake: make(chan struct{}, 1),
+		seq: opts.Tail.Seq, torn: opts.Tail.Torn,
+		scratch: sync.Pool{New: func() any { return new([]byte) }},
+	}
+}
+
+// Write appends a record and returns once the sink took it. The record is encoded before Write waits, so its slices may be
+// changed as soon as it returned.
+//
+// Every error wraps tokenbroker.ErrAuditUnavailable; one that comes of ctx wraps its error too. With an error the record may
+// or may not be in the trail, and what it is about must not happen.
+func (l *Log) Write(ctx context.Context, r Record) error {
+	buf := l.scratch.Get().(*[]byte)
+	now := time.Now()
+	stamp := r.Time
+	if stamp.IsZero() {
+		stamp = now
+	}
+	*buf = r.appendFields((*buf)[:0], stamp)
+	g, err := l.enqueue(*buf, now)
+	l.scratch.Put(buf)
+	if err != nil {
+		return err
+	}
+	return l.wait(ctx, g)
+}
+
+// enqueue adds a record to the group that is filling, or refuses it at once.
+func (l *Log) enqueue(fields []byte, now time.Time) (*group, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refuseLocked(len(fields), now); err != nil {
+		l.lost++
+		return nil, err
+	}
+	g := l.pending
+	if g == nil {
+		g = &group{fields: l.spare[:0], done: make(chan struct{})}
+		l.pending, l.spare = g, nil
+		l.signal()
+	}
+	g.fields = append(g.fields, fields...)
+	g.ends = append(g.ends, len(g.fields))
+	return g, nil
+}
+
+// refuseLocked says why a record of n bytes can't be taken.
+func (l *Log) refuseLocked(n int, now time.Time) error {
+	switch {
+	case l.closed:
+		return unavailable(errors.New("it is closed"))
+	case l.stuckLocked(now):
+		return unavailable(fmt.Errorf("a write has been stuck since %s", l.began.UTC().Format(time.RFC3339)))
+	case l.pending != nil && len(l.pending.fields)+n > l.opts.MaxPending:
+		return unavailable(fmt.Errorf("%d records are waiting already", len(l.pending.ends)))
+	}
+	return nil
+}
+
+func (l *Log) stuckLocked(now time.Time) bool {
+	return !l.began.IsZero() && now.Sub(l.began) >= l.opts.Deadline
+}
+
+// signal tells Run that there is something to do.
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until the group is written, or for as long as the caller may.
+func (l *Log) wait(ctx context.Context, g *group) error {
+	timer := l.timer()
+	defer l.timers.Put(timer)
+	defer timer.Stop()
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return g.verdict(unavailable(context.Cause(ctx)))
+	case <-timer.C:
+		return g.verdict(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
+	}
+}
+
+// verdict returns what became of the group if that is known by now, and otherwise err.
+func (g *group) verdict(err error) error {
+	select {
+	case <-g.done:
+		return g.err
+	default:
+		return err
+	}
+}
+
+// timer returns a timer that fires at the deadline.
+func (l *Log) timer() *time.Timer {
+	t, ok := l.timers.Get().(*time.Timer)
+	if !ok {
+		return time.NewTimer(l.opts.Deadline)
+	}
+	t.Reset(l.opts.Deadline)
+	return t
+}
+
+// Healthy returns nil if the log can be written as far as is known, and otherwise what is wrong, for readiness.
+func (l *Log) Healthy() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refuseLocked(0, time.Now()); err != nil {
+		return err
+	}
+	if !l.running {
+		return unavailable(errors.New("it is not running"))
+	}
+	return l.failure
+}
+
+// unavailable wraps err for callers.
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %w", tokenbroker.ErrAuditUnavailable, err)
+}
