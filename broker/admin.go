@@ -1,0 +1,371 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// deleteWait is how long a delete waits for a refresh in flight. Subscribers are told within a second all in all.
+const deleteWait = 500 * time.Millisecond
+
+// Status is a credential as an operator sees it: what was configured and how it stands, without a secret.
+type Status struct {
+	Credential  tokenbroker.Credential
+	Grant       tokenbroker.Grant // without its tokens
+	GrantEnd    time.Time         // when the refresh token dies, as far as is known; zero = not known, or never
+	Snapshot    *Snapshot         // of the credential's own variant
+	LastUse     time.Time
+	Subscribers int
+	Variants    int
+}
+
+// NewCredential is a credential to create and what comes with it.
+type NewCredential struct {
+	Credential   tokenbroker.Credential
+	RefreshToken tokenbroker.Secret // for GrantRefreshToken
+	RefreshEnd   time.Time          // when it dies, if known
+	ValidateOnly bool
+}
+
+// CreateCredential checks a credential, stores it and tries it in the background.
+func (b *Broker) CreateCredential(ctx context.Context, n NewCredential) (Status, error) {
+	if err := b.checkNew(ctx, n); err != nil {
+		return Status{}, err
+	}
+	if n.ValidateOnly {
+		return Status{Credential: n.Credential, Snapshot: &Snapshot{State: tokenbroker.StatePending, Recovery: tokenbroker.RecoveryRetry}}, nil
+	}
+	now := time.Now()
+	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now}
+	if !n.RefreshToken.IsZero() {
+		g.Serial, g.RefreshToken, g.RefreshEnd, g.Consented, g.Exercised = 1, n.RefreshToken, n.RefreshEnd, now, now
+	}
+	c, err := b.cfg.Store.CreateCredential(ctx, n.Credential, g)
+	if err != nil {
+		return Status{}, err
+	}
+	b.wrote()
+	b.mu.Lock()
+	b.entries[c.Name] = newEntry(c.Name)
+	b.mu.Unlock()
+	b.changes.Add(1)
+	b.placeAll(c.Name, nil)
+	return b.tried(ctx, c.Name)
+}
+
+// tried brings a credential's own variant to life, as if somebody had just asked for it, and returns its status.
+func (b *Broker) tried(ctx context.Context, name string) (Status, error) {
+	v, err := b.variant(ctx, Selection{Credential: name})
+	if err != nil {
+		return Status{}, err
+	}
+	v.read.Store(time.Now().UnixNano())
+	b.reschedule(v)
+	b.scheduleExercise(v.e)
+	return b.Credential(ctx, name)
+}
+
+func (b *Broker) checkNew(ctx context.Context, n NewCredential) error {
+	c := n.Credential
+	errs := []error{tokenbroker.Invalid("credential", tokenbroker.ValidateName(c.Name)), checkSpec(c)}
+	if len(n.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes {
+		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("is too long")))
+	}
+	switch {
+	case c.Grant == tokenbroker.GrantRefreshToken && n.RefreshToken.IsZero():
+		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("is required for grant refresh_token")))
+	case c.Grant != tokenbroker.GrantRefreshToken && !n.RefreshToken.IsZero():
+		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("the grant "+string(c.Grant)+" has none")))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return b.checkWithClient(ctx, c)
+}
+
+func checkSpec(c tokenbroker.Credential) error {
+	return errors.Join(
+		tokenbroker.Invalid("spec.scopes", tokenbroker.ValidateScopes(c.Scopes)),
+		tokenbroker.Invalid("spec.subject", tokenbroker.ValidateSubject(c.Subject)),
+		tokenbroker.Invalid("spec.audience", tokenbroker.ValidateAudience(c.Audience)),
+		tokenbroker.Invalid("spec.labels", tokenbroker.ValidateLabels(c.Labels)),
+		tokenbroker.Invalid("spec.owner", tokenbroker.ValidateLabels(map[string]string{"owner": c.Owner})))
+}
+
+func (b *Broker) checkWithClient(ctx context.Context, c tokenbroker.Credential) error {
+	if _, ok := b.cfg.Traits(c.Provider); !ok {
+		return &tokenbroker.Problem{Err: tokenbroker.ErrUnknownProvider, Field: "spec.provider", Detail: "add it to the configuration file, or correct the name"}
+	}
+	if err := tokenbroker.ValidateName(c.Client); err != nil {
+		return tokenbroker.Invalid("spec.oauthClient", err)
+	}
+	client, err := b.cfg.Store.Client(ctx, c.Client)
+	if err != nil {
+		return err
+	}
+	return b.cfg.Upstream.Validate(c, &client)
+}
+
+// Credential returns one credential's status.
+func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
+	v, err := b.variant(ctx, Selection{Credential: name})
+	if err != nil {
+		return Status{}, err
+	}
+	e := v.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return Status{}, tokenbroker.ErrNotFound
+	}
+	s := v.snap.Load()
+	if s.Token != nil && !s.usable(time.Now()) {
+		s = b.view(v, time.Now())
+	}
+	st := Status{Credential: e.cred, Grant: e.grant, GrantEnd: grantEnd(e.grant, e.traits), Snapshot: s,
+		Subscribers: int(e.streams.Load()), Variants: len(e.variants)}
+	if used := e.lastUse.Load(); used != 0 {
+		st.LastUse = time.Unix(0, used)
+	}
+	return st, nil
+}
+
+// Credentials lists up to limit credentials in name order, from after a name on, of those that allowed says yes to. next is the name to
+// go on from, "" at the end.
+func (b *Broker) Credentials(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []Status, next string, err error) {
+	for _, name := range b.names(after) {
+		if !allowed(name) {
+			continue
+		}
+		if len(list) == limit {
+			return list, list[limit-1].Credential.Name, nil
+		}
+		st, err := b.Credential(ctx, name)
+		switch {
+		case errors.Is(err, tokenbroker.ErrNotFound):
+			continue
+		case errors.Is(err, tokenbroker.ErrQuarantined):
+			st = Status{Credential: tokenbroker.Credential{Name: name},
+				Snapshot: &Snapshot{State: tokenbroker.StateQuarantined, Recovery: tokenbroker.RecoveryAskOperator, Code: "tampered"}}
+		case err != nil:
+			return nil, "", err
+		}
+		list = append(list, st)
+	}
+	return list, "", nil
+}
+
+// names returns the names of all credentials after one, sorted.
+func (b *Broker) names(after string) []string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	names := make([]string, 0, len(b.entries))
+	for name := range b.entries {
+		if name > after {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// UpdateCredential changes a credential's configuration by change, if its version is still the one given (0 = any). What change
+// must not touch (name, provider, grant) is kept.
+func (b *Broker) UpdateCredential(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (Status, error) {
+	err := b.edit(ctx, name, version, func(c *tokenbroker.Credential) error {
+		old := *c
+		if err := change(c); err != nil {
+			return err
+		}
+		c.Name, c.Provider, c.Grant, c.Disabled = old.Name, old.Provider, old.Grant, old.Disabled
+		if err := checkSpec(*c); err != nil {
+			return err
+		}
+		return b.checkWithClient(ctx, *c)
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	return b.tried(ctx, name)
+}
+
+// SetDisabled switches a credential off or on.
+func (b *Broker) SetDisabled(ctx context.Context, name string, disabled bool) (Status, error) {
+	err := b.edit(ctx, name, 0, func(c *tokenbroker.Credential) error {
+		c.Disabled = disabled
+		return nil
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	return b.Credential(ctx, name)
+}
+
+// edit reads a credential's configuration, changes it and stores it, again if somebody else was faster and no version is asked for.
+func (b *Broker) edit(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) error {
+	e, err := b.entry(ctx, name)
+	if err != nil {
+		return err
+	}
+	for range 10 {
+		c, _, err := b.cfg.Store.Load(ctx, name)
+		if err != nil {
+			return b.unreadable(name, err)
+		}
+		if version != 0 && c.Version != version {
+			return tokenbroker.ErrETagMismatch
+		}
+		read := c.Version
+		if err := change(&c); err != nil {
+			return err
+		}
+		c, err = b.cfg.Store.UpdateCredential(ctx, c, read)
+		if err == nil {
+			b.wrote()
+			b.reinstall(e, c)
+			return nil
+		}
+		if version != 0 || !errors.Is(err, tokenbroker.ErrETagMismatch) {
+			return err
+		}
+	}
+	return tokenbroker.ErrETagMismatch
+}
+
+// reinstall puts a changed configuration in place. If tokens depend on what changed, its generation rose: the variants of
+// before go, and their subscribers are placed anew. A refused configuration is tried again at once.
+func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
+	e.mu.Lock()
+	if c.Version < e.cred.Version { // a later edit was faster here
+		e.mu.Unlock()
+		return
+	}
+	var former []*variant
+	if c.Generation != e.cred.Generation {
+		former = e.dropVariants()
+	}
+	e.install(c, b.traits(c.Provider))
+	e.retryNow()
+	e.mu.Unlock()
+	b.changes.Add(1)
+	b.placeAll(e.name, former)
+	b.publishAll(e, nil)
+	b.rescheduleAll(e)
+}
+
+// dropVariants takes all variants out of a credential and returns them. e.mu is held.
+func (e *entry) dropVariants() []*variant {
+	var former []*variant
+	for key, v := range e.variants {
+		v.gone = true
+		former = append(former, v)
+		delete(e.variants, key)
+	}
+	e.own.Store(nil)
+	return former
+}
+
+// retryNow forgets what a new configuration may have mended. e.mu is held.
+func (e *entry) retryNow() {
+	e.probeAt, e.probes = time.Time{}, 0
+	for _, v := range e.variants {
+		v.next, v.refusedTill = time.Time{}, time.Time{}
+	}
+}
+
+func (b *Broker) rescheduleAll(e *entry) {
+	e.mu.Lock()
+	all := make([]*variant, 0, len(e.variants))
+	for _, v := range e.variants {
+		all = append(all, v)
+	}
+	e.mu.Unlock()
+	for _, v := range all {
+		b.reschedule(v)
+	}
+}
+
+// DeleteCredential removes a credential and all its state, if its version is still the one given (0 = any). Subscribers are told
+// at once. A refresh in flight is left a moment to commit; one that takes longer ends up apart, sealed.
+func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint64) error {
+	e, err := b.entry(ctx, name)
+	if err != nil && !errors.Is(err, tokenbroker.ErrQuarantined) {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, deleteWait)
+	defer cancel()
+	if take(wait, e.spend) == nil {
+		defer func() { <-e.spend }()
+	}
+	if err := b.cfg.Store.DeleteCredential(ctx, name, version); err != nil {
+		return err
+	}
+	b.wrote()
+	b.mu.Lock()
+	delete(b.entries, name)
+	b.mu.Unlock()
+	e.mu.Lock()
+	e.gone = true
+	former := e.dropVariants()
+	e.mu.Unlock()
+	b.changes.Add(1)
+	b.placeAll(name, former)
+	b.observe(Event{Kind: EventForgotten, Credential: name})
+	return nil
+}
+
+// Refresh fetches a token now, whatever the present one's life, and waits for it. It is held to the floor interval.
+func (b *Broker) Refresh(ctx context.Context, name string) (Status, error) {
+	v, err := b.variant(ctx, Selection{Credential: name})
+	if err != nil {
+		return Status{}, err
+	}
+	now := time.Now()
+	s := v.snap.Load()
+	w := want{force: true}
+	if s.usable(now) {
+		if wait := v.reportWait(s, now); wait > 0 {
+			return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrBackoff, RetryAfter: wait,
+				Detail: "the token is as fresh as the floor interval allows"}
+		}
+		w.after = s.Order.Generation
+	}
+	v.read.Store(now.UnixNano())
+	if _, err := b.join(ctx, v, w); err != nil {
+		return Status{}, err
+	}
+	return b.Credential(ctx, name)
+}
+
+// Adopt stores a refresh token that came from outside: an import or a consent. It ends REAUTHORIZE and UNCERTAIN.
+func (b *Broker) Adopt(ctx context.Context, name string, token tokenbroker.Secret, end time.Time) (Status, error) {
+	e, err := b.entry(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	e.mu.Lock()
+	uid, grant := e.cred.UID, e.cred.Grant
+	e.mu.Unlock()
+	switch {
+	case grant != tokenbroker.GrantRefreshToken:
+		return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(grant) + " has no refresh token"}
+	case token.IsZero() || len(token.Reveal()) > tokenbroker.MaxSecretBytes:
+		return Status{}, tokenbroker.Invalid("refreshToken", errors.New("is required, and at most 16 KiB long"))
+	}
+	g, err := b.cfg.Store.Adopt(ctx, tokenbroker.Adoption{Credential: name, UID: uid, RefreshToken: token, RefreshEnd: end, Time: time.Now()})
+	if err != nil {
+		return Status{}, err
+	}
+	b.wrote()
+	e.mu.Lock()
+	e.keep(g)
+	e.retryNow()
+	e.mu.Unlock()
+	b.publishAll(e, nil)
+	b.rescheduleAll(e)
+	return b.tried(ctx, name)
+}

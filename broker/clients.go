@@ -1,0 +1,204 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// maxSecrets bounds the live secrets of one OAuth client.
+const maxSecrets = 8
+
+// CreateClient checks an OAuth client and stores it with its first secret, which is zero for a public client.
+func (b *Broker) CreateClient(ctx context.Context, c tokenbroker.OAuthClient, secret tokenbroker.Secret, validateOnly bool) (tokenbroker.OAuthClient, error) {
+	if err := tokenbroker.ValidateName(c.Name); err != nil {
+		return c, tokenbroker.Invalid("oauthClient", err)
+	}
+	c.Secrets = nil
+	if !secret.IsZero() {
+		s, err := newSecret(secret)
+		if err != nil {
+			return c, err
+		}
+		c.Secrets = []tokenbroker.ClientSecret{s}
+	}
+	if err := b.checkClient(c); err != nil {
+		return c, err
+	}
+	if validateOnly {
+		return c, nil
+	}
+	return b.putClient(ctx, c, 0)
+}
+
+func (b *Broker) checkClient(c tokenbroker.OAuthClient) error {
+	if _, ok := b.cfg.Traits(c.Provider); !ok {
+		return &tokenbroker.Problem{Err: tokenbroker.ErrUnknownProvider, Field: "spec.provider", Detail: "add it to the configuration file, or correct the name"}
+	}
+	if err := tokenbroker.ValidateLabels(c.Labels); err != nil {
+		return tokenbroker.Invalid("spec.labels", err)
+	}
+	return b.cfg.Upstream.ValidateClient(c)
+}
+
+// newSecret gives a secret its id and a fingerprint: 48 bits of a hash, enough to tell secrets apart and too few to be one.
+func newSecret(s tokenbroker.Secret) (tokenbroker.ClientSecret, error) {
+	if len(s.Reveal()) > tokenbroker.MaxSecretBytes {
+		return tokenbroker.ClientSecret{}, tokenbroker.Invalid("clientSecret", errors.New("is longer than 16 KiB"))
+	}
+	id := rand.Text()[:12]
+	sum := sha256.Sum256([]byte("tokenbroker client secret\x00" + s.Reveal()))
+	return tokenbroker.ClientSecret{ID: id, Secret: s, Fingerprint: hex.EncodeToString(sum[:6]), Added: time.Now()}, nil
+}
+
+// Client returns one OAuth client, without its secrets.
+func (b *Broker) Client(ctx context.Context, name string) (tokenbroker.OAuthClient, error) {
+	c, err := b.cfg.Store.Client(ctx, name)
+	return withoutSecrets(c), err
+}
+
+// ListClients lists up to limit OAuth clients in name order, without their secrets, of those that allowed says yes to.
+func (b *Broker) ListClients(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []tokenbroker.OAuthClient, next string, err error) {
+	for {
+		page, err := b.cfg.Store.Clients(ctx, after, limit)
+		if err != nil || len(page) == 0 {
+			return list, "", err
+		}
+		for _, c := range page {
+			after = c.Name
+			if !allowed(c.Name) {
+				continue
+			}
+			if len(list) == limit {
+				return list, list[limit-1].Name, nil
+			}
+			list = append(list, withoutSecrets(c))
+		}
+	}
+}
+
+// UpdateClient changes an OAuth client by change, if its version is still the one given (0 = any), and tries the credentials that
+// were refused for its sake again.
+func (b *Broker) UpdateClient(ctx context.Context, name string, version uint64, change func(*tokenbroker.OAuthClient) error) (tokenbroker.OAuthClient, error) {
+	for range 10 {
+		c, err := b.cfg.Store.Client(ctx, name)
+		if err != nil {
+			return c, err
+		}
+		if version != 0 && c.Version != version {
+			return withoutSecrets(c), tokenbroker.ErrETagMismatch
+		}
+		read, provider := c.Version, c.Provider
+		if err := change(&c); err != nil {
+			return withoutSecrets(c), err
+		}
+		c.Name, c.Provider = name, provider
+		if err := b.checkClient(c); err != nil {
+			return withoutSecrets(c), err
+		}
+		c, err = b.putClient(ctx, c, read)
+		if err == nil || version != 0 || !errors.Is(err, tokenbroker.ErrETagMismatch) {
+			return c, err
+		}
+	}
+	return tokenbroker.OAuthClient{}, tokenbroker.ErrETagMismatch
+}
+
+func (b *Broker) putClient(ctx context.Context, c tokenbroker.OAuthClient, version uint64) (tokenbroker.OAuthClient, error) {
+	c, err := b.cfg.Store.PutClient(ctx, c, version)
+	if err != nil {
+		return withoutSecrets(c), err
+	}
+	b.wrote()
+	for _, e := range b.loadedWith(c.Name) {
+		e.mu.Lock()
+		e.retryNow()
+		e.mu.Unlock()
+		b.rescheduleAll(e)
+	}
+	return withoutSecrets(c), nil
+}
+
+// AddSecret adds a secret to a confidential client.
+func (b *Broker) AddSecret(ctx context.Context, name string, secret tokenbroker.Secret) (tokenbroker.OAuthClient, error) {
+	if secret.IsZero() {
+		return tokenbroker.OAuthClient{}, tokenbroker.Invalid("clientSecret", errors.New("is required"))
+	}
+	s, err := newSecret(secret)
+	if err != nil {
+		return tokenbroker.OAuthClient{}, err
+	}
+	return b.UpdateClient(ctx, name, 0, func(c *tokenbroker.OAuthClient) error {
+		switch {
+		case c.Auth == tokenbroker.AuthNone:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "a public client has no secret"}
+		case slices.ContainsFunc(c.Secrets, func(o tokenbroker.ClientSecret) bool { return o.Secret == secret }):
+			return tokenbroker.Invalid("clientSecret", errors.New("the client has this secret already"))
+		case len(c.Secrets) >= maxSecrets:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "retire a secret first"}
+		}
+		c.Secrets = append(c.Secrets, s)
+		return nil
+	})
+}
+
+// RetireSecret removes a secret, but not the last one of a confidential client.
+func (b *Broker) RetireSecret(ctx context.Context, name, id string) (tokenbroker.OAuthClient, error) {
+	return b.UpdateClient(ctx, name, 0, func(c *tokenbroker.OAuthClient) error {
+		i := slices.IndexFunc(c.Secrets, func(s tokenbroker.ClientSecret) bool { return s.ID == id })
+		switch {
+		case i < 0:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrClientNotFound, Field: "secretId", Detail: "it has no secret of that id"}
+		case len(c.Secrets) == 1:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "it is the last secret; add the new one first"}
+		}
+		c.Secrets = slices.Delete(c.Secrets, i, i+1)
+		return nil
+	})
+}
+
+// DeleteClient removes an OAuth client that no credential uses, if its version is still the one given (0 = any).
+func (b *Broker) DeleteClient(ctx context.Context, name string, version uint64) error {
+	if _, err := b.cfg.Store.Client(ctx, name); err != nil {
+		return err
+	}
+	for _, cred := range b.names("") {
+		c, _, err := b.cfg.Store.Load(ctx, cred)
+		if err == nil && c.Client == name {
+			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "credential " + cred + " uses it"}
+		}
+	}
+	return b.cfg.Store.DeleteClient(ctx, name, version)
+}
+
+// loadedWith returns the credentials in memory that use an OAuth client.
+func (b *Broker) loadedWith(client string) []*entry {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var with []*entry
+	for _, e := range b.entries {
+		if e.loaded.Load() {
+			e.mu.Lock()
+			uses := e.cred.Client == client
+			e.mu.Unlock()
+			if uses {
+				with = append(with, e)
+			}
+		}
+	}
+	return with
+}
+
+func withoutSecrets(c tokenbroker.OAuthClient) tokenbroker.OAuthClient {
+	c.Secrets = slices.Clone(c.Secrets)
+	for i := range c.Secrets {
+		c.Secrets[i].Secret = tokenbroker.Secret{}
+	}
+	return c
+}

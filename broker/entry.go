@@ -1,0 +1,120 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// entry is one credential that exists. Until it is first used only its name is known.
+type entry struct {
+	name    string
+	loaded  atomic.Bool
+	own     atomic.Pointer[variant] // the variant of the credential's own scopes, subject and audience
+	lastUse atomic.Int64            // unix nanoseconds
+	streams atomic.Int32            // slots that subscribe
+
+	spend chan struct{} // the spend lock: holds a value while a refresh token is being spent
+
+	mu       sync.Mutex // guards what is below; never held across I/O
+	gone     bool
+	cred     tokenbroker.Credential
+	grant    tokenbroker.Grant // without its secrets
+	traits   tokenbroker.Traits
+	variants map[string]*variant // variant key → variant
+	probeAt  time.Time           // MISCONFIGURED: when to try again unasked
+	probes   int
+
+	exerciseAt time.Time // when the schedule looks at the refresh token; zero = it does not
+}
+
+func newEntry(name string) *entry {
+	return &entry{name: name, spend: make(chan struct{}, 1), variants: map[string]*variant{}}
+}
+
+// entry finds a credential and makes sure that it is loaded.
+func (b *Broker) entry(ctx context.Context, name string) (*entry, error) {
+	if len(name) > tokenbroker.MaxNameBytes {
+		return nil, tokenbroker.ErrNotFound
+	}
+	b.mu.RLock()
+	e := b.entries[name]
+	b.mu.RUnlock()
+	if e == nil {
+		return nil, tokenbroker.ErrNotFound
+	}
+	if e.loaded.Load() {
+		return e, nil
+	}
+	return e, b.load(ctx, e)
+}
+
+// load reads a credential from the store, once for all who ask meanwhile.
+func (b *Broker) load(ctx context.Context, e *entry) error {
+	ch := b.loads.DoChan(e.name, func() (any, error) {
+		if e.loaded.Load() {
+			return nil, nil
+		}
+		c, g, err := b.cfg.Store.Load(b.work, e.name)
+		if err != nil {
+			return nil, b.unreadable(e.name, err)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.install(c, b.traits(c.Provider))
+		e.keep(g)
+		e.loaded.Store(true)
+		return nil, nil
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// unreadable turns an error of the store into what a caller may know of it.
+func (b *Broker) unreadable(name string, err error) error {
+	if !isTampered(err) {
+		return err
+	}
+	b.observe(Event{Kind: EventTampered, Credential: name, State: tokenbroker.StateQuarantined})
+	return &tokenbroker.Problem{Err: tokenbroker.ErrQuarantined, Detail: "a record of it does not open; restore it or create it anew"}
+}
+
+// traits gives a provider's traits. A provider that is not configured any more has the strictest.
+func (b *Broker) traits(provider string) tokenbroker.Traits {
+	if t, ok := b.cfg.Traits(provider); ok {
+		return t
+	}
+	return tokenbroker.Traits{Rotates: true}
+}
+
+// install takes a configuration. e.mu is held.
+func (e *entry) install(c tokenbroker.Credential, t tokenbroker.Traits) {
+	e.cred, e.traits = c, t
+	if used := e.grant.LastUse; !used.IsZero() && e.lastUse.Load() == 0 {
+		e.lastUse.Store(used.UnixNano())
+	}
+}
+
+// keep takes a grant as the store has it, less its secrets, which stay in the store. e.mu is held.
+func (e *entry) keep(g tokenbroker.Grant) {
+	g.RefreshToken, g.Previous = tokenbroker.Secret{}, tokenbroker.Secret{}
+	if g.Intent != nil && g.State != tokenbroker.StateReauthorize && g.State != tokenbroker.StateQuarantined {
+		g.State, g.Code = tokenbroker.StateUncertain, "answer_lost"
+	}
+	e.grant = g
+	if !g.LastUse.IsZero() {
+		e.lastUse.CompareAndSwap(0, g.LastUse.UnixNano())
+	}
+}
+
+// rotating reports whether an exchange of this credential may use up its refresh token.
+func (e *entry) rotating() bool {
+	return e.cred.Grant == tokenbroker.GrantRefreshToken && e.traits.Rotates
+}

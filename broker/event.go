@@ -1,0 +1,46 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// Kind names an event.
+type Kind string
+
+// The events.
+const (
+	EventIntent    Kind = "exchange_intent" // a token request is about to be sent (audited)
+	EventExchange  Kind = "exchange_result" // it ended, well or not (audited)
+	EventDeliver   Kind = "deliver"         // a snapshot is about to go to the streams named (audited)
+	EventState     Kind = "state"           // a variant's state changed
+	EventReport    Kind = "report"          // a worker reported a rejected token
+	EventOrphan    Kind = "orphan"          // a result lost its compare and was kept apart
+	EventCommitErr Kind = "commit_error"    // a rotated refresh token can't be stored yet: it is held in memory and retried
+	EventTampered  Kind = "tampered"        // a sealed record did not open
+	EventForgotten Kind = "forgotten"       // a credential's variant is gone: deleted, or unused
+)
+
+// Event is something that happened. It never holds a token or a secret.
+type Event struct {
+	Kind       Kind
+	Credential string
+	Provider   string
+	Client     string // OAuth client
+	Grant      tokenbroker.GrantType
+	Variant    tokenbroker.Variant
+	Attempt    string
+	Order      tokenbroker.Order
+	Serial     uint64
+	State      tokenbroker.State
+	Class      tokenbroker.Class // of a failed exchange; "" if it went well
+	Code       string
+	HTTPStatus int
+	Expiry     time.Time     // of the token, if there is one
+	Took       time.Duration // of the exchange
+	Waiters    int           // callers who wait for the exchange
+	Streams    []uint64      // of a delivery
+	Holder     string        // identity of a report
+	Refreshed  bool          // the report led to an exchange
+}

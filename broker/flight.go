@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// fly is one flight of one variant, on the broker's own context. Whoever wants a token of the variant meanwhile waits for it.
+func (b *Broker) fly(v *variant, w want) (any, error) {
+	if !b.enter() {
+		return nil, tokenbroker.ErrDraining
+	}
+	defer b.running.Done()
+	s, err := b.refresh(b.work, v, w)
+	if err != nil {
+		b.failed(v, err)
+	}
+	b.flights.Forget(v.id) // what the schedule begins from here on must not end up in this flight
+	b.reschedule(v)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// refresh looks again whether there is something to do, in the order in which others may have done it meanwhile, and does it.
+func (b *Broker) refresh(ctx context.Context, v *variant, w want) (*Snapshot, error) {
+	if s, err := v.settled(w); s != nil || err != nil {
+		return s, err
+	}
+	if v.e.shares() {
+		if err := take(ctx, v.e.spend); err != nil {
+			return nil, err
+		}
+		defer func() { <-v.e.spend }()
+	}
+	g := b.gate(v.e)
+	if err := g.pass(ctx, v); err != nil {
+		return nil, err
+	}
+	if s, err := v.settled(w); s != nil || err != nil {
+		g.unused()
+		return s, err
+	}
+	return b.exchange(ctx, v, g)
+}
+
+func take(ctx context.Context, lock chan struct{}) error {
+	select {
+	case lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// shares reports whether exchanges of the credential's variants share a refresh token.
+func (e *entry) shares() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cred.Grant == tokenbroker.GrantRefreshToken
+}
+
+// settled returns what a flight need not fly for: a token that came meanwhile, or a reason not to try.
+func (v *variant) settled(w want) (*Snapshot, error) {
+	now := time.Now()
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if v.e.gone || v.gone {
+		return nil, tokenbroker.ErrNotFound
+	}
+	if s := v.snap.Load(); s.Order.Generation > w.after && s.usable(now) {
+		return s, nil
+	}
+	return nil, v.blocked(w, now)
+}
+
+// blocked says why no exchange is to be tried now. e.mu is held.
+func (v *variant) blocked(w want, now time.Time) error {
+	e := v.e
+	switch {
+	case e.cred.Disabled:
+		return tokenbroker.ErrDisabled
+	case e.grant.State == tokenbroker.StateQuarantined:
+		return tokenbroker.ErrQuarantined
+	case w.force:
+		return nil
+	case e.grant.State == tokenbroker.StateReauthorize:
+		return problem(tokenbroker.ErrReauthorize, e.grant.Code, 0)
+	case e.grant.State == tokenbroker.StateMisconfigured && now.Before(e.probeAt):
+		return problem(tokenbroker.ErrMisconfigured, e.grant.Code, 0)
+	case now.Before(v.refusedTill):
+		return problem(tokenbroker.ErrScopeNotAllowed, v.code, 0)
+	case e.grant.Intent != nil && !(w.probe && e.grant.Intent.Sends <= 1) && now.Before(e.recoverAt(now)):
+		return problem(tokenbroker.ErrUncertain, "", e.recoverAt(now).Sub(now))
+	case now.Before(v.next):
+		return v.inBackoff(now)
+	}
+	return nil
+}
+
+// inBackoff is the answer while the next try is not due: the last error, with the time that is left. e.mu is held.
+func (v *variant) inBackoff(now time.Time) error {
+	for _, kept := range []error{tokenbroker.ErrStoreUnavailable, tokenbroker.ErrAuditUnavailable, tokenbroker.ErrThrottled} {
+		if errors.Is(v.lastErr, kept) {
+			return problem(kept, v.code, v.next.Sub(now))
+		}
+	}
+	return problem(tokenbroker.ErrBackoff, v.code, v.next.Sub(now))
+}
+
+// recoverAt is when a refresh token whose answer was lost may be sent again: at once where the provider forgives that, else
+// just before the last valid token of the credential ends. e.mu is held.
+func (e *entry) recoverAt(now time.Time) time.Time {
+	if e.grant.Intent == nil || inGrace(e.traits, e.grant.Intent.Begun, now) {
+		return now
+	}
+	at := now
+	for _, v := range e.variants {
+		if v.token.usable(now) {
+			margin := min(30*time.Second, v.token.Life()/10)
+			if probe := v.token.end(now).Add(-margin); probe.After(at) {
+				at = probe
+			}
+		}
+	}
+	return at
+}
+
+// failed makes sure that a failed flight is not flown again at once, whatever it failed of.
+func (b *Broker) failed(v *variant, err error) {
+	var settled *failedExchange
+	if errors.As(err, &settled) || errors.Is(err, tokenbroker.ErrNotFound) || errors.Is(err, tokenbroker.ErrSuperseded) {
+		return
+	}
+	now := time.Now()
+	v.e.mu.Lock()
+	if now.Before(v.next) || v.blocked(want{}, now) != nil {
+		v.e.mu.Unlock()
+		return
+	}
+	v.strike(err, codeOf(err), retryAfterOf(err), now)
+	b.view(v, now)
+	v.e.mu.Unlock()
+	b.publish(v)
+}
+
+// strike notes a failure and when to try again. e.mu is held.
+func (v *variant) strike(err error, code string, retryAfter time.Duration, now time.Time) {
+	v.next = now.Add(backoff(v.failures, retryAfter, draw()))
+	v.failures++
+	v.code, v.lastErr = code, err
+}
+
+func problem(sentinel error, code string, retryAfter time.Duration) error {
+	p := &tokenbroker.Problem{Err: sentinel, RetryAfter: retryAfter}
+	if code != "" {
+		p.Detail, p.Metadata = code, map[string]string{"code": code}
+	}
+	return p
+}
+
+func codeOf(err error) string {
+	var f *tokenbroker.Failure
+	switch {
+	case errors.As(err, &f):
+		return f.Code
+	case errors.Is(err, tokenbroker.ErrStoreUnavailable):
+		return "store_unavailable"
+	case errors.Is(err, tokenbroker.ErrAuditUnavailable):
+		return "audit_unavailable"
+	case errors.Is(err, tokenbroker.ErrThrottled):
+		return "throttled"
+	case errors.Is(err, tokenbroker.ErrClientNotFound):
+		return "oauth_client_missing"
+	case errors.Is(err, tokenbroker.ErrUpstream):
+		return "circuit_open"
+	}
+	return "internal"
+}
+
+func retryAfterOf(err error) time.Duration {
+	var p *tokenbroker.Problem
+	if errors.As(err, &p) {
+		return p.RetryAfter
+	}
+	return 0
+}
+
+func isTampered(err error) bool { return errors.Is(err, tokenbroker.ErrTampered) }

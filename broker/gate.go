@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+const (
+	breakerAfter = 5                // failures in a row that open a breaker
+	smearMost    = 30 * time.Second // over which a backlog is spread when a provider is back
+)
+
+type gateKey struct{ provider, client string }
+
+// gate is what every exchange of one OAuth client at one provider passes: a token bucket in which callers who wait go before
+// background refreshes, a pause that the provider asked for, and a breaker.
+type gate struct {
+	limiter *rate.Limiter
+	wake    func(v *variant, at time.Time) // puts a variant on the schedule
+
+	mu       sync.Mutex
+	queue    []*passer
+	timer    *time.Timer
+	paused   time.Time // the provider asked for it
+	failures int       // in a row
+	openTill time.Time
+	trial    bool // one exchange is trying whether the provider is back
+	failing  map[*variant]struct{}
+}
+
+// passer is a flight that waits for its turn.
+type passer struct {
+	v     *variant
+	ready chan struct{}
+}
+
+func (p *passer) urgent() bool { return p.v.waiters.Load() > 0 }
+
+// gate finds the gate of a credential's provider and client.
+func (b *Broker) gate(e *entry) *gate {
+	e.mu.Lock()
+	key := gateKey{e.cred.Provider, e.cred.Client}
+	e.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := b.gates[key]
+	if g == nil {
+		g = newGate(b.limit(key.provider), b.retryAt)
+		b.gates[key] = g
+	}
+	return g
+}
+
+func (b *Broker) limit(provider string) Limit {
+	var l Limit
+	if b.cfg.Limits != nil {
+		l = b.cfg.Limits(provider)
+	}
+	if l.PerSecond <= 0 {
+		l.PerSecond = 100
+	}
+	if l.Burst <= 0 {
+		l.Burst = 200
+	}
+	return l
+}
+
+func newGate(l Limit, wake func(*variant, time.Time)) *gate {
+	return &gate{limiter: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst), wake: wake, failing: map[*variant]struct{}{}}
+}
+
+// pass waits for the variant's turn. It refuses at once while the provider wants us to wait, or seems to be down. Who passed
+// has to call result or unused.
+func (g *gate) pass(ctx context.Context, v *variant) error {
+	p := &passer{v: v, ready: make(chan struct{})}
+	g.mu.Lock()
+	if err := g.refusal(v, time.Now()); err != nil {
+		g.mu.Unlock()
+		return err
+	}
+	g.queue = append(g.queue, p)
+	g.dispatchLocked()
+	g.mu.Unlock()
+	select {
+	case <-p.ready:
+		return nil
+	case <-ctx.Done():
+		g.leave(p)
+		return ctx.Err()
+	}
+}
+
+// refusal is the answer while nobody may pass. g.mu is held.
+func (g *gate) refusal(v *variant, now time.Time) error {
+	switch {
+	case now.Before(g.paused):
+		return &tokenbroker.Problem{Err: tokenbroker.ErrThrottled, RetryAfter: g.paused.Sub(now)}
+	case now.Before(g.openTill):
+		g.failing[v] = struct{}{}
+		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed", RetryAfter: g.openTill.Sub(now)}
+	case g.failures >= breakerAfter && g.trial:
+		g.failing[v] = struct{}{}
+		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed, one is on trial", RetryAfter: retryBase}
+	case g.failures >= breakerAfter:
+		g.trial = true
+	}
+	return nil
+}
+
+// dispatchLocked lets pass whoever the bucket has room for, those with callers first, and sets the timer for the next.
+func (g *gate) dispatchLocked() {
+	for len(g.queue) > 0 {
+		r := g.limiter.Reserve()
+		if d := r.Delay(); d > 0 {
+			r.Cancel()
+			g.rearm(d)
+			return
+		}
+		i := max(0, slices.IndexFunc(g.queue, (*passer).urgent))
+		close(g.queue[i].ready)
+		g.queue = slices.Delete(g.queue, i, i+1)
+	}
+}
+
+func (g *gate) rearm(d time.Duration) {
+	if g.timer == nil {
+		g.timer = time.AfterFunc(d, g.dispatch)
+		return
+	}
+	g.timer.Reset(d)
+}
+
+func (g *gate) dispatch() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dispatchLocked()
+}
+
+// leave takes a passer out of the queue. If its turn came at the same moment, the turn is lost, which only costs time.
+func (g *gate) leave(p *passer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.queue = slices.DeleteFunc(g.queue, func(q *passer) bool { return q == p })
+	g.trial = false
+}
+
+// unused gives back a turn that led to no exchange.
+func (g *gate) unused() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trial = false
+}
+
+// result tells the gate how an exchange ended.
+func (g *gate) result(err error) {
+	var f *tokenbroker.Failure
+	errors.As(err, &f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trial = false
+	switch {
+	case f != nil && f.Class == tokenbroker.ClassThrottled:
+		if till := time.Now().Add(f.RetryAfter); till.After(g.paused) {
+			g.paused = till
+		}
+	case f != nil && (f.Class == tokenbroker.ClassTransient || f.Class == tokenbroker.ClassAmbiguous):
+		if g.failures++; g.failures >= breakerAfter {
+			g.openTill = time.Now().Add(backoff(g.failures-breakerAfter, f.RetryAfter, draw()))
+		}
+	default:
+		g.recovered()
+	}
+}
+
+// recovered closes the breaker and spreads those whom it kept away over a while, those in use first. g.mu is held.
+func (g *gate) recovered() {
+	if g.failures >= breakerAfter {
+		now := time.Now()
+		spread := min(smearMost, time.Duration(float64(len(g.failing))/float64(g.limiter.Limit())*float64(time.Second)))
+		for v := range g.failing {
+			g.wake(v, now.Add(time.Duration(draw()*float64(spread))))
+		}
+		clear(g.failing)
+	}
+	g.failures, g.openTill = 0, time.Time{}
+}

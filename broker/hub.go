@@ -1,0 +1,358 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// auditBatch is how many streams one record of a delivery names.
+const auditBatch = 500
+
+// FeedConfig is what a feed needs.
+type FeedConfig struct {
+	// Holder is the identity that is going to get what the feed gives.
+	Holder string
+	// Admit says whether the holder may have a variant: nil, or an error wrapping ErrNotFound or ErrScopeNotAllowed. It is asked
+	// when a selector is added, when its credential is created or changed, and at Reconsider. It must not block.
+	Admit func(credential string, asked Selection, v tokenbroker.Variant) error
+	// Wake is called when Next has something new. It must not block.
+	Wake func()
+}
+
+// Feed is one subscriber: a slot per selector, in each the newest state that it has not taken yet. All methods are safe for
+// concurrent use.
+type Feed struct {
+	ID  uint64 // what audit records call the stream
+	b   *Broker
+	cfg FeedConfig
+
+	mu    sync.Mutex
+	slots []*slot
+	ready []*slot // those with something to take, oldest first
+	err   error
+	shut  bool
+}
+
+// slot is one selector of a feed. Guarded by feed.mu, but for v, which is guarded by the place lock.
+type slot struct {
+	feed *Feed
+	sel  Selection
+
+	place   sync.Mutex // held while the slot moves between a variant and the parked ones
+	v       *variant
+	parked  bool
+	closed  bool
+	pending *Snapshot
+	removed error // pending instead of a snapshot
+	queued  bool
+	last    tokenbroker.Order // newest that was taken or is pending
+	told    bool              // the last thing offered was a removal
+}
+
+// Update is one thing to tell a subscriber.
+type Update struct {
+	Selection Selection // as it was asked for
+	Snapshot  *Snapshot // nil if Removed is set
+	Removed   error     // wraps ErrNotFound or ErrScopeNotAllowed
+}
+
+// NewFeed makes a feed without selectors. Close it.
+func (b *Broker) NewFeed(cfg FeedConfig) *Feed {
+	return &Feed{ID: b.feeds.Add(1), b: b, cfg: cfg}
+}
+
+// Add subscribes to a selector. Its current state, or that there is none, is ready to be taken when Add returns.
+func (f *Feed) Add(ctx context.Context, sel Selection) error {
+	s := &slot{feed: f, sel: sel}
+	f.mu.Lock()
+	f.slots = append(f.slots, s)
+	f.mu.Unlock()
+	return f.b.place(ctx, s)
+}
+
+// Reconsider asks Admit again about every selector.
+func (f *Feed) Reconsider(ctx context.Context) error {
+	f.mu.Lock()
+	slots := slices.Clone(f.slots)
+	f.mu.Unlock()
+	var errs []error
+	for _, s := range slots {
+		errs = append(errs, f.b.place(ctx, s))
+	}
+	return errors.Join(errs...)
+}
+
+// Next takes what is to be told next; false if there is nothing. An error ends the feed. A token that was taken counts as
+// handed to the holder, who may report it as rejected.
+func (f *Feed) Next() (Update, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil || len(f.ready) == 0 {
+		return Update{}, false, f.err
+	}
+	s := f.ready[0]
+	f.ready[0] = nil
+	f.ready = f.ready[1:]
+	u := Update{Selection: s.sel, Snapshot: s.pending, Removed: s.removed}
+	s.pending, s.removed, s.queued = nil, nil, false
+	if u.Snapshot != nil && u.Snapshot.Token != nil {
+		u.Snapshot.of.hand(f.cfg.Holder, u.Snapshot.Order.Generation)
+	}
+	return u, true, nil
+}
+
+// Close ends all subscriptions. Nothing is woken after it returned.
+func (f *Feed) Close() {
+	f.mu.Lock()
+	f.shut = true
+	slots := f.slots
+	f.slots, f.ready = nil, nil
+	f.mu.Unlock()
+	for _, s := range slots {
+		s.place.Lock()
+		f.b.unplace(s)
+		s.closed = true
+		s.place.Unlock()
+	}
+}
+
+// offer puts a state into the slot, unless the slot has or had a newer one.
+func (s *slot) offer(snap *Snapshot) {
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shut || snap.Order.Compare(s.last) <= 0 {
+		return
+	}
+	s.last, s.told = snap.Order, false
+	s.pending, s.removed = snap, nil
+	f.enqueueLocked(s)
+}
+
+// withdraw puts a removal into the slot, unless that is the last thing it was told.
+func (s *slot) withdraw(err error) {
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shut || s.told {
+		return
+	}
+	s.told = true
+	s.pending, s.removed = nil, err
+	f.enqueueLocked(s)
+}
+
+func (f *Feed) enqueueLocked(s *slot) {
+	if !s.queued {
+		s.queued = true
+		f.ready = append(f.ready, s)
+	}
+	f.cfg.Wake()
+}
+
+// fail ends the feed with an error.
+func (f *Feed) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shut || f.err != nil {
+		return
+	}
+	f.err = err
+	f.cfg.Wake()
+}
+
+func (s *slot) lastOrder() tokenbroker.Order {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	return s.last
+}
+
+// place moves a slot to where it belongs now: to its variant, or among those that wait. It looks again if credentials changed
+// meanwhile, since whoever changed them may have missed the slot.
+func (b *Broker) place(ctx context.Context, s *slot) error {
+	s.place.Lock()
+	defer s.place.Unlock()
+	for {
+		seen := b.changes.Load()
+		if err := b.placeOnce(ctx, s); err != nil || b.changes.Load() == seen {
+			return err
+		}
+	}
+}
+
+func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
+	if s.closed {
+		return nil
+	}
+	v, err := b.admitted(ctx, s)
+	switch {
+	case err == nil && v == s.v:
+		return nil
+	case err == nil:
+		b.unplace(s)
+		return b.settleAt(ctx, s, v)
+	case errors.Is(err, tokenbroker.ErrNotFound), errors.Is(err, tokenbroker.ErrScopeNotAllowed):
+		b.unplace(s)
+		b.park(s)
+		s.withdraw(err)
+		return nil
+	}
+	return err
+}
+
+// placeAll places every slot that speaks of a credential, after the credential was created, changed or deleted. former are its
+// variants of before.
+func (b *Broker) placeAll(name string, former []*variant) {
+	var slots []*slot
+	for _, v := range former {
+		v.e.mu.Lock()
+		slots = slices.AppendSeq(slots, maps.Keys(v.subs))
+		v.e.mu.Unlock()
+	}
+	b.mu.RLock()
+	slots = slices.AppendSeq(slots, maps.Keys(b.parked[name]))
+	b.mu.RUnlock()
+	for _, s := range slots {
+		if err := b.place(b.work, s); err != nil {
+			s.feed.fail(err)
+		}
+	}
+}
+
+// admitted finds the variant that a slot may subscribe to.
+func (b *Broker) admitted(ctx context.Context, s *slot) (*variant, error) {
+	asked, err := b.Resolve(ctx, s.sel)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, asked); err != nil {
+		return nil, err
+	}
+	return b.variant(ctx, s.sel)
+}
+
+// settleAt subscribes a slot to a variant and offers it the state, under a revision that the slot has not seen.
+func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
+	now := time.Now()
+	last := s.lastOrder()
+	v.e.mu.Lock()
+	if v.gone || v.e.gone {
+		v.e.mu.Unlock()
+		b.park(s)
+		s.withdraw(tokenbroker.ErrNotFound)
+		return nil
+	}
+	snap := v.snap.Load()
+	if snap.Order.Compare(last) <= 0 || snap.Token != nil && !snap.usable(now) {
+		snap = b.view(v, now)
+	}
+	v.subs[s] = struct{}{}
+	v.e.streams.Add(1)
+	ev := v.event(EventDeliver)
+	v.e.mu.Unlock()
+	s.v = v
+	b.touch(v, now)
+	b.reschedule(v)
+	ev.Streams = []uint64{s.feed.ID}
+	if err := b.audit(ctx, ev); err != nil {
+		return err
+	}
+	s.offer(snap)
+	return nil
+}
+
+// unplace takes a slot from where it is. s.place is held.
+func (b *Broker) unplace(s *slot) {
+	if v := s.v; v != nil {
+		v.e.mu.Lock()
+		if _, ok := v.subs[s]; ok {
+			delete(v.subs, s)
+			v.e.streams.Add(-1)
+		}
+		v.e.mu.Unlock()
+		s.v = nil
+	}
+	if s.parked {
+		b.mu.Lock()
+		name := s.sel.Credential
+		if delete(b.parked[name], s); len(b.parked[name]) == 0 {
+			delete(b.parked, name)
+		}
+		b.mu.Unlock()
+		s.parked = false
+	}
+}
+
+// park puts a slot among those that wait for their credential. s.place is held.
+func (b *Broker) park(s *slot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name := s.sel.Credential
+	if b.parked[name] == nil {
+		b.parked[name] = map[*slot]struct{}{}
+	}
+	b.parked[name][s] = struct{}{}
+	s.parked = true
+}
+
+// publish offers a variant's state to its subscribers, after a record that names them. It waits for no subscriber. Where the record
+// can't be written the streams end instead: no audit record, no token.
+func (b *Broker) publish(v *variant) {
+	v.e.mu.Lock()
+	snap := v.snap.Load()
+	ev := v.event(EventDeliver)
+	slots := make([]*slot, 0, len(v.subs))
+	for s := range v.subs {
+		slots = append(slots, s)
+	}
+	v.e.mu.Unlock()
+	for batch := range slices.Chunk(slots, auditBatch) {
+		ev.Streams = make([]uint64, len(batch))
+		for i, s := range batch {
+			ev.Streams[i] = s.feed.ID
+		}
+		err := b.audit(b.work, ev)
+		for _, s := range batch {
+			if err != nil {
+				s.feed.fail(err)
+				continue
+			}
+			s.offer(snap)
+		}
+	}
+}
+
+// publishAll is for a change that concerns every variant of a credential; also is one that was looked at anew already.
+func (b *Broker) publishAll(e *entry, also *variant) {
+	now := time.Now()
+	e.mu.Lock()
+	var changed []*variant
+	for _, v := range e.variants {
+		stale := b.stale(v, v.snap.Load(), now)
+		if stale {
+			b.view(v, now)
+		}
+		if stale || v == also {
+			changed = append(changed, v)
+		}
+	}
+	e.mu.Unlock()
+	for _, v := range changed {
+		b.publish(v)
+		b.reschedule(v)
+	}
+}
+
+// stale reports whether a variant's snapshot says something else than what holds. e.mu is held.
+func (b *Broker) stale(v *variant, s *Snapshot, now time.Time) bool {
+	state, code := stateOf(v, now)
+	shown := s.Token != nil
+	holds := v.token.usable(now) && !v.e.cred.Disabled && v.e.grant.State != tokenbroker.StateQuarantined
+	return state != s.State || code != s.Code || shown != holds
+}

@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// Report says that a resource server refused a token.
+type Report struct {
+	Selection
+	Generation tokenbroker.Generation
+	HTTPStatus int    // 400 to 599
+	Code       string // of WWW-Authenticate (RFC 6750 §3.1), optional
+	Holder     string // identity that reports
+}
+
+// ReportOutcome is what a report led to.
+type ReportOutcome string
+
+// The outcomes of a report.
+const (
+	ReportNewer   ReportOutcome = "newer"   // there is a newer token
+	ReportWait    ReportOutcome = "wait"    // a report-driven refresh is not due yet
+	ReportCounted ReportOutcome = "counted" // a status that a refresh can't help
+)
+
+var reportCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
+
+// Check says what is malformed in a report.
+func (r Report) Check() error {
+	if err := r.Selection.Check(); err != nil {
+		return err
+	}
+	switch {
+	case r.Generation == 0:
+		return tokenbroker.Invalid("generation", errors.New("is required: the generation of the token that was refused"))
+	case r.HTTPStatus < 400 || r.HTTPStatus > 599:
+		return tokenbroker.Invalid("httpStatus", fmt.Errorf("%d is not a refusal, give the resource server's status, 400 to 599", r.HTTPStatus))
+	case !reportCode.MatchString(r.Code):
+		return tokenbroker.Invalid("errorCode", errors.New("at most 64 characters of [A-Za-z0-9_.-] are allowed"))
+	}
+	return nil
+}
+
+// ReportRejected takes a worker's report and returns the current state. Only a 401 of the newest generation causes an exchange,
+// at most one per floor interval, for however many report. The duration is how long to wait with ReportWait.
+func (b *Broker) ReportRejected(ctx context.Context, r Report) (*Snapshot, ReportOutcome, time.Duration, error) {
+	v, err := b.variant(ctx, r.Selection)
+	if err != nil {
+		return nil, "", 0, err
+	}
+	if !v.wasHanded(r.Holder, r.Generation) {
+		return nil, "", 0, tokenbroker.ErrNotHanded
+	}
+	b.touch(v, time.Now())
+	s, outcome, wait, err := b.judgeReport(ctx, v, r)
+	b.observeReport(v, r, outcome)
+	if err == nil {
+		v.hand(r.Holder, s.Order.Generation)
+	}
+	return s, outcome, wait, err
+}
+
+func (b *Broker) judgeReport(ctx context.Context, v *variant, r Report) (*Snapshot, ReportOutcome, time.Duration, error) {
+	now := time.Now()
+	s := v.snap.Load()
+	switch {
+	case !s.usable(now):
+		s, err := b.join(ctx, v, want{after: r.Generation, probe: true})
+		return s, ReportNewer, 0, err
+	case s.Order.Generation > r.Generation:
+		return s, ReportNewer, 0, nil
+	case r.HTTPStatus != http.StatusUnauthorized:
+		return s, ReportCounted, 0, nil
+	}
+	if wait := v.reportWait(s, now); wait > 0 {
+		return s, ReportWait, wait, nil
+	}
+	return b.refreshReported(ctx, v, s, r.Generation)
+}
+
+// reportWait is how long reports of this token lead to nothing yet.
+func (v *variant) reportWait(s *Snapshot, now time.Time) time.Duration {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	since := v.fetched
+	if since.IsZero() { // the token is from before this process
+		since = s.Token.Obtained
+	}
+	return since.Add(floor(v.e.traits, s.Token.Life(), v.reported)).Sub(now)
+}
+
+// refreshReported gets a newer token for all who report one generation.
+func (b *Broker) refreshReported(ctx context.Context, v *variant, s *Snapshot, rejected tokenbroker.Generation) (*Snapshot, ReportOutcome, time.Duration, error) {
+	newer, err := b.join(ctx, v, want{after: rejected, probe: true})
+	if err != nil {
+		if wait := retryAfterOf(err); wait > 0 {
+			return s, ReportWait, wait, nil
+		}
+		return nil, "", 0, err
+	}
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if g := newer.Order.Generation; g > v.forced {
+		v.forced = g
+		v.reported++
+	}
+	if newer.Order.Generation > rejected {
+		return newer, ReportNewer, 0, nil
+	}
+	return newer, ReportWait, floor(v.e.traits, newer.Token.Life(), v.reported), nil
+}
+
+func (b *Broker) observeReport(v *variant, r Report, outcome ReportOutcome) {
+	v.e.mu.Lock()
+	ev := v.event(EventReport)
+	v.e.mu.Unlock()
+	ev.Holder, ev.HTTPStatus, ev.Code = r.Holder, r.HTTPStatus, r.Code
+	ev.Refreshed = outcome == ReportNewer
+	b.observe(ev)
+}

@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// The numbers of the refresh rules.
+const (
+	minLead     = time.Minute
+	maxLead     = 15 * time.Minute
+	maxGuard    = 10 * time.Second
+	retryBase   = time.Second
+	retryCap    = 5 * time.Minute
+	probeMin    = 30 * time.Minute // a refused configuration is tried again after this …
+	probeMax    = 6 * time.Hour    // … to this
+	variantMemo = 10 * time.Minute // a variant's own bad input is remembered for this long
+	floorBase   = 30 * time.Second
+	floorCap    = time.Hour
+	proofLife   = time.Second // a durable write this recent shows that the store can be written
+	minUse      = 10 * time.Minute
+)
+
+// guard is the only margin that stops a token from being served: min(10 s, 5 % of its life).
+func guard(life time.Duration) time.Duration { return max(0, min(maxGuard, life/20)) }
+
+// lead is how long before its expiry a token is refreshed: 20 % of its life, from 60 s to 15 min, and never over half the
+// life. Where refreshing kills the old token, holders lose what is left, so it is a quarter of that.
+func lead(life time.Duration, t tokenbroker.Traits) time.Duration {
+	l := min(max(life/5, minLead), maxLead, life/2)
+	if t.KillsOld {
+		l /= 4
+	}
+	return max(l, 2*guard(life))
+}
+
+// refreshAt is when a token is to be refreshed. The jitter, in [0, 1), is drawn once per generation and moves the moment later
+// by up to a quarter of the lead.
+func refreshAt(tok tokenbroker.Token, t tokenbroker.Traits, jitter float64) time.Time {
+	l := lead(tok.Life(), t)
+	return tok.Expiry.Add(-l + time.Duration(jitter*float64(l)/4))
+}
+
+// unchangedAt is when to look again after a provider answered a refresh with the token we have: halfway to its end, but not
+// sooner than the floor, so that a provider which caches its tokens is not asked in a loop.
+func unchangedAt(now, end time.Time, t tokenbroker.Traits, life time.Duration) time.Time {
+	return now.Add(max(end.Sub(now)/2, floor(t, life, 0)))
+}
+
+// backoff is how long to wait after n consecutive failures: full jitter, doubling from 1 s to 5 min, and at least what the
+// provider asked for.
+func backoff(n int, retryAfter time.Duration, jitter float64) time.Duration {
+	ceiling := retryCap
+	if n < 10 {
+		ceiling = min(retryCap, retryBase<<max(0, n))
+	}
+	// Half a second at the least: a jitter near 0 must not make a loop.
+	d := max(time.Duration(jitter*float64(ceiling)), retryBase/2)
+	return max(d, retryAfter+time.Duration(jitter*float64(retryAfter)/10))
+}
+
+// probeDelay is when a configuration that the provider refused is tried again without anybody having changed it.
+func probeDelay(n int, jitter float64) time.Duration {
+	ceiling := min(probeMax, probeMin<<min(max(0, n-1), 10))
+	return probeMin/2 + time.Duration(jitter*float64(ceiling-probeMin/2))
+}
+
+// floor is the least time between refreshes that callers cause. It doubles with each report-driven refresh that did not help,
+// and is at most half of a token's life unless it has doubled.
+func floor(t tokenbroker.Traits, life time.Duration, doublings int) time.Duration {
+	base := t.Floor
+	if base <= 0 {
+		base = floorBase
+	}
+	if life > 0 {
+		base = min(base, life/2)
+	}
+	return min(base<<min(doublings, 20), max(floorCap, base))
+}
+
+// inGrace reports whether a refresh token sent at begun may be sent once more because the provider forgives the previous one.
+// A clock that went back counts as grace passed. A fifth of the window is kept for the request's own way.
+func inGrace(t tokenbroker.Traits, begun, now time.Time) bool {
+	since := now.Sub(begun)
+	return t.Grace > 0 && since >= 0 && since < t.Grace*4/5
+}
+
+// strikes is how many consecutive invalid_grant condemn a grant.
+func strikes(t tokenbroker.Traits) int { return max(1, t.Strikes) }
+
+// exerciseBy is when an unused refresh token has to be used to stay alive; zero for never.
+func exerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
+	if g.Serial == 0 || t.IdleLife <= 0 {
+		return time.Time{}
+	}
+	return g.Exercised.Add(t.IdleLife * 4 / 5)
+}
+
+// grantEnd is when a refresh token dies, as far as is known; zero for never.
+func grantEnd(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
+	if g.Serial == 0 {
+		return time.Time{}
+	}
+	var end time.Time
+	for _, at := range []time.Time{g.RefreshEnd, after(g.Exercised, t.IdleLife), after(g.Consented, t.AbsoluteLife)} {
+		if !at.IsZero() && (end.IsZero() || at.Before(end)) {
+			end = at
+		}
+	}
+	return end
+}
+
+func after(t time.Time, d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return t.Add(d)
+}
+
+func draw() float64 { return rand.Float64() } //nolint:gosec // jitter, not a secret

@@ -1,0 +1,235 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// variant is one variant that is alive in memory.
+type variant struct {
+	e       *entry
+	v       tokenbroker.Variant
+	id      string // what flights go by
+	snap    atomic.Pointer[Snapshot]
+	idle    atomic.Bool  // not on the schedule; the next read puts it there
+	read    atomic.Int64 // unix nanoseconds of the last read, within a second
+	waiters atomic.Int64
+	handed  sync.Map // identity → *atomic.Uint64, highest generation handed to it
+
+	// Guarded by e.mu.
+	token       *held
+	generation  tokenbroker.Generation // of the newest token ever, valid or not
+	failures    int                    // consecutive, without a definitive answer
+	code        string
+	lastErr     error
+	next        time.Time // not before then
+	refusedTill time.Time // the variant's own input was refused
+	refreshAt   time.Time
+	due         time.Time              // what the schedule has for it; zero = nothing
+	fetched     time.Time              // when an exchange last brought or confirmed a token
+	reported    int                    // report-driven refreshes in a row that did not help
+	forced      tokenbroker.Generation // the newest token that a report brought
+	subs        map[*slot]struct{}
+	gone        bool
+}
+
+// held is a token with the moments after which it is not served.
+type held struct {
+	tokenbroker.Token
+	wallEnd, monoEnd time.Time
+}
+
+// hold computes the ends of a token. sent carries a monotonic reading if the token was obtained by this process.
+func hold(t tokenbroker.Token, sent time.Time) *held {
+	life := t.Life() - guard(t.Life())
+	wall := t.Obtained.Round(0).Add(life)
+	return &held{Token: t, wallEnd: wall, monoEnd: sent.Add(life)}
+}
+
+// holdStored is hold for a token of the store: only the wall clock knows when it was obtained.
+func holdStored(t tokenbroker.Token, now time.Time) *held {
+	h := hold(t, t.Obtained)
+	h.monoEnd = now.Add(h.wallEnd.Sub(now.Round(0)))
+	return h
+}
+
+func (h *held) usable(now time.Time) bool {
+	return h != nil && now.Before(h.monoEnd) && now.Round(0).Before(h.wallEnd)
+}
+
+// end is when the token stops being served, by the more pessimistic clock.
+func (h *held) end(now time.Time) time.Time {
+	return now.Add(min(h.monoEnd.Sub(now), h.wallEnd.Sub(now.Round(0))))
+}
+
+// vivify loads a variant's token, if it ever had one, and adds the variant.
+func (b *Broker) vivify(ctx context.Context, e *entry, want tokenbroker.Variant, uid string) (*variant, error) {
+	ch := b.loads.DoChan(e.name+"\x00"+uid+"\x00"+want.Key(), func() (any, error) {
+		tok, ok, err := b.cfg.Store.Token(b.work, e.name, uid, want.Key())
+		if err != nil && !isTampered(err) {
+			return nil, err
+		}
+		if err != nil { // a token that does not open is as good as none: the next exchange replaces it
+			b.observe(Event{Kind: EventTampered, Credential: e.name, Variant: want})
+			ok = false
+		}
+		return b.add(e, want, uid, tok, ok)
+	})
+	select {
+	case r := <-ch:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*variant), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// add puts a variant beside the others of its credential, if there is room.
+func (b *Broker) add(e *entry, want tokenbroker.Variant, uid string, tok tokenbroker.Token, had bool) (*variant, error) {
+	now, key := time.Now(), want.Key()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone || e.cred.UID != uid {
+		return nil, tokenbroker.ErrNotFound
+	}
+	if v := e.variants[key]; v != nil {
+		return v, nil
+	}
+	own := e.cred.Variant(nil, "", "").Key()
+	if err := b.makeRoom(e, key == own, now); err != nil {
+		return nil, err
+	}
+	v := &variant{e: e, v: want, id: uid + "\x00" + key, subs: map[*slot]struct{}{}}
+	v.idle.Store(true)
+	if had && tok.Generation >= e.cred.Generation { // an older one belongs to a former configuration
+		v.generation = tok.Generation
+		v.token = holdStored(tok, now)
+		v.refreshAt = refreshAt(tok, e.traits, draw())
+	}
+	e.variants[key] = v
+	b.view(v, now)
+	if key == own {
+		e.own.Store(v)
+	}
+	return v, nil
+}
+
+// makeRoom sees to the bound on variants: those nobody uses go, else the new one is refused. e.mu is held.
+func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
+	most := b.cfg.MaxVariants
+	if t := e.traits.LiveTokens; t > 0 {
+		most = min(most, t)
+	}
+	if own || len(e.variants) < most {
+		return nil
+	}
+	for key, v := range e.variants {
+		if v != e.own.Load() && !v.inUse(now) && v.waiters.Load() == 0 {
+			v.gone = true
+			delete(e.variants, key)
+		}
+	}
+	if len(e.variants) < most {
+		return nil
+	}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, RetryAfter: minUse,
+		Detail: "the credential has as many variants (scopes, subject, audience) in use as are allowed"}
+}
+
+// inUse reports whether anybody subscribes to the variant or read it within its last two lives. e.mu is held.
+func (v *variant) inUse(now time.Time) bool {
+	if len(v.subs) > 0 || v.waiters.Load() > 0 {
+		return true
+	}
+	window := minUse
+	if v.token != nil {
+		window = 2 * v.token.Life()
+	}
+	return now.Sub(time.Unix(0, v.read.Load())) < window
+}
+
+// touch notes a read, at most once a second, and puts an idle variant back on the schedule.
+func (b *Broker) touch(v *variant, now time.Time) {
+	if n := now.UnixNano(); n-v.read.Load() > int64(time.Second) {
+		v.read.Store(n)
+		v.e.lastUse.Store(n)
+	}
+	if v.idle.Load() {
+		b.reschedule(v)
+	}
+}
+
+// view makes a variant's snapshot anew, with a new revision, and returns it. e.mu is held.
+func (b *Broker) view(v *variant, now time.Time) *Snapshot {
+	e := v.e
+	s := &Snapshot{
+		of:         v,
+		Credential: e.name,
+		Variant:    v.v,
+		Default:    defaulted(e.cred, v.v),
+		Order:      tokenbroker.Order{Generation: max(v.generation, e.cred.Generation), Revision: b.revision()},
+		RefreshAt:  v.refreshAt,
+	}
+	if v.token.usable(now) && !e.cred.Disabled && e.grant.State != tokenbroker.StateQuarantined {
+		t := v.token.Token
+		s.Token, s.wallEnd, s.monoEnd = &t, v.token.wallEnd, v.token.monoEnd
+	}
+	s.State, s.Code = stateOf(v, now)
+	s.Recovery = s.State.Recovery()
+	if s.State == tokenbroker.StateDisabled || s.State == tokenbroker.StateReauthorize || s.State == tokenbroker.StateQuarantined {
+		s.RefreshAt = time.Time{}
+	}
+	if b.cfg.Encode != nil {
+		s.Encoded = b.cfg.Encode(s)
+	}
+	old := v.snap.Swap(s)
+	if old == nil || old.State != s.State || old.Code != s.Code {
+		b.observe(v.event(EventState))
+	}
+	return s
+}
+
+// stateOf says how a variant stands, and why. e.mu is held.
+func stateOf(v *variant, now time.Time) (tokenbroker.State, string) {
+	e := v.e
+	switch e.grant.State {
+	case tokenbroker.StateQuarantined:
+		return tokenbroker.StateQuarantined, e.grant.Code
+	case tokenbroker.StateReauthorize, tokenbroker.StateMisconfigured, tokenbroker.StateUncertain:
+		if !e.cred.Disabled {
+			return e.grant.State, e.grant.Code
+		}
+	case tokenbroker.StatePending, tokenbroker.StateReady, tokenbroker.StateDegraded, tokenbroker.StateDisabled:
+	}
+	switch {
+	case e.cred.Disabled:
+		return tokenbroker.StateDisabled, ""
+	case now.Before(v.refusedTill):
+		return tokenbroker.StateMisconfigured, v.code
+	case v.token == nil:
+		return tokenbroker.StatePending, v.code
+	case v.failures > 0:
+		return tokenbroker.StateDegraded, v.code
+	}
+	return tokenbroker.StateReady, ""
+}
+
+// event describes the variant as it stands. e.mu is held.
+func (v *variant) event(k Kind) Event {
+	e, s := v.e, v.snap.Load()
+	ev := Event{Kind: k, Credential: e.name, Provider: e.cred.Provider, Client: e.cred.Client, Grant: e.cred.Grant,
+		Variant: v.v, Serial: e.grant.Serial}
+	if s != nil {
+		ev.Order, ev.State, ev.Code = s.Order, s.State, s.Code
+		if s.Token != nil {
+			ev.Expiry = s.Token.Expiry
+		}
+	}
+	return ev
+}
