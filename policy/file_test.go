@@ -3,10 +3,12 @@ package policy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,4 +131,62 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAFolderSwappedByASymbolicLinkIsSeen(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"one": full(""), "two": full("# two\n")} {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		write(t, filepath.Join(dir, name, "policy.yaml"), text)
+	}
+	must(t, os.Symlink("one", filepath.Join(dir, "now")))
+	f, err := policy.Load(filepath.Join(dir, "now", "policy.yaml"))
+	must(t, err)
+	must(t, os.Symlink("two", filepath.Join(dir, "next")))
+	must(t, os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "now")))
+	if changed, err := f.Reload(); !changed || err != nil {
+		t.Errorf("got changed %v and error %v, want the other policy", changed, err)
+	}
+}
+
+func TestWatchWithoutFunctions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, f := load(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		write(t, path, "")
+		if err := f.Watch(ctx, time.Second, nil, nil); !errors.Is(err, context.DeadlineExceeded) || f.Err() == nil {
+			t.Errorf("got %v and Err %v, want the deadline and a problem", err, f.Err())
+		}
+	})
+}
+
+func TestReloadsAndReadersDoNotRace(t *testing.T) {
+	path, f := load(t)
+	r := policy.Request{Identity: "spiffe://example.org/job/a", Action: policy.TokenGet, Credential: "a", Scopes: []string{"s"}}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for k := range 20 {
+				tmp := fmt.Sprintf("%s.%d", path, i)
+				if err := os.WriteFile(tmp, []byte(full(fmt.Sprintf("# %d\n", k))), 0o600); err != nil {
+					t.Error(err)
+				}
+				if err := os.Rename(tmp, path); err != nil {
+					t.Error(err)
+				}
+				if _, err := f.Reload(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 200 {
+				if !f.Current().Decide(r).Allowed {
+					t.Error("denied while the policy was reloaded")
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -32,8 +32,8 @@ func (v verdict) closer(w verdict) bool {
 }
 
 // judge takes a request whose identity and action the rule has through the other hurdles.
-func (r *rule) judge(q *Request) verdict {
-	family := q.Action.family()
+// The family of the action comes along, as many rules are asked about one request.
+func (r *rule) judge(q *Request, family string) verdict {
 	switch {
 	case (q.Credential != "" || family == familyToken || family == familyCredential) && !covers(r.credentials, q.Credential):
 		return verdict{hurdle: hurdleCredential}

@@ -72,9 +72,9 @@ type Decision struct {
 
 // Decide answers a request.
 func (p *Policy) Decide(r Request) Decision {
-	best, at := verdict{}, -1
+	best, at, family := verdict{}, -1, r.Action.family()
 	p.each(r.Identity, r.Action, func(i int) bool {
-		v := p.rules[i].judge(&r)
+		v := p.rules[i].judge(&r, family)
 		if at < 0 || v.closer(best) || !best.closer(v) && i < at {
 			best, at = v, i
 		}
