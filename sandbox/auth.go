@@ -86,15 +86,12 @@ func readBasic(header string) (claim, bool) {
 		return claim{}, false
 	}
 	id, secret, found := strings.Cut(string(raw), ":")
-	if !found || !formEncoded.MatchString(id) || !formEncoded.MatchString(secret) {
-		return claim{}, false
-	}
-	who := claim{method: AuthBasic}
-	if who.id, err = url.QueryUnescape(id); err != nil {
-		return claim{}, false
-	}
-	if who.secret, err = url.QueryUnescape(secret); err != nil {
-		return claim{}, false
-	}
-	return who, true
+	id, idOK := formDecode(id)
+	secret, secretOK := formDecode(secret)
+	return claim{method: AuthBasic, id: id, secret: secret}, found && idOK && secretOK
+}
+
+func formDecode(s string) (string, bool) {
+	decoded, err := url.QueryUnescape(s)
+	return decoded, err == nil && formEncoded.MatchString(s)
 }

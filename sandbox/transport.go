@@ -17,7 +17,7 @@ import (
 var errRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
 // RoundTrip implements [http.RoundTripper]. It answers for every host, in the calling goroutine; the journal tells which
-// host was asked. A request that hangs or waits ends with its context. The httptrace hooks about connections, writing and
+// host was asked. A Content-Encoding that a fault sets is not undone. A request that hangs or waits ends with its context. The httptrace hooks about connections, writing and
 // the first byte are called as a network transport would, so that a client can tell what was sent from what was not.
 func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
