@@ -21,6 +21,7 @@ func (l *Log) Run(ctx context.Context) error {
 		return err
 	}
 	retry := time.NewTimer(l.opts.Retry)
+	retry.Stop() // until the trail is behind
 	defer retry.Stop()
 	for {
 		select {
