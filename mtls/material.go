@@ -1,0 +1,175 @@
+package mtls
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+)
+
+const maxFileBytes = 4 << 20 // a bundle of a thousand CAs is under 2 MiB
+
+// material is what one reading of the files gave. It never changes, so that a handshake which holds one sees no mixture.
+type material struct {
+	digest [sha256.Size]byte // of the files' bytes
+	cert   tls.Certificate   // with Leaf
+	chain  []*x509.Certificate
+	cas    []*x509.Certificate
+	roots  *x509.CertPool // of cas
+}
+
+// load reads the files. If they hold what old was made of, it returns old.
+func (f Files) load(old *material) (*material, error) {
+	certPEM, certErr := readFile("certificate file", f.Cert, false)
+	keyPEM, keyErr := readFile("key file", f.Key, true)
+	caPEM, caErr := readFile("CA file", f.CA, false)
+	if err := errors.Join(certErr, keyErr, caErr); err != nil {
+		return nil, err
+	}
+	sum := digest(certPEM, keyPEM, caPEM)
+	if old != nil && old.digest == sum {
+		return old, nil
+	}
+	chain, certErr := parseChain(certPEM)
+	if certErr != nil {
+		certErr = fmt.Errorf("certificate file %q: %w", f.Cert, certErr)
+	}
+	cas, caErr := parseBundle(caPEM)
+	if caErr != nil {
+		caErr = fmt.Errorf("CA file %q: %w", f.CA, caErr)
+	}
+	if err := errors.Join(certErr, caErr); err != nil {
+		return nil, err
+	}
+	pair, err := keyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("key file %q with certificate file %q: %w", f.Key, f.Cert, err)
+	}
+	roots := x509.NewCertPool()
+	for _, c := range cas {
+		roots.AddCert(c)
+	}
+	return &material{digest: sum, cert: pair, chain: chain, cas: cas, roots: roots}, nil
+}
+
+// check reports whether the material is of use at now.
+func (m *material) check(now time.Time) error {
+	for i, c := range m.chain {
+		if now.Before(c.NotBefore) {
+			return fmt.Errorf("certificate %d of the chain is not valid before %s: check the clock, or wait", i+1, stamp(c.NotBefore))
+		}
+		if !now.Before(c.NotAfter) {
+			return fmt.Errorf("certificate %d of the chain ended at %s: replace it", i+1, stamp(c.NotAfter))
+		}
+	}
+	if !slices.ContainsFunc(m.cas, func(c *x509.Certificate) bool { return validAt(c, now) }) {
+		return errors.New("no CA certificate of the bundle is valid now: add the current one")
+	}
+	return nil
+}
+
+func validAt(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && now.Before(c.NotAfter)
+}
+
+// readFile reads one of the files, with a limit. A private file may be open to its owner alone.
+func readFile(what, path string, private bool) ([]byte, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%s: no path is set", what)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if mode := info.Mode().Perm(); private && mode&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("%s %q has mode %04o, others than its owner have access: chmod 600 it", what, path, mode)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if len(data) > maxFileBytes {
+		return nil, fmt.Errorf("%s %q has more than %d bytes: name a PEM file", what, path, maxFileBytes)
+	}
+	return data, nil
+}
+
+// parseChain parses a leaf certificate and the intermediates that follow it.
+func parseChain(data []byte) ([]*x509.Certificate, error) {
+	chain, err := parseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
+	return chain, refuseSigner(chain[0])
+}
+
+// parseBundle parses CA certificates. A leaf among them would be trusted as it stands, whoever issued it.
+func parseBundle(data []byte) ([]*x509.Certificate, error) {
+	cas, err := parseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(cas, func(c *x509.Certificate) bool { return !c.IsCA }); i >= 0 {
+		return nil, fmt.Errorf("certificate %d is not a CA certificate: name the certificate of the CA, not one that it issued", i+1)
+	}
+	return cas, nil
+}
+
+// parseCertificates parses a PEM file of certificates, at least one. Unlike [x509.CertPool.AppendCertsFromPEM] it skips nothing:
+// a file cut short must not pass for a smaller one.
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+	begun := bytes.Count(data, []byte("-----BEGIN "))
+	if begun == 0 {
+		return nil, errors.New("holds no PEM block: write certificates as -----BEGIN CERTIFICATE-----")
+	}
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("PEM block %d is no certificate (its type is %s): keep certificates only", len(certs)+1, quote(block.Type))
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) != begun {
+		return nil, fmt.Errorf("%d of %d PEM blocks are damaged or cut short: write the file again, and replace it by rename", begun-len(certs), begun)
+	}
+	return certs, nil
+}
+
+func keyPair(certPEM, keyPEM []byte) (tls.Certificate, error) {
+	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
+		return tls.Certificate{}, errors.New("the key is encrypted: decrypt it (openssl pkey) and protect the file instead")
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%w: write the certificate and its key together", err)
+	}
+	return pair, nil
+}
+
+// digest tells contents apart, whichever file a byte is in.
+func digest(files ...[]byte) [sha256.Size]byte {
+	h := sha256.New()
+	for _, data := range files {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(data))))
+		h.Write(data)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
