@@ -40,10 +40,10 @@ func (n *numbers) next(ctx context.Context, floor uint64) (uint64, error) {
 			return 0, err
 		}
 	}
-	n.last = max(n.last, floor) + 1
-	if n.last > n.bound {
-		return 0, fmt.Errorf("%w: a record has number %d, but only %d were given out", ErrDamaged, floor, n.bound)
+	if floor >= n.bound {
+		return 0, fmt.Errorf("%w: a record has number %d, but only %d were given out: restore it from a backup", ErrDamaged, floor, n.bound)
 	}
+	n.last = max(n.last, floor) + 1
 	return n.last, nil
 }
 

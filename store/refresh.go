@@ -1,0 +1,224 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+const (
+	keepExpired = 24 * time.Hour // how long after its expiry a variant's token is kept
+	maxPrune    = 64             // expired tokens that one commit removes
+)
+
+// Begin writes the intent to spend the grant's refresh token, and returns the grant with the token to send. A replay of a
+// standing intent keeps when it began and counts the sends.
+//
+// Errors: tokenbroker.ErrNotFound if the credential is not there or was re-created; tokenbroker.ErrSuperseded if another
+// serial is current; tokenbroker.ErrUncertain if an intent of this serial stands and b is no replay; tokenbroker.ErrTampered.
+func (s *Store) Begin(ctx context.Context, b tokenbroker.Begin) (tokenbroker.Grant, error) {
+	return s.mutate(ctx, b.Credential, func(c *chain, _ *draft) (bool, error) {
+		if err := c.match(b.UID, b.Serial, tokenbroker.ErrNotFound); err != nil {
+			return false, err
+		}
+		hash, err := s.sealer.ring.Hash([]byte("refresh token\x00" + c.grant.RefreshToken.Reveal()))
+		if err != nil {
+			return false, fmt.Errorf("hash refresh token: %w", err)
+		}
+		next := &tokenbroker.Intent{
+			Attempt: b.Attempt, Serial: b.Serial, TokenHash: hash, Variant: b.Variant, Begun: b.Time.UTC(), Sends: 1,
+		}
+		// An intent of an older serial is about a refresh token that is not current any more.
+		if old := c.grant.Intent; old != nil && old.Serial == b.Serial {
+			if !b.Replay {
+				return false, fmt.Errorf("%w: attempt %s began at %s", tokenbroker.ErrUncertain, old.Attempt, old.Begun.Format(time.RFC3339))
+			}
+			next.Begun, next.Sends = old.Begun, old.Sends+1
+		}
+		c.grant.Intent = next
+		return true, nil
+	})
+}
+
+// match compares what the caller believes with what is current.
+func (c *chain) match(uid string, serial uint64, otherUID error) error {
+	switch {
+	case c.index.UID != uid || c.grant.UID != uid:
+		return otherUID
+	case c.grant.Serial != serial:
+		return fmt.Errorf("%w: serial %d is current, not %d", tokenbroker.ErrSuperseded, c.grant.Serial, serial)
+	}
+	return nil
+}
+
+// Commit makes an outcome durable and returns the grant and the token with its generation. It compares UID and the serial
+// that was spent, and nothing else. Where they are not current, or the records do not open, the outcome is kept apart,
+// sealed, for [Store.Orphans], nothing is overwritten, and the error wraps tokenbroker.ErrSuperseded (or ErrTampered).
+func (s *Store) Commit(ctx context.Context, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
+	var token tokenbroker.Token
+	g, err := s.mutate(ctx, o.Credential, func(c *chain, d *draft) (bool, error) {
+		if err := c.match(o.UID, o.Serial, tokenbroker.ErrSuperseded); err != nil {
+			return false, err
+		}
+		c.renew(o)
+		if o.Token == nil {
+			return true, nil
+		}
+		c.enter(tokenbroker.StateReady, o.Time)
+		c.grant.Code, c.grant.Strikes = "", 0
+		var err error
+		token, err = s.putToken(ctx, c, d, o)
+		return true, err
+	})
+	if lost(err) || errors.Is(err, tokenbroker.ErrSuperseded) {
+		return tokenbroker.Grant{}, tokenbroker.Token{}, s.orphan(ctx, o, err)
+	}
+	if err != nil {
+		return tokenbroker.Grant{}, tokenbroker.Token{}, err
+	}
+	return g, token, nil
+}
+
+// renew takes over what the outcome says of the grant.
+func (c *chain) renew(o tokenbroker.Outcome) {
+	g := &c.grant
+	if !g.RefreshToken.IsZero() || !o.RefreshToken.IsZero() {
+		g.Exercised = o.Time.UTC()
+	}
+	switch {
+	case o.RefreshToken.IsZero() || o.RefreshToken == g.RefreshToken:
+		if !o.RefreshEnd.IsZero() {
+			g.RefreshEnd = o.RefreshEnd.UTC()
+		}
+	default:
+		c.replace(o.RefreshToken, o.RefreshEnd, o.Time)
+	}
+	// An intent of another attempt stands only while the refresh token it speaks of is current.
+	if i := g.Intent; i != nil && (i.Attempt == o.Attempt || i.Serial != g.Serial) {
+		g.Intent = nil
+	}
+	if o.SecretID != "" {
+		g.SecretID = o.SecretID
+	}
+	if o.LastUse.After(g.LastUse) {
+		g.LastUse = o.LastUse.UTC()
+	}
+}
+
+// replace puts a new refresh token in the place of the current one, which is kept.
+func (c *chain) replace(rt tokenbroker.Secret, end, at time.Time) {
+	g := &c.grant
+	if !g.RefreshToken.IsZero() {
+		g.Previous, g.Rotated = g.RefreshToken, at.UTC()
+	}
+	g.RefreshToken, g.RefreshEnd = rt, time.Time{}
+	if !end.IsZero() {
+		g.RefreshEnd = end.UTC()
+	}
+	g.Serial++
+}
+
+// putToken drafts the token of the outcome's variant and drops those that expired long ago.
+func (s *Store) putToken(ctx context.Context, c *chain, d *draft, o tokenbroker.Outcome) (tokenbroker.Token, error) {
+	k, hash, err := s.tokenKey(c.name, o.Variant.Key())
+	if err != nil {
+		return tokenbroker.Token{}, err
+	}
+	t := *o.Token
+	t.Generation = tokenbroker.Generation(d.number)
+	if o.SameToken {
+		if t.Generation, err = s.keptGeneration(ctx, c, k, hash, t); err != nil {
+			return tokenbroker.Token{}, err
+		}
+	}
+	t.Expiry, t.Obtained = t.Expiry.UTC(), t.Obtained.UTC()
+	d.put(k, tokenToRecord(t))
+	c.prune(d, hash, o.Time)
+	if c.link == nil {
+		c.link = map[string]tokenLink{}
+	}
+	c.link[hash] = tokenLink{Number: d.number, Expiry: t.Expiry}
+	c.index.Expiry = t.Expiry
+	return t, nil
+}
+
+// keptGeneration is the generation of the stored token if t is the same; a new one if it is not, or does not open.
+func (s *Store) keptGeneration(ctx context.Context, c *chain, k Key, hash string, t tokenbroker.Token) (tokenbroker.Generation, error) {
+	link, ok := c.link[hash]
+	if !ok {
+		return t.Generation, nil
+	}
+	entries, err := s.read(ctx, k)
+	if err != nil {
+		return 0, err
+	}
+	var r tokenRecord
+	if _, err := s.open(entries[0], link.Number, &r); err != nil || !bytes.Equal(r.AccessToken, reveal(t.AccessToken)) {
+		return t.Generation, nil
+	}
+	return r.Generation, nil
+}
+
+// prune drops tokens that expired long ago, so that a credential with ever new subjects does not grow for ever.
+func (c *chain) prune(d *draft, keep string, now time.Time) {
+	n := 0
+	for hash, link := range c.link {
+		if hash != keep && n < maxPrune && now.Sub(link.Expiry) > keepExpired {
+			n++
+			delete(c.link, hash)
+			d.delete(tokenKeyOf(c.name, hash))
+		}
+	}
+}
+
+// Abort records what a failed exchange means. It writes only if something changes. Errors: tokenbroker.ErrSuperseded if the
+// credential is gone, was re-created or has another serial by now; tokenbroker.ErrTampered.
+func (s *Store) Abort(ctx context.Context, v tokenbroker.Verdict) (tokenbroker.Grant, error) {
+	g, err := s.mutate(ctx, v.Credential, func(c *chain, _ *draft) (bool, error) {
+		if err := c.match(v.UID, v.Serial, tokenbroker.ErrSuperseded); err != nil {
+			return false, err
+		}
+		g := &c.grant
+		state, code, strikes := g.State, g.Code, g.Strikes
+		c.enter(v.State, v.Time)
+		g.Code, g.Strikes = v.Code, v.Strikes
+		clear := v.ClearIntent && g.Intent != nil && g.Intent.Attempt == v.Attempt
+		if clear {
+			g.Intent = nil
+		}
+		return clear || state != g.State || code != g.Code || strikes != g.Strikes, nil
+	})
+	if errors.Is(err, tokenbroker.ErrNotFound) {
+		return tokenbroker.Grant{}, fmt.Errorf("credential %q: %w: it is gone", v.Credential, tokenbroker.ErrSuperseded)
+	}
+	return g, err
+}
+
+// Adopt stores a refresh token that came from outside, by import or consent: the serial rises, the token before is kept,
+// an open intent is void, and the state is READY, or PENDING if there never was an access token. Errors:
+// tokenbroker.ErrNotFound if the credential is not there or was re-created, tokenbroker.ErrInvalidArgument without a token,
+// tokenbroker.ErrTampered.
+func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.Grant, error) {
+	if a.RefreshToken.IsZero() {
+		return tokenbroker.Grant{}, tokenbroker.Invalid("refreshToken", errors.New("is empty"))
+	}
+	return s.mutate(ctx, a.Credential, func(c *chain, _ *draft) (bool, error) {
+		if c.index.UID != a.UID || c.grant.UID != a.UID {
+			return false, tokenbroker.ErrNotFound
+		}
+		g := &c.grant
+		c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
+		g.Intent, g.Code, g.Strikes = nil, "", 0
+		g.Consented, g.Exercised = a.Time.UTC(), a.Time.UTC()
+		state := tokenbroker.StateReady
+		if c.index.Expiry.IsZero() {
+			state = tokenbroker.StatePending
+		}
+		c.enter(state, a.Time)
+		return true, nil
+	})
+}
