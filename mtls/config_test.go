@@ -278,7 +278,7 @@ func TestPeerEndsWithItsChain(t *testing.T) {
 		}
 		// A second way to a trusted CA keeps the peer alive for as long as the better of the two.
 		better := o.state
-		better.VerifiedChains = append([][]*x509.Certificate{{o.state.PeerCertificates[0]}}, o.state.VerifiedChains...)
+		better.VerifiedChains = [][]*x509.Certificate{o.state.VerifiedChains[0], {o.state.PeerCertificates[0]}, o.state.VerifiedChains[0]}
 		got, err = mtls.PeerFromState(better, false)
 		if want := o.state.PeerCertificates[0].NotAfter; err != nil || !got.NotAfter.Equal(want) {
 			t.Errorf("end of the peer with two chains: got %v, %v, want %v", got.NotAfter, err, want)
