@@ -16,13 +16,19 @@ type fields struct {
 	whole   bool     // the object came to its end
 }
 
-// parse reads a reply: the JSON object or the form that it starts with. fields without members mean that it is neither.
-func parse(body []byte) fields {
+// parse reads a reply: the JSON object or the form that it starts with. fields without members mean that it is neither. cut
+// says that the body ended early, which a form does not show by itself.
+func parse(body []byte, cut bool) fields {
 	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), " \t\r\n")
 	if len(body) > 0 && body[0] == '{' {
 		return parseObject(body)
 	}
-	return parseForm(body)
+	if cut {
+		body = body[:max(0, bytes.LastIndexByte(body, '&'))] // the last member may be half of one
+	}
+	f := parseForm(body)
+	f.whole = f.whole && !cut
+	return f
 }
 
 // parseObject reads the members of a JSON object up to its end or the first that is not whole. What follows the object is ignored.

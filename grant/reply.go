@@ -18,7 +18,7 @@ const (
 // interpret says what a reply means. It returns a refresh token together with a failure where both are there.
 func (q *query) interpret(a answer, sent time.Time) (tokenbroker.ExchangeReply, *tokenbroker.Failure) {
 	out := tokenbroker.ExchangeReply{Sent: sent}
-	top := parse(a.body)
+	top := parse(a.body, a.fault != "")
 	if a.status/100 != 2 {
 		return out, q.refusal(a, top)
 	}

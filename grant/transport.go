@@ -175,5 +175,5 @@ func unsentCode(err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "connect_timeout"
 	}
-	return "handshake_failed"
+	return "connection_failed"
 }
