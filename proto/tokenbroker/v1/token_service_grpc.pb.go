@@ -32,7 +32,7 @@ const (
 //
 // A credential that does not exist and one that the caller may not use answer alike: NOT_FOUND.
 //
-// Every error carries one google.rpc.ErrorInfo (domain "tokenbroker.dev", a stable reason, and in its metadata
+// Every error carries one google.rpc.ErrorInfo (domain "github.com/tokenbroker/tokenbroker", a stable reason, and in its metadata
 // "recoveryAction"), and a google.rpc.RetryInfo where waiting helps. Every method may answer UNAUTHENTICATED (no usable client
 // certificate), RESOURCE_EXHAUSTED (too many calls or streams of this identity), UNAVAILABLE (draining, or the audit log
 // can't be written) and INTERNAL.
@@ -122,7 +122,7 @@ func (c *tokenServiceClient) ReportRejected(ctx context.Context, in *ReportRejec
 //
 // A credential that does not exist and one that the caller may not use answer alike: NOT_FOUND.
 //
-// Every error carries one google.rpc.ErrorInfo (domain "tokenbroker.dev", a stable reason, and in its metadata
+// Every error carries one google.rpc.ErrorInfo (domain "github.com/tokenbroker/tokenbroker", a stable reason, and in its metadata
 // "recoveryAction"), and a google.rpc.RetryInfo where waiting helps. Every method may answer UNAUTHENTICATED (no usable client
 // certificate), RESOURCE_EXHAUSTED (too many calls or streams of this identity), UNAVAILABLE (draining, or the audit log
 // can't be written) and INTERNAL.

@@ -1,0 +1,256 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// credentialService implements the RPCs on credentials.
+type credentialService struct {
+	tokenbrokerv1.UnimplementedCredentialServiceServer
+	b *broker.Broker
+}
+
+// CreateCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) CreateCredential(ctx context.Context, r *tokenbrokerv1.CreateCredentialRequest) (*tokenbrokerv1.CreateCredentialResponse, error) {
+	cred, err := credentialFromSpec(r.GetCredential(), r.GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	end, err := optionalTime("refreshTokenExpireTime", r.GetRefreshTokenExpireTime())
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.b.CreateCredential(ctx, broker.NewCredential{Credential: cred, RefreshToken: tokenbroker.NewSecret(r.GetRefreshToken()),
+		RefreshEnd: end, ValidateOnly: r.GetValidateOnly()})
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.CreateCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// GetCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) GetCredential(ctx context.Context, r *tokenbrokerv1.GetCredentialRequest) (*tokenbrokerv1.GetCredentialResponse, error) {
+	st, err := c.b.Credential(ctx, r.GetCredential())
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.GetCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// ListCredentials implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) ListCredentials(ctx context.Context, r *tokenbrokerv1.ListCredentialsRequest) (*tokenbrokerv1.ListCredentialsResponse, error) {
+	limit, after, err := page(r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	caller := callOf(ctx)
+	list, next, err := c.b.Credentials(ctx, after, limit, func(name string) bool {
+		return caller.may(policy.Request{Credential: name}).Allowed
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &tokenbrokerv1.ListCredentialsResponse{NextPageToken: pageToken(next)}
+	for _, st := range list {
+		resp.Credentials = append(resp.Credentials, credentialToProto(st))
+	}
+	return resp, nil
+}
+
+// UpdateCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) UpdateCredential(ctx context.Context, r *tokenbrokerv1.UpdateCredentialRequest) (*tokenbrokerv1.UpdateCredentialResponse, error) {
+	version, err := version(r.GetEtag())
+	if err != nil {
+		return nil, err
+	}
+	spec := r.GetSpec()
+	paths, err := maskPaths(r.GetUpdateMask(), spec.ProtoReflect(), "oauth_client", "scopes", "subject", "audience", "labels", "owner")
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.b.UpdateCredential(ctx, r.GetCredential(), version, func(cred *tokenbroker.Credential) error {
+		applySpec(cred, spec, paths)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.UpdateCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// DeleteCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) DeleteCredential(ctx context.Context, r *tokenbrokerv1.DeleteCredentialRequest) (*tokenbrokerv1.DeleteCredentialResponse, error) {
+	version, err := version(r.GetEtag())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.b.DeleteCredential(ctx, r.GetCredential(), version); err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.DeleteCredentialResponse{}, nil
+}
+
+// DisableCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) DisableCredential(ctx context.Context, r *tokenbrokerv1.DisableCredentialRequest) (*tokenbrokerv1.DisableCredentialResponse, error) {
+	st, err := c.b.SetDisabled(ctx, r.GetCredential(), true)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.DisableCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// EnableCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) EnableCredential(ctx context.Context, r *tokenbrokerv1.EnableCredentialRequest) (*tokenbrokerv1.EnableCredentialResponse, error) {
+	st, err := c.b.SetDisabled(ctx, r.GetCredential(), false)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.EnableCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// RefreshCredential implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) RefreshCredential(ctx context.Context, r *tokenbrokerv1.RefreshCredentialRequest) (*tokenbrokerv1.RefreshCredentialResponse, error) {
+	st, err := c.b.Refresh(ctx, r.GetCredential())
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.RefreshCredentialResponse{Credential: credentialToProto(st)}, nil
+}
+
+// ImportRefreshToken implements tokenbrokerv1.CredentialServiceServer.
+func (c *credentialService) ImportRefreshToken(ctx context.Context, r *tokenbrokerv1.ImportRefreshTokenRequest) (*tokenbrokerv1.ImportRefreshTokenResponse, error) {
+	end, err := optionalTime("refreshTokenExpireTime", r.GetRefreshTokenExpireTime())
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.b.Adopt(ctx, r.GetCredential(), tokenbroker.NewSecret(r.GetRefreshToken()), end)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenbrokerv1.ImportRefreshTokenResponse{Credential: credentialToProto(st)}, nil
+}
+
+// grants maps grant types to the wire.
+var grants = map[tokenbrokerv1.GrantType]tokenbroker.GrantType{
+	tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS: tokenbroker.GrantClientCredentials,
+	tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN:      tokenbroker.GrantRefreshToken,
+}
+
+func credentialFromSpec(name string, spec *tokenbrokerv1.CredentialSpec) (tokenbroker.Credential, error) {
+	g, ok := grants[spec.GetGrantType()]
+	if !ok {
+		return tokenbroker.Credential{}, tokenbroker.Invalid("spec.grantType",
+			errors.New("must be GRANT_TYPE_CLIENT_CREDENTIALS or GRANT_TYPE_REFRESH_TOKEN"))
+	}
+	return tokenbroker.Credential{Name: name, Provider: spec.GetProvider(), Client: spec.GetOauthClient(), Grant: g,
+		Scopes: spec.GetScopes(), Subject: spec.GetSubject(), Audience: spec.GetAudience(),
+		Labels: spec.GetLabels(), Owner: spec.GetOwner()}, nil
+}
+
+func applySpec(c *tokenbroker.Credential, spec *tokenbrokerv1.CredentialSpec, paths []string) {
+	for _, p := range paths {
+		switch p {
+		case "oauth_client":
+			c.Client = spec.GetOauthClient()
+		case "scopes":
+			c.Scopes = spec.GetScopes()
+		case "subject":
+			c.Subject = spec.GetSubject()
+		case "audience":
+			c.Audience = spec.GetAudience()
+		case "labels":
+			c.Labels = spec.GetLabels()
+		case "owner":
+			c.Owner = spec.GetOwner()
+		}
+	}
+}
+
+func credentialToProto(st broker.Status) *tokenbrokerv1.Credential {
+	c := st.Credential
+	var grant tokenbrokerv1.GrantType
+	for wire, g := range grants {
+		if g == c.Grant {
+			grant = wire
+		}
+	}
+	return &tokenbrokerv1.Credential{
+		Credential: c.Name,
+		Spec: &tokenbrokerv1.CredentialSpec{Provider: c.Provider, OauthClient: c.Client, GrantType: grant, Scopes: c.Scopes,
+			Subject: c.Subject, Audience: c.Audience, Labels: c.Labels, Owner: c.Owner},
+		Status:     statusToProto(st),
+		Etag:       etag(c.Version),
+		Uid:        c.UID,
+		CreateTime: timeToProto(c.Created),
+		UpdateTime: timeToProto(c.Updated),
+	}
+}
+
+func statusToProto(st broker.Status) *tokenbrokerv1.CredentialStatus {
+	s := st.Snapshot
+	out := &tokenbrokerv1.CredentialStatus{
+		State: stateToProto(s.State), RecoveryAction: recoveryToProto(s.Recovery), Code: s.Code, StateTime: timeToProto(st.Grant.Since),
+		Disabled: st.Credential.Disabled, HasRefreshToken: st.Grant.Serial > 0, Serial: st.Grant.Serial,
+		RefreshTokenExerciseTime: timeToProto(st.Grant.Exercised), RefreshTokenExpireTime: timeToProto(st.GrantEnd),
+		RefreshTime: timeToProto(s.RefreshAt), LastUseTime: timeToProto(st.LastUse),
+		SubscriberCount: clampInt32(st.Subscribers), VariantCount: clampInt32(st.Variants),
+	}
+	if s.Token != nil {
+		out.Generation, out.ExpireTime = uint64(s.Token.Generation), timeToProto(s.Token.Expiry)
+	}
+	return out
+}
+
+func clampInt32(n int) int32 { return int32(min(n, 1<<31-1)) } //nolint:gosec // bounded on the same line
+
+func etag(version uint64) string {
+	if version == 0 {
+		return ""
+	}
+	return strconv.FormatUint(version, 10)
+}
+
+// version reads an etag; 0 means that none was given.
+func version(etag string) (uint64, error) {
+	if etag == "" {
+		return 0, nil
+	}
+	v, err := strconv.ParseUint(etag, 10, 64)
+	if err != nil || v == 0 {
+		return 0, &tokenbroker.Problem{Err: tokenbroker.ErrETagMismatch, Detail: "it is no etag of ours; read the resource again"}
+	}
+	return v, nil
+}
+
+func page(size int32, token string) (limit int, after string, err error) {
+	switch {
+	case size < 0:
+		return 0, "", tokenbroker.Invalid("pageSize", fmt.Errorf("%d is negative", size))
+	case size == 0:
+		size = 50
+	}
+	after, err = pageAfter(token)
+	return int(min(size, 1000)), after, err
+}
+
+// optionalTime reads a time that may be absent.
+func optionalTime(field string, t *timestamppb.Timestamp) (end time.Time, err error) {
+	if t == nil {
+		return end, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return end, tokenbroker.Invalid(field, errors.New("is no valid time"))
+	}
+	return t.AsTime(), nil
+}

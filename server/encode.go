@@ -1,0 +1,80 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// encoded is what rides in a snapshot: the messages that all its readers share. They are made once and never changed.
+type encoded struct {
+	get    *tokenbrokerv1.GetTokenResponse // nil if there is no token
+	update *tokenbrokerv1.SubscribeResponse
+
+	once     sync.Once
+	prepared grpc.PreparedMsg // of update
+	err      error
+}
+
+// Encode makes the shared messages of a snapshot. It is for broker.Config.Encode.
+func Encode(s *broker.Snapshot) any {
+	e := &encoded{}
+	state, recovery := stateToProto(s.State), recoveryToProto(s.Recovery)
+	token := tokenToProto(s.Token)
+	if token != nil {
+		e.get = &tokenbrokerv1.GetTokenResponse{Token: token, State: state, RecoveryAction: recovery, RefreshTime: timeToProto(s.RefreshAt)}
+	}
+	e.update = &tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Update{Update: &tokenbrokerv1.Update{
+		Selector:   &tokenbrokerv1.Selector{Credential: s.Credential, Scopes: s.Variant.Scopes, Subject: s.Variant.Subject, Audience: s.Variant.Audience},
+		Generation: uint64(s.Order.Generation), Revision: s.Order.Revision,
+		State: state, RecoveryAction: recovery, Token: token, RefreshTime: timeToProto(s.RefreshAt),
+		DefaultScopes: s.Default.Scopes, DefaultSubject: s.Default.Subject, DefaultAudience: s.Default.Audience,
+	}}}
+	return e
+}
+
+// send sends the snapshot's update on a stream. It is marshalled for the first stream and shared by the others.
+func (e *encoded) send(ss grpc.ServerStream) error {
+	e.once.Do(func() { e.err = e.prepared.Encode(ss, e.update) })
+	if e.err != nil {
+		return e.err
+	}
+	return ss.SendMsg(&e.prepared)
+}
+
+func encodedOf(s *broker.Snapshot) *encoded {
+	if e, ok := s.Encoded.(*encoded); ok {
+		return e
+	}
+	return Encode(s).(*encoded)
+}
+
+func tokenToProto(t *tokenbroker.Token) *tokenbrokerv1.Token {
+	if t == nil {
+		return nil
+	}
+	return &tokenbrokerv1.Token{AccessToken: t.AccessToken.Reveal(), TokenType: t.Type, Scopes: t.Scopes, ExpireTime: timeToProto(t.Expiry),
+		ExpireTimeEstimated: t.ExpiryEstimated, Generation: uint64(t.Generation), Metadata: t.Metadata}
+}
+
+// timeToProto leaves a zero time out.
+func timeToProto(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func stateToProto(s tokenbroker.State) tokenbrokerv1.CredentialState {
+	return tokenbrokerv1.CredentialState(tokenbrokerv1.CredentialState_value["CREDENTIAL_STATE_"+string(s)])
+}
+
+func recoveryToProto(r tokenbroker.Recovery) tokenbrokerv1.RecoveryAction {
+	return tokenbrokerv1.RecoveryAction(tokenbrokerv1.RecoveryAction_value["RECOVERY_ACTION_"+string(r)])
+}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// healthService is grpc's health service whose watches end on a drain: left alone they would hold up GracefulStop.
+type healthService struct {
+	*health.Server
+	ending <-chan struct{}
+
+	mu   sync.Mutex
+	down bool
+}
+
+// readiness lists the names that follow readiness; "liveness" is SERVING for as long as anything answers.
+var readiness = []string{"", "readiness", tokenbrokerv1.TokenService_ServiceDesc.ServiceName,
+	tokenbrokerv1.CredentialService_ServiceDesc.ServiceName, tokenbrokerv1.OAuthClientService_ServiceDesc.ServiceName}
+
+func newHealth(ending <-chan struct{}) *healthService {
+	h := &healthService{Server: health.NewServer(), ending: ending}
+	h.SetServingStatus("liveness", grpc_health_v1.HealthCheckResponse_SERVING)
+	h.set(false)
+	return h
+}
+
+func (h *healthService) set(ready bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	if ready && !h.down {
+		status = grpc_health_v1.HealthCheckResponse_SERVING
+	}
+	for _, name := range readiness {
+		h.SetServingStatus(name, status)
+	}
+}
+
+func (h *healthService) shutdown() {
+	h.set(false)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down = true
+}
+
+// Watch implements grpc_health_v1.HealthServer.
+func (h *healthService) Watch(r *grpc_health_v1.HealthCheckRequest, out grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+	ctx, cancel := context.WithCancel(out.Context())
+	defer cancel()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-h.ending:
+			cancel()
+		case <-stop:
+		}
+	})
+	defer wg.Wait()
+	defer close(stop)
+	return h.Server.Watch(r, &watch{ServerStreamingServer: out, ctx: ctx})
+}
+
+type watch struct {
+	grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]
+	ctx context.Context //nolint:containedctx // that is what grpc.ServerStream asks for
+}
+
+// Context implements grpc.ServerStream.
+func (w *watch) Context() context.Context { return w.ctx }

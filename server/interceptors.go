@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// interceptors returns the chains, outermost first.
+func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
+	caught := recovery.WithRecoveryHandlerContext(s.caught)
+	log, operator := logging.LoggerFunc(s.logCall), selector.MatchFunc(operatorMethod)
+	events := logging.WithLogOnEvents(logging.FinishCall)
+	unary := []grpc.UnaryServerInterceptor{s.statusUnary, recovery.UnaryServerInterceptor(caught)}
+	unary = append(unary, s.cfg.Unary...)
+	unary = append(unary,
+		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator),
+		ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary)
+	stream := []grpc.StreamServerInterceptor{s.statusStream, recovery.StreamServerInterceptor(caught)}
+	stream = append(stream, s.cfg.Stream...)
+	stream = append(stream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream)
+	return unary, stream
+}
+
+// statusUnary turns errors of all that lies below it into statuses.
+func (s *Server) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	resp, err := next(ctx, req)
+	if err != nil {
+		return nil, toStatus(s.cfg.Log, err)
+	}
+	return resp, nil
+}
+
+// statusStream is statusUnary for streams.
+func (s *Server) statusStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	return toStatus(s.cfg.Log, next(srv, ss))
+}
+
+// caught turns a panic into an error. Its value may hold anything, so only its type is logged.
+func (s *Server) caught(_ context.Context, p any) error {
+	s.cfg.Log.Error("panic in a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+	return fmt.Errorf("panic of type %T", p)
+}
+
+// deadline gives a call that came without a deadline one.
+func (s *Server) deadline(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.Limits.CallDeadline)
+		defer cancel()
+	}
+	return next(ctx, req)
+}
+
+// operatorMethod selects what is logged: not the hot path.
+func operatorMethod(_ context.Context, m interceptors.CallMeta) bool {
+	return strings.HasPrefix(m.Service, "tokenbroker.v1.") && m.Service != "tokenbroker.v1.TokenService"
+}
+
+func (s *Server) logCall(ctx context.Context, level logging.Level, msg string, fields ...any) {
+	if c, err := callerOf(ctx); err == nil {
+		fields = append(fields, "identity", c.Identity)
+	}
+	s.cfg.Log.Log(ctx, slog.Level(level), msg, fields...)
+}
+
+// identityLimits is a token bucket per identity. Buckets of identities that were not seen for a while go.
+type identityLimits struct {
+	perSecond float64
+
+	mu      sync.Mutex
+	buckets map[string]*bucket
+	swept   time.Time
+}
+
+type bucket struct {
+	*rate.Limiter
+	seen time.Time
+}
+
+const bucketLife = 10 * time.Minute
+
+func newIdentityLimits(l Limits) *identityLimits {
+	return &identityLimits{perSecond: l.CallsPerSecond, buckets: map[string]*bucket{}}
+}
+
+// Limit implements ratelimit.Limiter.
+func (l *identityLimits) Limit(ctx context.Context) error {
+	c, err := callerOf(ctx)
+	if err != nil {
+		return err
+	}
+	if !l.bucket(c.Identity, time.Now()).Allow() {
+		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
+	}
+	return nil
+}
+
+func (l *identityLimits) bucket(identity string, now time.Time) *bucket {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.swept) > bucketLife {
+		for id, b := range l.buckets {
+			if now.Sub(b.seen) > bucketLife {
+				delete(l.buckets, id)
+			}
+		}
+		l.swept = now
+	}
+	b := l.buckets[identity]
+	if b == nil {
+		b = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.perSecond), int(2*l.perSecond)+1)}
+		l.buckets[identity] = b
+	}
+	b.seen = now
+	return b
+}

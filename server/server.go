@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Broker *broker.Broker                            // required
+	Policy func() *policy.Policy                     // the policy in force; required
+	Audit  func(context.Context, audit.Record) error // writes one record, returns when it is written; required
+	TLS    *mtls.Source                              // required
+	Accept mtls.ServerOptions                        // whom the listener lets in
+	Log    *slog.Logger                              // nil = slog.Default()
+	Limits Limits                                    // zero values are good
+	Unary  []grpc.UnaryServerInterceptor             // run right after recover; metrics
+	Stream []grpc.StreamServerInterceptor            // run right after recover; metrics
+	Opened func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
+	Denied func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
+}
+
+// Limits bound what clients may use. The zero value of each field stands for what its comment says.
+type Limits struct {
+	CallsPerSecond     float64       // per identity; 0 = 10,000, with a burst of twice that
+	StreamsPerIdentity int           // subscriptions open at once; 0 = 256
+	StreamsPerConn     uint32        // HTTP/2 streams at once; 0 = 256
+	Selectors          int           // per subscription; 0 = 256
+	CallDeadline       time.Duration // for unary calls that come without one; 0 = 15 s
+	Heartbeat          time.Duration // between heartbeats of a subscription; 0 = 30 s
+	SlowReader         time.Duration // a send blocked for this long cuts the connection; 0 = 10 s
+	ConnectionAge      time.Duration // after which a client is asked to reconnect, give or take 10 %; 0 = 30 min
+}
+
+func (l Limits) filled() Limits {
+	set(&l.CallsPerSecond, 10_000)
+	set(&l.StreamsPerIdentity, 256)
+	set(&l.StreamsPerConn, 256)
+	set(&l.Selectors, 256)
+	set(&l.CallDeadline, 15*time.Second)
+	set(&l.Heartbeat, 30*time.Second)
+	set(&l.SlowReader, 10*time.Second)
+	set(&l.ConnectionAge, 30*time.Minute)
+	return l
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Server serves the broker's RPCs.
+type Server struct {
+	cfg     Config
+	grpc    *grpc.Server
+	health  *healthService
+	streams *streams
+	limits  *identityLimits
+
+	drainOnce sync.Once
+	goingAway chan struct{} // closed: tell subscribers to go elsewhere
+	ending    chan struct{} // closed: end subscriptions and health watches
+}
+
+// New makes a Server. Serve runs it.
+func New(cfg Config) (*Server, error) {
+	if cfg.Broker == nil || cfg.Policy == nil || cfg.Audit == nil || cfg.TLS == nil {
+		return nil, errors.New("server: Config needs Broker, Policy, Audit and TLS")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	cfg.Limits = cfg.Limits.filled()
+	s := &Server{cfg: cfg, goingAway: make(chan struct{}), ending: make(chan struct{})}
+	s.limits = newIdentityLimits(cfg.Limits)
+	s.streams = newStreams(cfg.Limits.StreamsPerIdentity, cfg.Opened)
+	s.health = newHealth(s.ending)
+	s.grpc = grpc.NewServer(s.options()...)
+	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
+	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker})
+	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	return s, nil
+}
+
+func (s *Server) options() []grpc.ServerOption {
+	unary, stream := s.interceptors()
+	return []grpc.ServerOption{
+		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept)),
+		grpc.ChainUnaryInterceptor(unary...),
+		grpc.ChainStreamInterceptor(stream...),
+		grpc.UnknownServiceHandler(unknownMethod),
+		grpc.MaxConcurrentStreams(s.cfg.Limits.StreamsPerConn),
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.MaxRecvMsgSize(128 << 10),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 15 * time.Minute,
+			MaxConnectionAge: s.cfg.Limits.ConnectionAge, MaxConnectionAgeGrace: 30 * time.Second,
+		}),
+	}
+}
+
+// Serve serves l until Drain or Stop. It closes l.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// SetServing says by the health service whether the broker is ready. It has no effect once draining began.
+func (s *Server) SetServing(ready bool) { s.health.set(ready) }
+
+// PolicyChanged judges all subscriptions anew. Call it after another policy came in force.
+func (s *Server) PolicyChanged(ctx context.Context) { s.streams.reconsider(ctx) }
+
+// Drain ends serving in order: health says NOT_SERVING and subscribers are told to go elsewhere; no exchange is begun any more and
+// those in flight are committed; subscriptions and health watches end; the other calls are let finish. When ctx ends first, what
+// is left is cut.
+func (s *Server) Drain(ctx context.Context) {
+	s.drainOnce.Do(func() {
+		s.health.shutdown()
+		close(s.goingAway)
+		done := make(chan struct{})
+		go func() {
+			s.cfg.Broker.Drain()
+			close(s.ending)
+			s.grpc.GracefulStop()
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			s.cfg.Broker.Close()
+			s.grpc.Stop()
+			<-done
+		}
+	})
+}

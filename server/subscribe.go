@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// subscription is one open stream.
+type subscription struct {
+	s    *Server
+	call *call
+	out  grpc.ServerStream
+	feed *broker.Feed
+	wake chan struct{}                // holds a value while the feed may have something
+	slow *time.Timer                  // cuts the connection when a send is blocked
+	sent map[string]tokenbroker.Order // credential and variant → the newest sent
+}
+
+// Subscribe implements tokenbrokerv1.TokenServiceServer.
+func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) error {
+	selections, err := t.s.selections(r)
+	if err != nil {
+		return err
+	}
+	c := callOf(out.Context())
+	if err := t.s.streams.reserve(c.Identity); err != nil {
+		return err
+	}
+	defer t.s.streams.release(c.Identity)
+	sub := t.s.subscribe(c, out)
+	defer sub.close()
+	if err := sub.open(out.Context(), selections); err != nil {
+		return err
+	}
+	return sub.run(out.Context(), len(selections))
+}
+
+// selections checks what a subscription asks for, before any look-up.
+func (s *Server) selections(r *tokenbrokerv1.SubscribeRequest) ([]broker.Selection, error) {
+	list := r.GetSelectors()
+	if len(list) == 0 || len(list) > s.cfg.Limits.Selectors {
+		return nil, tokenbroker.Invalid("selectors", fmt.Errorf("%d selectors, from 1 to %d are allowed", len(list), s.cfg.Limits.Selectors))
+	}
+	seen := map[string]bool{}
+	var selections []broker.Selection
+	for i, sel := range list {
+		asked := selectionOf(sel)
+		if err := asked.Check(); err != nil {
+			return nil, fmt.Errorf("selectors[%d]: %w", i, err)
+		}
+		key := asked.Credential + "\x00" + tokenbroker.NewVariant(asked.Scopes, asked.Subject, asked.Audience).Key()
+		if seen[key] {
+			return nil, tokenbroker.Invalid("selectors", fmt.Errorf("selector %d is there twice", i))
+		}
+		seen[key] = true
+		selections = append(selections, asked)
+	}
+	return selections, nil
+}
+
+func (s *Server) subscribe(c *call, out grpc.ServerStream) *subscription {
+	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), sent: map[string]tokenbroker.Order{}}
+	sub.feed = s.cfg.Broker.NewFeed(broker.FeedConfig{Holder: c.Identity, Admit: sub.admit, Wake: sub.awake})
+	sub.slow = time.AfterFunc(time.Hour, func() { _ = c.cut() })
+	sub.slow.Stop()
+	s.streams.add(sub.feed, c)
+	return sub
+}
+
+// awake is the feed's wake: it never blocks.
+func (sub *subscription) awake() {
+	select {
+	case sub.wake <- struct{}{}:
+	default:
+	}
+}
+
+// admit asks the policy in force about one variant.
+func (sub *subscription) admit(credential string, asked broker.Selection, v tokenbroker.Variant) error {
+	r, err := policyRequest(sub.out.Context(), sub.s.cfg.Broker, asked, v)
+	if err != nil {
+		return err
+	}
+	r.Identity, r.Action, r.Credential = sub.call.Identity, policy.TokenSubscribe, credential
+	d := sub.s.cfg.Policy().Decide(r)
+	if d.Allowed {
+		return nil
+	}
+	return denial(need{action: policy.TokenGet}, d, true)
+}
+
+// open records the stream, which binds its id to the identity, and adds its selectors.
+func (sub *subscription) open(ctx context.Context, selections []broker.Selection) error {
+	rec := sub.call.record
+	rec.Kind, rec.Decision, rec.Streams = audit.KindStreamOpen, audit.Allow, []uint64{sub.feed.ID}
+	for _, sel := range selections {
+		rec.Credential, rec.ScopesAsked, rec.Subject, rec.Audience = sel.Credential, sel.Scopes, sel.Subject, sel.Audience
+		if err := sub.s.cfg.Audit(ctx, rec); err != nil {
+			return err
+		}
+		if err := sub.feed.Add(ctx, sel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends the feed. That it ended is recorded if it can be.
+func (sub *subscription) close() {
+	sub.s.streams.remove(sub.feed)
+	sub.feed.Close()
+	sub.slow.Stop()
+	rec := sub.call.record
+	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, []uint64{sub.feed.ID}, time.Since(sub.call.began)
+	_ = sub.s.cfg.Audit(context.WithoutCancel(sub.out.Context()), rec)
+}
+
+// run sends the first state of each selector, the end of the snapshot, and then whatever comes.
+func (sub *subscription) run(ctx context.Context, selectors int) error {
+	for range selectors {
+		if _, err := sub.next(); err != nil {
+			return err
+		}
+	}
+	if err := sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_SnapshotEnd{
+		SnapshotEnd: &tokenbrokerv1.SnapshotEnd{}}}); err != nil {
+		return err
+	}
+	heartbeat := time.NewTicker(sub.s.cfg.Limits.Heartbeat)
+	defer heartbeat.Stop()
+	expiry := time.NewTimer(time.Until(sub.call.NotAfter))
+	defer expiry.Stop()
+	return sub.loop(ctx, heartbeat.C, expiry.C)
+}
+
+func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time.Time) error {
+	goingAway := sub.s.goingAway
+	for {
+		var err error
+		select {
+		case <-sub.wake:
+			err = sub.drain()
+		case now := <-heartbeat:
+			err = sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Heartbeat{
+				Heartbeat: &tokenbrokerv1.Heartbeat{ServerTime: timestamppb.New(now)}}})
+		case <-goingAway:
+			goingAway = nil
+			err = sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_GoingAway{
+				GoingAway: &tokenbrokerv1.GoingAway{}}})
+		case <-sub.s.ending:
+			return errors.Join(sub.drain(), tokenbroker.ErrDraining)
+		case <-expiry:
+			return errCertificateExpired
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// drain sends all that the feed has.
+func (sub *subscription) drain() error {
+	for {
+		if more, err := sub.next(); !more || err != nil {
+			return err
+		}
+	}
+}
+
+// next sends what the feed has next, and reports whether it had something.
+func (sub *subscription) next() (bool, error) {
+	u, ok, err := sub.feed.Next()
+	if !ok || err != nil {
+		return false, err
+	}
+	if u.Removed != nil {
+		return true, sub.send(removed(u))
+	}
+	key := u.Snapshot.Credential + "\x00" + u.Snapshot.Variant.Key()
+	if u.Snapshot.Order.Compare(sub.sent[key]) <= 0 {
+		return true, nil // two selectors turned out to be the same variant
+	}
+	sub.sent[key] = u.Snapshot.Order
+	return true, sub.timed(func() error { return encodedOf(u.Snapshot).send(sub.out) })
+}
+
+func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
+	reason := tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND
+	if errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed) {
+		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED
+	}
+	sel := u.Selection
+	return &tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Removed{Removed: &tokenbrokerv1.Removed{
+		Selector: &tokenbrokerv1.Selector{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience},
+		Reason:   reason,
+	}}}
+}
+
+func (sub *subscription) send(m *tokenbrokerv1.SubscribeResponse) error {
+	return sub.timed(func() error { return sub.out.SendMsg(m) })
+}
+
+// timed sends under the slow reader's clock: a send can't be probed for blocking, so the connection is cut under one that is.
+func (sub *subscription) timed(send func() error) error {
+	began := time.Now()
+	sub.slow.Reset(sub.s.cfg.Limits.SlowReader)
+	err := send()
+	sub.slow.Stop()
+	if err != nil && time.Since(began) >= sub.s.cfg.Limits.SlowReader {
+		return errors.Join(errSlowReader, err)
+	}
+	return err
+}

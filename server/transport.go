@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/mtls"
+)
+
+// certificateGrace is how long after the certificate's end a connection is cut, so that its streams can say why they end.
+const certificateGrace = time.Second
+
+// transport is TLS that knows who is at the other end: the identity is parsed once per connection.
+type transport struct {
+	credentials.TransportCredentials
+	accept mtls.ServerOptions
+}
+
+func newCredentials(src *mtls.Source, accept mtls.ServerOptions) credentials.TransportCredentials {
+	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept}
+}
+
+// Clone implements credentials.TransportCredentials.
+func (t *transport) Clone() credentials.TransportCredentials {
+	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept}
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsInfo, ok := info.(credentials.TLSInfo)
+	if !ok {
+		tlsInfo = credentials.TLSInfo{State: tls.ConnectionState{}}
+	}
+	p, err := mtls.PeerFromState(tlsInfo.State, t.accept.AllowDNS)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	c := &cutConn{Conn: conn}
+	c.timer = time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = c.Close() })
+	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: c.Close}, nil
+}
+
+// cutConn is a connection that ends with its peer's certificate.
+type cutConn struct {
+	net.Conn
+	timer *time.Timer
+	once  sync.Once
+	err   error
+}
+
+// Close implements net.Conn.
+func (c *cutConn) Close() error {
+	c.once.Do(func() {
+		c.timer.Stop()
+		c.err = c.Conn.Close()
+	})
+	return c.err
+}
+
+// caller is the other end of a connection. It implements credentials.AuthInfo through TLSInfo.
+type caller struct {
+	credentials.TLSInfo
+	mtls.Peer
+	addr string
+	cut  func() error // closes the connection
+}
+
+// callerOf returns who calls, if its certificate still holds.
+func callerOf(ctx context.Context) (*caller, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, errNoCertificate
+	}
+	c, ok := p.AuthInfo.(*caller)
+	if !ok {
+		return nil, errNoCertificate
+	}
+	if !time.Now().Before(c.NotAfter) {
+		return nil, &tokenbroker.Problem{Err: errCertificateExpired, Detail: "present a new one, in a new connection"}
+	}
+	return c, nil
+}
