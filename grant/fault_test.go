@@ -1,7 +1,6 @@
 package grant_test
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -11,80 +10,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/grant"
 	"github.com/tokenbroker/tokenbroker/provider"
 )
-
-// rawServer speaks TCP on loopback: each connection is handled by hand. It keeps what was read.
-type rawServer struct {
-	addr  string
-	mu    sync.Mutex
-	conns int
-	read  bytes.Buffer
-}
-
-func serveRaw(t *testing.T, handle func(c net.Conn, s *rawServer)) *rawServer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &rawServer{addr: l.Addr().String()}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.mu.Lock()
-			s.conns++
-			s.mu.Unlock()
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				handle(c, s)
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	return s
-}
-
-// request reads one request and keeps it.
-func (s *rawServer) request(c net.Conn) {
-	r, err := http.ReadRequest(bufio.NewReader(c))
-	if err != nil {
-		return
-	}
-	body, _ := io.ReadAll(r.Body)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.read.Write(body)
-}
-
-func (s *rawServer) connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conns
-}
-
-// spent is how often the refresh token arrived.
-func (s *rawServer) spent() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Count(s.read.String(), refreshCanary)
-}
-
-func (s *rawServer) profile() provider.Profile {
-	return provider.Profile{TokenEndpoint: "http://" + s.addr + "/token", InsecureLoopback: true}
-}
 
 func TestConnectionsThatBreak(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -397,23 +329,5 @@ func TestHTTP2IsSpokenByRepeatableRequests(t *testing.T) {
 	}
 	if strings.Join(protos, " ") != "HTTP/2.0 HTTP/1.1" {
 		t.Errorf("got %v, want HTTP/2 where a request may be repeated and HTTP/1.1 where not", protos)
-	}
-}
-
-// frames reads frames until a whole request is in or the connection ends.
-func frames(f *http2.Framer) (streams int, id uint32, ok bool) {
-	for {
-		frame, err := f.ReadFrame()
-		if err != nil {
-			return streams, id, false
-		}
-		switch frame := frame.(type) {
-		case *http2.HeadersFrame:
-			streams, id = streams+1, frame.StreamID
-		case *http2.DataFrame:
-			if frame.StreamEnded() {
-				return streams, id, true
-			}
-		}
 	}
 }

@@ -12,8 +12,12 @@ import (
 // fields are the members of a reply object.
 type fields struct {
 	raw     map[string]json.RawMessage
-	unclear []string // members given twice with different values; they are not in raw
-	whole   bool     // the object came to its end
+	unclear map[string]bool // members given twice with different values; they are not in raw
+	whole   bool            // the object came to its end
+}
+
+func newFields() fields {
+	return fields{raw: map[string]json.RawMessage{}, unclear: map[string]bool{}}
 }
 
 // parse reads a reply: the JSON object or the form that it starts with. fields without members mean that it is neither. cut
@@ -33,7 +37,7 @@ func parse(body []byte, cut bool) fields {
 
 // parseObject reads the members of a JSON object up to its end or the first that is not whole. What follows the object is ignored.
 func parseObject(body []byte) fields {
-	f := fields{raw: map[string]json.RawMessage{}}
+	f := newFields()
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return f
@@ -54,13 +58,13 @@ func parseObject(body []byte) fields {
 	return f
 }
 
-func (f *fields) add(key string, value json.RawMessage) {
+func (f fields) add(key string, value json.RawMessage) {
 	old, twice := f.raw[key]
 	switch {
-	case slices.Contains(f.unclear, key):
+	case f.unclear[key]:
 	case twice && !bytes.Equal(old, value):
 		delete(f.raw, key)
-		f.unclear = append(f.unclear, key)
+		f.unclear[key] = true
 	default:
 		f.raw[key] = value
 	}
@@ -68,7 +72,7 @@ func (f *fields) add(key string, value json.RawMessage) {
 
 // parseForm reads a form. A text is one only if it has a member that a token reply can start from: nearly any text parses.
 func parseForm(body []byte) fields {
-	f := fields{raw: map[string]json.RawMessage{}}
+	f := newFields()
 	values, err := url.ParseQuery(string(bytes.TrimRight(body, " \t\r\n")))
 	if err != nil || !values.Has("access_token") && !values.Has("refresh_token") && !values.Has("error") {
 		return f
@@ -90,7 +94,7 @@ func parseForm(body []byte) fields {
 func (f fields) isUnclear(paths ...string) bool {
 	return slices.ContainsFunc(paths, func(p string) bool {
 		first, _, _ := strings.Cut(p, ".")
-		return slices.Contains(f.unclear, first)
+		return f.unclear[first]
 	})
 }
 

@@ -46,3 +46,21 @@ func answerHTTP2(f *http2.Framer, fault string, id uint32) {
 		_ = f.WriteRSTStream(id, http2.ErrCodeInternal)
 	}
 }
+
+// frames reads frames until a whole request is in or the connection ends.
+func frames(f *http2.Framer) (streams int, id uint32, ok bool) {
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return streams, id, false
+		}
+		switch frame := frame.(type) {
+		case *http2.HeadersFrame:
+			streams, id = streams+1, frame.StreamID
+		case *http2.DataFrame:
+			if frame.StreamEnded() {
+				return streams, id, true
+			}
+		}
+	}
+}
