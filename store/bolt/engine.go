@@ -27,6 +27,7 @@ type Engine struct {
 	history history
 
 	seat   chan struct{} // holds one token while somebody writes
+	broken error         // set when bbolt panicked in a write; it may still hold its locks. Whoever has the seat may use it
 	closed chan struct{} // closed by Close
 	once   sync.Once
 
@@ -35,13 +36,16 @@ type Engine struct {
 }
 
 // Close waits for the transaction in progress and for reads, ends every watch, and closes the file. It may be called twice.
+// After damage was met in a write it leaves the file open, for bbolt could wait for itself.
 func (e *Engine) Close() error {
 	var err error
 	e.once.Do(func() {
 		close(e.closed)
 		e.seat <- struct{}{} // and never give it back
 		e.history.end(store.ErrClosed)
-		err = guarded(e.db.Close)
+		if err = e.broken; err == nil {
+			err = guarded(e.db.Close)
+		}
 	})
 	return err
 }

@@ -129,12 +129,15 @@ func (e *Engine) check() error {
 	})
 }
 
+// errDamaged marks what guarded recovered from.
+var errDamaged = errors.New("the file is damaged: restore it from a backup")
+
 // guarded turns a panic of bbolt, or a fault in the mapped file, into an error.
 func guarded(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the file is damaged: restore it from a backup (bbolt: %v)", r)
+			err = fmt.Errorf("%w (bbolt: %v)", errDamaged, r)
 		}
 	}()
 	return fn()

@@ -182,6 +182,15 @@ func TestDamageBehindTheHeadIsAnErrorOfTheRead(t *testing.T) {
 	if _, err := e.List(t.Context(), "test", "", 1000); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("list: got %v, want that the file is damaged", err)
 	}
+	for range 2 { // the second must not wait for what the first left locked
+		_, err := e.Txn(t.Context(), store.Txn{Do: []store.Op{{Key: store.Key{Bucket: "test", Name: "100"}, Value: []byte("w")}}})
+		if err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("write: got %v, want that the file is damaged", err)
+		}
+	}
+	if err := e.Close(); err == nil {
+		t.Error("close: got nil, want that the file is damaged")
+	}
 }
 
 func TestOpenNeedsAFolder(t *testing.T) {

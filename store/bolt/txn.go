@@ -122,6 +122,9 @@ func (e *Engine) commit(group []*request) error {
 	var events []store.Event
 	var rev uint64
 	began := false
+	if e.broken != nil {
+		return e.broken
+	}
 	err := guarded(func() error {
 		tx, err := e.db.Begin(true)
 		if err != nil {
@@ -139,6 +142,9 @@ func (e *Engine) commit(group []*request) error {
 		return tx.Commit()
 	})
 	switch {
+	case errors.Is(err, errDamaged):
+		e.broken = err
+		e.history.end(err)
 	case err == nil && began:
 		e.history.add(events, rev)
 	case began:
