@@ -30,6 +30,7 @@ type Event struct {
 	Client     string // OAuth client
 	Grant      tokenbroker.GrantType
 	Variant    tokenbroker.Variant
+	Own        bool // the variant is that of the credential's own scopes, subject and audience
 	Attempt    string
 	Order      tokenbroker.Order
 	Serial     uint64

@@ -90,6 +90,9 @@ func inGrace(t tokenbroker.Traits, begun, now time.Time) bool {
 // strikes is how many consecutive invalid_grant condemn a grant.
 func strikes(t tokenbroker.Traits) int { return max(1, t.Strikes) }
 
+// ExerciseBy is when an unused refresh token has to be used to stay alive; zero for never. It is for the store's summaries.
+func ExerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time { return exerciseBy(g, t) }
+
 // exerciseBy is when an unused refresh token has to be used to stay alive; zero for never.
 func exerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
 	if g.Serial == 0 || t.IdleLife <= 0 {

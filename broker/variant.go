@@ -14,6 +14,7 @@ type variant struct {
 	e       *entry
 	v       tokenbroker.Variant
 	id      string // what flights go by
+	isOwn   bool   // of the credential's own scopes, subject and audience
 	snap    atomic.Pointer[Snapshot]
 	idle    atomic.Bool  // not on the schedule; the next read puts it there
 	read    atomic.Int64 // unix nanoseconds of the last read, within a second
@@ -105,7 +106,7 @@ func (b *Broker) add(e *entry, want tokenbroker.Variant, uid string, tok tokenbr
 	if err := b.makeRoom(e, key == own, now); err != nil {
 		return nil, err
 	}
-	v := &variant{e: e, v: want, id: uid + "\x00" + key, subs: map[*slot]struct{}{}}
+	v := &variant{e: e, v: want, id: uid + "\x00" + key, isOwn: key == own, subs: map[*slot]struct{}{}}
 	v.idle.Store(true)
 	if had && tok.Generation >= e.cred.Generation { // an older one belongs to a former configuration
 		v.generation = tok.Generation
@@ -224,7 +225,7 @@ func stateOf(v *variant, now time.Time) (tokenbroker.State, string) {
 func (v *variant) event(k Kind) Event {
 	e, s := v.e, v.snap.Load()
 	ev := Event{Kind: k, Credential: e.name, Provider: e.cred.Provider, Client: e.cred.Client, Grant: e.cred.Grant,
-		Variant: v.v, Serial: e.grant.Serial}
+		Variant: v.v, Own: v.isOwn, Serial: e.grant.Serial}
 	if s != nil {
 		ev.Order, ev.State, ev.Code = s.Order, s.State, s.Code
 		if s.Token != nil {

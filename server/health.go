@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -16,8 +17,9 @@ type healthService struct {
 	*health.Server
 	ending <-chan struct{}
 
-	mu   sync.Mutex
-	down bool
+	mu    sync.Mutex
+	ready bool
+	down  bool
 }
 
 // readiness lists the names that follow readiness; "liveness" is SERVING for as long as anything answers.
@@ -34,8 +36,9 @@ func newHealth(ending <-chan struct{}) *healthService {
 func (h *healthService) set(ready bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ready = ready && !h.down
 	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
-	if ready && !h.down {
+	if h.ready {
 		status = grpc_health_v1.HealthCheckResponse_SERVING
 	}
 	for _, name := range readiness {
@@ -75,3 +78,16 @@ type watch struct {
 
 // Context implements grpc.ServerStream.
 func (w *watch) Context() context.Context { return w.ctx }
+
+// Ready says why the server should get no calls; nil if it should.
+func (s *Server) Ready() error {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	switch {
+	case s.health.down:
+		return errors.New("draining")
+	case !s.health.ready:
+		return errors.New("not serving yet")
+	}
+	return nil
+}
