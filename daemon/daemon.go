@@ -1,0 +1,274 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/grant"
+	"github.com/tokenbroker/tokenbroker/keyring"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/policy"
+	"github.com/tokenbroker/tokenbroker/provider"
+	"github.com/tokenbroker/tokenbroker/server"
+	"github.com/tokenbroker/tokenbroker/store"
+	"github.com/tokenbroker/tokenbroker/store/bolt"
+)
+
+// Config is what a Daemon needs. Paths are as the operating system takes them.
+type Config struct {
+	Listener   net.Listener                            // for gRPC; nil = listen on Listen
+	Listen     string                                  // TCP address for gRPC; "" = 127.0.0.1:8443
+	OpsListen  string                                  // TCP address of the ops listener; "" = none
+	TLS        mtls.Files                              // the broker's certificate, key, and the CA of its clients
+	AllowDNS   bool                                    // take a DNS name for an identity where a certificate has no SPIFFE ID
+	StorePath  string                                  // the database file; made if it is not there
+	StoreSize  int64                                   // bytes it may grow to; 0 = no limit but the disk
+	KEKFile    string                                  // the key encryption key
+	PolicyFile string                                  // the policy
+	AuditFile  string                                  // the audit log; made if it is not there
+	AuditSync  bool                                    // make each group of audit records durable before answers leave
+	Providers  map[string]provider.Profile             // the providers
+	Limits     server.Limits                           // zero values are good
+	DrainFor   time.Duration                           // how long a shutdown may take; 0 = 45 s, more than an exchange
+	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 500 ms
+	Log        *slog.Logger                            // nil = slog.Default()
+	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
+	Version    string                                  // for the metric build_info
+}
+
+// Daemon is a broker that is open. Run serves it, once.
+type Daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	policy  *policy.File
+	tls     *mtls.Source
+	sink    *audit.File
+	audit   *audit.Log
+	grants  *grant.Client
+	engine  *bolt.Engine
+	broker  *broker.Broker
+	server  *server.Server
+	metrics *metrics
+	listen  net.Listener
+	ops     *ops
+
+	closers []func()
+}
+
+// Open opens all that a broker is made of, and listens. ctx governs the opening. Run it, or Close it.
+func Open(ctx context.Context, cfg Config) (*Daemon, error) {
+	cfg.fill()
+	d := &Daemon{cfg: cfg, log: cfg.Log}
+	if err := d.open(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (c *Config) fill() {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8443"
+	}
+	if c.DrainFor <= 0 {
+		c.DrainFor = 45 * time.Second
+	}
+	if c.WatchEvery <= 0 {
+		c.WatchEvery = 500 * time.Millisecond
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+}
+
+// open goes from what only reads to what writes: the store comes last.
+func (d *Daemon) open(ctx context.Context) error {
+	catalogue, kek, err := d.openFiles()
+	if err != nil {
+		return err
+	}
+	if err := d.openNetwork(); err != nil {
+		return err
+	}
+	d.engine, err = bolt.Open(d.cfg.StorePath, bolt.Options{MaxSize: d.cfg.StoreSize})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, func() { _ = d.engine.Close() })
+	records, err := store.Open(ctx, d.engine, store.Options{KEK: kek, Exercise: exercise(catalogue)})
+	if err != nil {
+		return fmt.Errorf("open the store %s: %w", d.cfg.StorePath, err)
+	}
+	if err := d.openAudit(); err != nil {
+		return err
+	}
+	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry)
+	return d.assemble(ctx, records, catalogue)
+}
+
+// openFiles opens what is read: providers, policy, certificates, key encryption key. It reports all that is wrong at once.
+func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
+	catalogue, provErr := provider.New(d.cfg.Providers)
+	var policyErr, tlsErr, grantErr error
+	d.policy, policyErr = policy.Load(d.cfg.PolicyFile)
+	d.tls, tlsErr = mtls.Open(d.cfg.TLS)
+	kek, kekErr := keyring.FileKEK(d.cfg.KEKFile)
+	if provErr == nil {
+		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport})
+	}
+	if d.grants != nil {
+		d.closers = append(d.closers, d.grants.Close)
+	}
+	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr)
+}
+
+func (d *Daemon) openNetwork() (err error) {
+	d.listen = d.cfg.Listener
+	if d.listen == nil {
+		if d.listen, err = net.Listen("tcp", d.cfg.Listen); err != nil {
+			return fmt.Errorf("listen for gRPC: %w", err)
+		}
+	}
+	d.closers = append(d.closers, func() { _ = d.listen.Close() })
+	if d.cfg.OpsListen == "" {
+		return nil
+	}
+	d.ops, err = openOps(d.cfg.OpsListen, d.ready)
+	if err == nil {
+		d.closers = append(d.closers, d.ops.close)
+	}
+	return err
+}
+
+func (d *Daemon) openAudit() (err error) {
+	if d.sink, err = audit.OpenFile(d.cfg.AuditFile); err != nil {
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	d.closers = append(d.closers, func() { _ = d.sink.Close() })
+	d.audit = audit.New(d.sink, audit.Options{Sync: d.cfg.AuditSync, Tail: d.sink.Tail()})
+	return nil
+}
+
+func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
+	d.broker, err = broker.New(ctx, broker.Config{
+		Store: records, Upstream: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
+		Encode: server.Encode, Audit: d.record, Observe: d.metrics.observe,
+	})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.broker.Close)
+	d.server, err = server.New(server.Config{
+		Broker: d.broker, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
+		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
+		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
+	})
+	return err
+}
+
+// exercise tells the store what it needs for its summaries.
+func exercise(c *provider.Catalogue) func(string, tokenbroker.Grant) time.Time {
+	return func(name string, g tokenbroker.Grant) time.Time {
+		t, _ := c.Traits(name)
+		return broker.ExerciseBy(g, t)
+	}
+}
+
+func limits(c *provider.Catalogue) func(string) broker.Limit {
+	return func(name string) broker.Limit {
+		p, _ := c.Profile(name)
+		return broker.Limit{PerSecond: p.Rate, Burst: p.Burst}
+	}
+}
+
+// Addr is where gRPC is served.
+func (d *Daemon) Addr() net.Addr { return d.listen.Addr() }
+
+// OpsAddr is where the ops listener is served; nil if there is none.
+func (d *Daemon) OpsAddr() net.Addr {
+	if d.ops == nil {
+		return nil
+	}
+	return d.ops.listen.Addr()
+}
+
+// Broker is the engine, for those who look at it from within the process.
+func (d *Daemon) Broker() *broker.Broker { return d.broker }
+
+// Close closes what Open opened, if it is not run. Run does so itself.
+func (d *Daemon) Close() {
+	for len(d.closers) > 0 {
+		last := len(d.closers) - 1
+		d.closers[last]()
+		d.closers = d.closers[:last]
+	}
+}
+
+// Run serves until ctx ends, then drains, and closes everything. The error says what went wrong, nil after an orderly shutdown.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.Close()
+	life, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: drains and the last records need it
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	failed := make(chan error, 3)
+	run := func(what string, do func() error) {
+		wg.Go(func() {
+			if err := do(); err != nil && life.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	run("audit log", func() error { return d.audit.Run(life) })
+	if err := d.started(ctx); err != nil {
+		return err
+	}
+	wg.Go(func() { _ = d.broker.Run(life) })
+	wg.Go(func() { d.watch(life) })
+	if d.ops != nil {
+		run("ops listener", func() error { return d.ops.serve(d.metrics.handler()) })
+	}
+	run("gRPC", func() error { return d.server.Serve(d.listen) })
+	d.server.SetServing(true)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	d.drain()
+	return err
+}
+
+// started records the start; without that record nothing is served.
+func (d *Daemon) started(ctx context.Context) error {
+	return d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "start", PolicyRevision: d.policy.Current().Revision()})
+}
+
+func (d *Daemon) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.DrainFor)
+	defer cancel()
+	d.log.Info("draining")
+	d.server.Drain(ctx)
+	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "stop"})
+	if d.ops != nil {
+		d.ops.close()
+	}
+	d.broker.Close()
+}
+
+// ready says why the broker should get no calls, for /readyz; nil if it should.
+func (d *Daemon) ready() error {
+	if d.audit == nil || d.server == nil {
+		return errors.New("starting")
+	}
+	return errors.Join(d.audit.Healthy(), d.server.Ready())
+}

@@ -1,0 +1,176 @@
+package daemon
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/policy"
+)
+
+// maxCredentialSeries bounds the time series that carry a credential's name.
+const maxCredentialSeries = 1000
+
+// metrics is what /metrics shows. No label holds a secret, and none a text that a caller or a provider can choose freely.
+type metrics struct {
+	registry *prometheus.Registry
+	grpc     *grpcprom.ServerMetrics
+
+	refreshes  *prometheus.CounterVec
+	took       *prometheus.HistogramVec
+	waiters    *prometheus.HistogramVec
+	rejected   *prometheus.CounterVec
+	deliveries prometheus.Counter
+	trouble    *prometheus.CounterVec
+	denials    *prometheus.CounterVec
+	streams    prometheus.Gauge
+	expiry     *prometheus.GaugeVec
+	states     *prometheus.GaugeVec
+	policyTime prometheus.Gauge
+	policyGood prometheus.Gauge
+
+	mu     sync.Mutex
+	shown  map[string]bool              // credentials that have a series
+	stands map[string]tokenbroker.State // credential → state, for the count by state
+}
+
+func newMetrics(version string, certificateExpiry func() time.Time) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), shown: map[string]bool{}, stands: map[string]tokenbroker.State{},
+		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())}
+	provider := []string{"provider"}
+	m.refreshes = counters("refresh_total", "Token requests by how they ended.", "provider", "outcome")
+	m.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbroker_refresh_duration_seconds",
+		Help: "How long token requests took, with the store.", Buckets: prometheus.ExponentialBuckets(0.01, 2.5, 10)}, provider)
+	m.waiters = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbroker_refresh_waiters",
+		Help: "Callers that one token request served.", Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 500, 1000, 10000}}, provider)
+	m.rejected = counters("token_reported_rejected_total", "Reports of tokens that a resource server refused, by its status.", "provider", "status")
+	m.deliveries = prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbroker_stream_deliveries_total",
+		Help: "States handed to subscribers' slots."})
+	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered.", "kind")
+	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
+	m.streams = gauge("streams", "Subscriptions open now.")
+	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
+		Help: "When the newest token of a credential's own variant expires, for at most 1000 credentials."}, []string{"credential"})
+	m.states = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credentials",
+		Help: "Credentials in use, by the state of their own variant."}, []string{"state"})
+	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
+	m.policyGood = gauge("policy_last_reload_successful", "1 if the policy file holds what is in force, else 0.")
+	m.register(version, certificateExpiry)
+	m.policyLoaded()
+	return m
+}
+
+func (m *metrics) register(version string, certificateExpiry func() time.Time) {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_build_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
+	build.Set(1)
+	certificate := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_tls_certificate_expiry_timestamp_seconds",
+		Help: "When the broker's own certificate expires."}, func() float64 { return float64(certificateExpiry().Unix()) })
+	m.registry.MustRegister(m.grpc, m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
+		m.expiry, m.states, m.policyTime, m.policyGood, build, certificate,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbroker_" + name, Help: help}, labels)
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_" + name, Help: help})
+}
+
+func (m *metrics) unary() []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{m.grpc.UnaryServerInterceptor()}
+}
+
+func (m *metrics) stream() []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{m.grpc.StreamServerInterceptor()}
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// observe is broker.Config.Observe.
+func (m *metrics) observe(ev broker.Event) {
+	switch ev.Kind {
+	case broker.EventExchange:
+		m.refreshes.WithLabelValues(ev.Provider, outcome(ev.Class)).Inc()
+		m.took.WithLabelValues(ev.Provider).Observe(ev.Took.Seconds())
+		m.waiters.WithLabelValues(ev.Provider).Observe(float64(ev.Waiters))
+	case broker.EventDeliver:
+		m.deliveries.Add(float64(len(ev.Streams)))
+	case broker.EventReport:
+		m.rejected.WithLabelValues(ev.Provider, strconv.Itoa(ev.HTTPStatus)).Inc()
+	case broker.EventCommitErr, broker.EventOrphan, broker.EventTampered:
+		m.trouble.WithLabelValues(string(ev.Kind)).Inc()
+	case broker.EventState:
+		m.stand(ev)
+	case broker.EventForgotten:
+		m.forget(ev.Credential)
+	case broker.EventIntent:
+	}
+	if ev.Own && !ev.Expiry.IsZero() {
+		m.expires(ev)
+	}
+}
+
+// stand counts a credential under its new state.
+func (m *metrics) stand(ev broker.Event) {
+	if !ev.Own {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, ok := m.stands[ev.Credential]; ok {
+		m.states.WithLabelValues(string(old)).Dec()
+	}
+	m.stands[ev.Credential] = ev.State
+	m.states.WithLabelValues(string(ev.State)).Inc()
+}
+
+func (m *metrics) expires(ev broker.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.shown[ev.Credential] {
+		if len(m.shown) >= maxCredentialSeries {
+			return
+		}
+		m.shown[ev.Credential] = true
+	}
+	m.expiry.WithLabelValues(ev.Credential).Set(float64(ev.Expiry.Unix()))
+}
+
+func (m *metrics) forget(credential string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, ok := m.stands[credential]; ok {
+		m.states.WithLabelValues(string(old)).Dec()
+		delete(m.stands, credential)
+	}
+	delete(m.shown, credential)
+	m.expiry.DeleteLabelValues(credential)
+}
+
+func (m *metrics) opened(streams int) { m.streams.Set(float64(streams)) }
+
+func (m *metrics) denied(action policy.Action, reason string) {
+	m.denials.WithLabelValues(string(action), reason).Inc()
+}
+
+func (m *metrics) policyLoaded() {
+	m.policyTime.SetToCurrentTime()
+	m.policyGood.Set(1)
+}
+
+func (m *metrics) policyRefused() { m.policyGood.Set(0) }

@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/policy"
+)
+
+// watch takes up changed policies and certificates until ctx ends.
+func (d *Daemon) watch(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(_, now *policy.Policy) { d.policyChanged(ctx, now) }, d.policyRefused)
+	})
+	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
+	wg.Wait()
+}
+
+// policyChanged judges open streams by the policy that came in force. Calls are judged by it anyway.
+func (d *Daemon) policyChanged(ctx context.Context, now *policy.Policy) {
+	d.metrics.policyLoaded()
+	d.server.PolicyChanged(ctx)
+	d.log.Info("policy reloaded", "revision", now.Revision(), "rules", now.Len())
+	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "policy.reload", PolicyRevision: now.Revision()})
+}
+
+func (d *Daemon) policyRefused(err error) {
+	d.metrics.policyRefused()
+	d.log.Error("policy refused, the last good one stays in force", "error", err)
+}
+
+func (d *Daemon) certificatesChanged(err error) {
+	if err != nil {
+		d.log.Error("certificates refused, the last good ones stay in use", "error", err)
+		return
+	}
+	d.log.Info("certificates in use", "fingerprint", d.tls.Fingerprint(), "not_after", d.tls.Expiry())
+}
+
+// Reload looks at policy and certificates now, and opens the audit log's path anew, as after a rotation by rename: what SIGHUP
+// asks for.
+func (d *Daemon) Reload(ctx context.Context) {
+	if changed, err := d.policy.Reload(); err != nil {
+		d.policyRefused(err)
+	} else if changed {
+		d.policyChanged(ctx, d.policy.Current())
+	}
+	if changed, err := d.tls.Reload(); err != nil || changed {
+		d.certificatesChanged(err)
+	}
+	if err := d.sink.Reopen(); err != nil {
+		d.log.Error("audit log not reopened, the open one stays in use", "error", err)
+	}
+}
+
+// record writes the engine's audited events to the audit log.
+func (d *Daemon) record(ctx context.Context, ev broker.Event) error {
+	return d.audit.Write(ctx, recordOf(ev))
+}
+
+// recordOf is an event as a record.
+func recordOf(ev broker.Event) audit.Record {
+	r := audit.Record{
+		Kind: auditKinds[ev.Kind], RequestID: ev.Attempt, Credential: ev.Credential, OAuthClient: ev.Client, Provider: ev.Provider,
+		ScopesAsked: ev.Variant.Scopes, Subject: ev.Variant.Subject, Audience: ev.Variant.Audience,
+		Generation: ev.Order.Generation, Serial: ev.Serial, Streams: ev.Streams, Latency: ev.Took,
+		Code: ev.Code, Reason: reasonOf(ev),
+	}
+	return r
+}
+
+var auditKinds = map[broker.Kind]audit.Kind{
+	broker.EventIntent:   audit.KindExchangeIntent,
+	broker.EventExchange: audit.KindExchangeResult,
+	broker.EventDeliver:  audit.KindDeliver,
+}
+
+func reasonOf(ev broker.Event) string {
+	switch {
+	case ev.Kind == broker.EventDeliver:
+		return string(ev.State)
+	case ev.Kind == broker.EventExchange && ev.Class == "":
+		return "ok"
+	}
+	return string(ev.Class)
+}
+
+// outcome is an exchange's result as a metric's label.
+func outcome(class tokenbroker.Class) string {
+	if class == "" {
+		return "ok"
+	}
+	return string(class)
+}
