@@ -12,7 +12,10 @@ PACKAGES  ?= ./...
 LINT := bin/golangci-lint
 BUF  := tools/buf/node_modules/.bin/buf
 OIDC := cmd/tokenbrokerd/testdata/oidc
-NODE := tools/buf/node_modules/.package-lock.json $(OIDC)/node_modules/.package-lock.json
+
+# What tests run against. They find grpcurl in PATH.
+PEERS := bin/grpcurl $(OIDC)/node_modules/.package-lock.json
+export PATH := $(CURDIR)/bin:$(PATH)
 
 # What a command prints is shown when it ends, so that jobs that run side by side do not mix.
 PARALLEL := $(MAKE) --no-print-directory --keep-going -j2 --output-sync=target
@@ -32,7 +35,7 @@ test: ## everything that has to pass: lint, protocol, tests under the race detec
 	@$(PARALLEL) fuzz bench FUZZTIME=100x BENCHTIME=1x
 
 .PHONY: go-test
-go-test: need-cc deps ## the tests alone, under the race detector
+go-test: need-cc $(PEERS) ## the tests alone, under the race detector
 	go test -race -p 4 -timeout 10m $(PACKAGES)
 
 .PHONY: lint
@@ -82,15 +85,15 @@ bench: ## each benchmark for BENCHTIME (1s, or 1x)
 		[ -z "$$dirs" ] || go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $$dirs
 
 .PHONY: soak
-soak: need-cc deps ## the long run against a real OAuth server, for SOAKTIME
+soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -race -count 1 -timeout 0 -run '^TestSoak' -v ./cmd/tokenbrokerd
 
 .PHONY: demo
-demo: deps ## a walk through the broker, step by step
+demo: $(PEERS) ## a walk through the broker, step by step
 	go test -count 1 -run '^TestWalkthrough' -v ./cmd/tokenbrokerd
 
 .PHONY: deps
-deps: $(LINT) bin/grpcurl $(NODE) ## install what tests and checks call, at the versions under tools/
+deps: $(LINT) $(BUF) $(PEERS) ## install what tests and checks call, at the versions under tools/
 
 .PHONY: clean
 clean: ## remove what make built or installed
