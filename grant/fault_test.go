@@ -273,6 +273,35 @@ func TestBodiesThatAreTooMuch(t *testing.T) {
 	}
 }
 
+// endless is a body without end that counts what was read of it.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	return copy(p, bytes.Repeat([]byte{' '}, len(p))), nil
+}
+
+func (e *endless) Close() error { return nil }
+
+func TestEndlessBodyIsReadUpToTheLimit(t *testing.T) {
+	body := &endless{}
+	c := newClient(t, provider.Profile{TokenEndpoint: "https://login.example.com/token"}, func(cfg *grant.Config) {
+		cfg.Transport = func(string) http.RoundTripper {
+			return roundTrip(func(r *http.Request) (*http.Response, error) {
+				_, err := io.Copy(io.Discard, r.Body)
+				return &http.Response{StatusCode: 200, Body: body}, err
+			})
+		}
+	})
+	_, err := c.Exchange(t.Context(), refreshRequest())
+	if f := failureOf(t, err); f.Code != "reply_too_large" {
+		t.Errorf("got %+v", f)
+	}
+	if body.read > 512<<10 {
+		t.Errorf("read %d bytes", body.read)
+	}
+}
+
 func TestKeptConnectionThatDiesIsNotRetried(t *testing.T) {
 	s := serveRaw(t, func(c net.Conn, s *rawServer) {
 		s.request(c)

@@ -69,3 +69,17 @@ func TestGuardTable(t *testing.T) {
 		}
 	}
 }
+
+// From outside this can't be seen on loopback alone: the environment's proxy is never used for loopback addresses.
+func TestProxyIsTheProfilesOrNone(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	for _, single := range []bool{true, false} {
+		if tr := newTransport(provider.Profile{TokenEndpoint: "https://login.example.com"}, nil, single); tr.Proxy != nil {
+			t.Error("got a proxy where the profile has none")
+		}
+		tr := newTransport(provider.Profile{Proxy: "http://proxy.example.com:3128"}, nil, single)
+		if u, err := tr.Proxy(httptest.NewRequest(http.MethodPost, "https://login.example.com", nil)); err != nil || u.Host != "proxy.example.com:3128" {
+			t.Errorf("got proxy %v, %v, want the profile's", u, err)
+		}
+	}
+}

@@ -118,20 +118,6 @@ func TestServerWithoutTLSGetsNothing(t *testing.T) {
 	}
 }
 
-func TestEnvironmentProxyIsNotAsked(t *testing.T) {
-	proxy := serveRaw(t, func(net.Conn, *rawServer) {})
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
-		t.Setenv(name, "http://"+proxy.addr)
-	}
-	s := serve(t, reply(200, "", plainReply))
-	if _, err := newClient(t, trusting(t, s)).Exchange(t.Context(), refreshRequest()); err != nil {
-		t.Fatal(err)
-	}
-	if proxy.connections() != 0 {
-		t.Error("the proxy of the environment was connected to")
-	}
-}
-
 func TestProxyOfTheProfile(t *testing.T) {
 	s := serve(t, reply(200, "", plainReply))
 	for _, tt := range []struct {
