@@ -272,3 +272,16 @@ func (d *Daemon) ready() error {
 	}
 	return errors.Join(d.audit.Healthy(), d.server.Ready())
 }
+
+// Check opens all that a broker reads (config, providers, policy, certificates, key encryption key) and nothing that it writes. The
+// warnings are of what is allowed but should be known.
+func Check(cfg Config) (warnings []string, err error) {
+	cfg.fill()
+	d := &Daemon{cfg: cfg, log: cfg.Log}
+	defer d.Close()
+	catalogue, _, err := d.openFiles()
+	if catalogue != nil {
+		warnings = catalogue.Warnings()
+	}
+	return warnings, err
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/tokenbroker/tokenbroker/daemon"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/provider"
+	"github.com/tokenbroker/tokenbroker/server"
+)
+
+// maxConfigBytes bounds what is read of a config file.
+const maxConfigBytes = 4 << 20
+
+// file is the config file. docs/configuration.md describes it.
+type file struct {
+	Listen       string                      `yaml:"listen"`
+	OpsListen    *string                     `yaml:"ops_listen"`
+	TLS          tlsFiles                    `yaml:"tls"`
+	Identity     identity                    `yaml:"identity"`
+	Store        storeFile                   `yaml:"store"`
+	KEKFile      string                      `yaml:"kek_file"`
+	PolicyFile   string                      `yaml:"policy_file"`
+	Audit        auditFile                   `yaml:"audit"`
+	DrainTimeout provider.Duration           `yaml:"drain_timeout"`
+	Limits       limits                      `yaml:"limits"`
+	Providers    map[string]provider.Profile `yaml:"providers"`
+}
+
+type tlsFiles struct {
+	Cert     string `yaml:"cert_file"`
+	Key      string `yaml:"key_file"`
+	ClientCA string `yaml:"client_ca_file"`
+}
+
+type identity struct {
+	AllowDNS bool `yaml:"allow_dns"`
+}
+
+type storeFile struct {
+	File    string `yaml:"file"`
+	MaxSize int64  `yaml:"max_size"`
+}
+
+type auditFile struct {
+	File string `yaml:"file"`
+	Sync bool   `yaml:"sync"`
+}
+
+type limits struct {
+	CallsPerSecond     float64           `yaml:"calls_per_second"`
+	StreamsPerIdentity int               `yaml:"streams_per_identity"`
+	StreamsPerConn     uint32            `yaml:"streams_per_connection"`
+	Selectors          int               `yaml:"selectors_per_stream"`
+	CallDeadline       provider.Duration `yaml:"call_deadline"`
+	Heartbeat          provider.Duration `yaml:"heartbeat"`
+	SlowReader         provider.Duration `yaml:"slow_reader"`
+	ConnectionAge      provider.Duration `yaml:"connection_age"`
+}
+
+// settings are what flags and environment may set in place of the file.
+type settings struct {
+	config, listen, opsListen, store, kek, policy, audit string
+}
+
+func (s *settings) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.config, "config", "", "config file (TOKENBROKERD_CONFIG; default tokenbroker.yaml)")
+	f.StringVar(&s.listen, "listen", "", "address for gRPC (TOKENBROKERD_LISTEN)")
+	f.StringVar(&s.opsListen, "ops-listen", "", `address for probes and metrics, "none" for none (TOKENBROKERD_OPS_LISTEN)`)
+	f.StringVar(&s.store, "store", "", "database file (TOKENBROKERD_STORE)")
+	f.StringVar(&s.kek, "kek-file", "", "key encryption key (TOKENBROKERD_KEK_FILE)")
+	f.StringVar(&s.policy, "policy", "", "policy file (TOKENBROKERD_POLICY)")
+	f.StringVar(&s.audit, "audit", "", "audit log (TOKENBROKERD_AUDIT)")
+}
+
+// pick is the precedence: flag, then environment, then file, then default.
+func pick(flag, env, file, def string) string {
+	return cmp.Or(flag, os.Getenv("TOKENBROKERD_"+env), file, def)
+}
+
+// load reads the config file and lays flags and environment over it. Relative paths in the file are relative to its folder; those
+// of flags and environment to the working directory.
+func (s *settings) load() (daemon.Config, error) {
+	path := pick(s.config, "CONFIG", "", "tokenbroker.yaml")
+	f, err := readFile(path)
+	if err != nil {
+		return daemon.Config{}, err
+	}
+	in := func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(filepath.Dir(path), p)
+	}
+	for name, p := range f.Providers {
+		p.CAFile = in(p.CAFile)
+		f.Providers[name] = p
+	}
+	c := daemon.Config{
+		Listen:     pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
+		OpsListen:  opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
+		TLS:        mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA)},
+		AllowDNS:   f.Identity.AllowDNS,
+		StorePath:  pick(s.store, "STORE", in(f.Store.File), in("tokenbroker.db")),
+		StoreSize:  f.Store.MaxSize,
+		KEKFile:    pick(s.kek, "KEK_FILE", in(f.KEKFile), ""),
+		PolicyFile: pick(s.policy, "POLICY", in(f.PolicyFile), ""),
+		AuditFile:  pick(s.audit, "AUDIT", in(f.Audit.File), in("audit.jsonl")),
+		AuditSync:  f.Audit.Sync,
+		DrainFor:   time.Duration(f.DrainTimeout),
+		Limits:     f.Limits.server(),
+		Providers:  f.Providers,
+		Version:    version(),
+	}
+	return c, required(path, f, c)
+}
+
+// value is *p, or def where the key is absent. An empty value stays empty.
+func value(p *string, def string) string {
+	if p == nil {
+		return def
+	}
+	return *p
+}
+
+func opsAddress(a string) string {
+	if a == "none" {
+		return ""
+	}
+	return a
+}
+
+func (l limits) server() server.Limits {
+	return server.Limits{CallsPerSecond: l.CallsPerSecond, StreamsPerIdentity: l.StreamsPerIdentity, StreamsPerConn: l.StreamsPerConn,
+		Selectors: l.Selectors, CallDeadline: time.Duration(l.CallDeadline), Heartbeat: time.Duration(l.Heartbeat),
+		SlowReader: time.Duration(l.SlowReader), ConnectionAge: time.Duration(l.ConnectionAge)}
+}
+
+// required reports all settings that are missing or can't be.
+func required(path string, f file, c daemon.Config) error {
+	var errs []error
+	for key, v := range map[string]string{"tls.cert_file": f.TLS.Cert, "tls.key_file": f.TLS.Key, "tls.client_ca_file": f.TLS.ClientCA,
+		"kek_file": c.KEKFile, "policy_file": c.PolicyFile} {
+		if v == "" {
+			errs = append(errs, fmt.Errorf("%s: %s is missing", path, key))
+		}
+	}
+	for key, v := range map[string]float64{"store.max_size": float64(f.Store.MaxSize), "drain_timeout": float64(f.DrainTimeout),
+		"limits.calls_per_second": f.Limits.CallsPerSecond, "limits.streams_per_identity": float64(f.Limits.StreamsPerIdentity),
+		"limits.selectors_per_stream": float64(f.Limits.Selectors), "limits.call_deadline": float64(f.Limits.CallDeadline),
+		"limits.heartbeat": float64(f.Limits.Heartbeat), "limits.slow_reader": float64(f.Limits.SlowReader),
+		"limits.connection_age": float64(f.Limits.ConnectionAge)} {
+		if v < 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is negative", path, key))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readFile decodes a config file, strictly.
+func readFile(path string) (file, error) {
+	var f file
+	r, err := os.Open(path)
+	if err != nil {
+		return f, fmt.Errorf("read the config: %w; \"tokenbrokerd init DIR\" makes one", err)
+	}
+	defer func() { _ = r.Close() }()
+	data, err := io.ReadAll(io.LimitReader(r, maxConfigBytes+1))
+	switch {
+	case err != nil:
+		return f, fmt.Errorf("read the config: %w", err)
+	case len(data) > maxConfigBytes:
+		return f, fmt.Errorf("read the config %s: it is larger than %d bytes", path, maxConfigBytes)
+	}
+	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
+		return f, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false)) //nolint:errorlint // the formatted text has line and column
+	}
+	return f, nil
+}
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Work with config files"}
+	var s settings
+	validate := &cobra.Command{
+		Use: "validate", Short: "Check a config file and all that it names; touches no store", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := s.load()
+			if err != nil {
+				return err
+			}
+			warnings, err := daemon.Check(c)
+			for _, w := range warnings {
+				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
+			return err
+		},
+	}
+	s.flags(validate)
+	cmd.AddCommand(validate)
+	return cmd
+}

@@ -1,0 +1,72 @@
+// Command tokenbrokerd is the token broker.
+//
+//	tokenbrokerd init DIR            make a development CA, certificates, a key, a config and a policy
+//	tokenbrokerd serve               serve, as the config file says
+//	tokenbrokerd config validate     check a config file and all that it names, and touch nothing
+//	tokenbrokerd healthcheck         ask a running broker whether it is ready
+//	tokenbrokerd version             say which version this is
+//
+// Settings come from flags, then environment variables (TOKENBROKERD_…), then the config file, which is strict: a key that it does not
+// know is an error.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "tokenbrokerd:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "tokenbrokerd",
+		Short:         "Holds OAuth 2.0 credentials, refreshes them once, hands out short-lived access tokens",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(serveCommand(), initCommand(), configCommand(), healthcheckCommand(), versionCommand())
+	return cmd
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Say which version this is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tokenbrokerd", version())
+			return err
+		},
+	}
+}
+
+// version is the module version, or the revision that the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}

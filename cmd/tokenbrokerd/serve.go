@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenbroker/tokenbroker/daemon"
+)
+
+func serveCommand() *cobra.Command {
+	var s settings
+	var level slog.Level
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Serve, as the config file says", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := harden(); err != nil {
+				return err
+			}
+			c, err := s.load()
+			if err != nil {
+				return err
+			}
+			c.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			return serve(cmd.Context(), c)
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "DEBUG, INFO, WARN or ERROR")
+	return cmd
+}
+
+// serve runs a broker until ctx ends. SIGHUP has it look at its files.
+func serve(ctx context.Context, c daemon.Config) error {
+	d, err := daemon.Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	c.Log.Info("serving", "grpc", d.Addr().String(), "ops", fmt.Sprint(d.OpsAddr()), "version", c.Version)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	life, end := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer end()
+	wg.Go(func() {
+		for {
+			select {
+			case <-hup:
+				d.Reload(life)
+			case <-life.Done():
+				return
+			}
+		}
+	})
+	if err := d.Run(ctx); err != nil {
+		return err
+	}
+	c.Log.Info("stopped")
+	return nil
+}
+
+// harden refuses settings of the environment that would write secrets somewhere, and switches core dumps off.
+func harden() error {
+	if os.Getenv("GRPC_BINARY_LOG_FILTER") != "" {
+		return errors.New("GRPC_BINARY_LOG_FILTER is set: it would write every token to a file; unset it")
+	}
+	if strings.Contains(os.Getenv("GODEBUG"), "http2debug") {
+		return errors.New("GODEBUG has http2debug: it would print every token; take it out")
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("switch core dumps off: %w", err)
+	}
+	return nil
+}
