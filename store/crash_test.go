@@ -301,3 +301,31 @@ func TestWritersThatNeverWinGiveUp(t *testing.T) {
 		t.Errorf("after %d tries: got %v, want ErrStoreUnavailable within 100", tries, err)
 	}
 }
+
+func TestReadsOfAClosedEngineSayThatTheStoreIsUnavailable(t *testing.T) {
+	p := newPlace(t)
+	s := p.open(t)
+	c := create(t, s, "a")
+	p.stop(t)
+	_, _, loadErr := s.Load(t.Context(), "a")
+	_, credErr := s.Credential(t.Context(), "a")
+	_, _, tokenErr := s.Token(t.Context(), "a", c.UID, "")
+	_, clientErr := s.Client(t.Context(), "app")
+	_, clientsErr := s.Clients(t.Context(), "", 10)
+	_, listErr := s.Credentials(t.Context(), "", 10)
+	errs := []error{loadErr, credErr, tokenErr, clientErr, clientsErr, listErr}
+	for _, err := range s.Summaries(t.Context()) {
+		errs = append(errs, err)
+	}
+	for _, err := range s.Orphans(t.Context()) {
+		errs = append(errs, err)
+	}
+	if len(errs) != 8 {
+		t.Errorf("errors: got %d, want 8: one of each", len(errs))
+	}
+	for i, err := range errs {
+		if !errors.Is(err, tokenbroker.ErrStoreUnavailable) || !errors.Is(err, store.ErrClosed) {
+			t.Errorf("read %d: got %v, want ErrStoreUnavailable and ErrClosed", i, err)
+		}
+	}
+}

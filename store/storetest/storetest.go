@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +115,10 @@ func compareAndSwap(t *testing.T, open Open) {
 	}
 	if got := read(t, e, "l"); got.Rev != 0 {
 		t.Errorf("after conflicts: the other key got %+v, want it absent", got)
+	}
+	gone := store.Txn{If: []store.Compare{{Key: key("m"), Rev: first}}, Do: []store.Op{put("m", "x")}}
+	if _, err := e.Txn(t.Context(), gone); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("compare of an absent key with %d: got %v, want ErrConflict", first, err)
 	}
 	rev, err := e.Txn(t.Context(), store.Txn{If: []store.Compare{{Key: key("k"), Rev: second}, {Key: key("m")}}})
 	if err != nil || rev != second {
@@ -253,23 +258,24 @@ func refusals(t *testing.T, open Open) {
 func slicesApart(t *testing.T, open Open) {
 	e := fresh(t, open)
 	start := write(t, e, put("start", ""))
-	value := []byte("value")
+	want := strings.Repeat("value", 5000) // long enough for pages of its own
+	value := []byte(want)
 	write(t, e, store.Op{Key: key("k"), Value: value})
 	copy(value, "XXXXX")
 	for range 2 {
 		got := read(t, e, "k").Value
-		if string(got) != "value" {
-			t.Fatalf("read: got %q, want value", got)
+		if string(got) != want {
+			t.Fatalf("read: got %.10q, want %.10q", got, want)
 		}
 		copy(got, "YYYYY")
 		s, err := e.List(t.Context(), "test", "", 1)
-		if err != nil || string(s.Entries[0].Value) != "value" {
-			t.Fatalf("list: got %v, %v, want value", s.Entries, err)
+		if err != nil || len(s.Entries) != 1 || string(s.Entries[0].Value) != want {
+			t.Fatalf("list: got %d entries, %v, want k alone", len(s.Entries), err)
 		}
 		copy(s.Entries[0].Value, "ZZZZZ")
 		for ev := range e.Watch(t.Context(), "test", start) {
-			if string(ev.Value) != "value" {
-				t.Fatalf("watch: got %q, want value", ev.Value)
+			if string(ev.Value) != want {
+				t.Fatalf("watch: got %.10q, want %.10q", ev.Value, want)
 			}
 			copy(ev.Value, "WWWWW")
 			break
