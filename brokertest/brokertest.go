@@ -1,0 +1,323 @@
+// Package brokertest runs a whole broker inside a test: real mTLS, a real store in a temporary folder, the real engine, and the
+// sandbox authorization server in place of providers. For worker authors it is one line:
+//
+//	b := brokertest.Start(t, brokertest.Config{})
+//	b.AddClientCredentials("example/api", "files.read")
+//	conn := b.Worker() // a *grpc.ClientConn with the certificate of spiffe://brokertest.local/worker/test
+//
+// Connections run over memory unless Config.TCP is set, and the sandbox answers without a socket, so a broker can live in a
+// testing/synctest bubble: start it inside, and end it before the bubble ends (Stop; t.Cleanup comes too late there).
+//
+// Whatever goes wrong fails the test; no function returns an error. It is for tests only: its CA is made anew each time and nothing
+// survives the test.
+package brokertest
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/tokenbroker/tokenbroker/daemon"
+	"github.com/tokenbroker/tokenbroker/keyring"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/provider"
+	"github.com/tokenbroker/tokenbroker/sandbox"
+	"github.com/tokenbroker/tokenbroker/server"
+)
+
+// TrustDomain is the SPIFFE trust domain of every certificate.
+const TrustDomain = "brokertest.local"
+
+// The identities that DefaultPolicy knows.
+const (
+	OperatorID = "spiffe://" + TrustDomain + "/operator/test"
+	WorkerID   = "spiffe://" + TrustDomain + "/worker/test"
+)
+
+// DefaultPolicy lets operators do everything, and every worker use the credentials under "example/".
+const DefaultPolicy = `version: 1
+rules:
+  - name: operators
+    identities: ["spiffe://brokertest.local/operator/*"]
+    actions: ["credential.*", "oauth_client.*", "token.*", "reflection.use"]
+    credentials: ["**"]
+    oauth_clients: ["**"]
+    scopes: ["**"]
+  - name: workers
+    identities: ["spiffe://brokertest.local/worker/*"]
+    actions: ["token.*"]
+    credentials: ["example/*"]
+    scopes: ["**"]
+`
+
+// Config changes what Start makes. The zero value is a good broker.
+type Config struct {
+	// Policy is the text of the policy file. "" = DefaultPolicy.
+	Policy string
+	// Issuers are the authorization servers of the sandbox; each is also a provider of that name. nil = "fast" (client credentials and
+	// refresh tokens that stay, one hour), "rotating" (strict rotation) and "graceful" (rotation with a minute of grace), each with
+	// the client "job" and the secret "s3cret/+ %".
+	Issuers []sandbox.Issuer
+	// Profile changes a provider's profile, which otherwise says what its issuer does. nil = nothing.
+	Profile func(issuer string, p *provider.Profile)
+	// Limits are the server's.
+	Limits server.Limits
+	// TCP has the broker listen on a loopback port instead of in memory.
+	TCP bool
+	// Ops opens the ops listener, on a loopback port.
+	Ops bool
+	// AuditFile is where the audit log goes. "" = a file in the temporary folder.
+	AuditFile string
+	// StoreSize bounds the database file in bytes. 0 = no bound.
+	StoreSize int64
+	// Log takes the broker's log. nil = nowhere.
+	Log io.Writer
+	// CertLife is the life of client certificates. 0 = an hour.
+	CertLife time.Duration
+}
+
+// Secret is the secret of the client "job" at the default issuers.
+const Secret = "s3cret/+ %"
+
+// Broker is a running broker.
+type Broker struct {
+	Dir     string // holds all its files: tokenbroker.db, policy.yaml, audit.jsonl, …
+	Sandbox *sandbox.Server
+	Daemon  *daemon.Daemon
+
+	t    testing.TB
+	cfg  Config
+	dc   daemon.Config
+	ca   *mtls.CA
+	stop context.CancelFunc
+	done chan error
+
+	mu    sync.Mutex
+	mem   *bufconn.Listener
+	conns []*grpc.ClientConn
+	made  map[string]bool // OAuth clients that exist
+}
+
+// Start runs a broker until the test ends, or Stop.
+func Start(t testing.TB, cfg Config) *Broker {
+	t.Helper()
+	b := &Broker{Dir: t.TempDir(), t: t, cfg: cfg, made: map[string]bool{}}
+	b.sandbox()
+	b.files()
+	b.start()
+	t.Cleanup(b.Stop)
+	return b
+}
+
+func defaultIssuers() []sandbox.Issuer {
+	job := []sandbox.Client{{ID: "job", Secrets: []string{Secret}}}
+	return []sandbox.Issuer{
+		{Name: "fast", Clients: job, Rotation: sandbox.RotateNone, Downscope: true},
+		{Name: "rotating", Clients: job, Rotation: sandbox.RotateStrict, Downscope: true},
+		{Name: "graceful", Clients: job, Rotation: sandbox.RotateGrace, Grace: time.Minute},
+	}
+}
+
+func (b *Broker) sandbox() {
+	b.t.Helper()
+	if b.cfg.Issuers == nil {
+		b.cfg.Issuers = defaultIssuers()
+	}
+	var err error
+	b.Sandbox, err = sandbox.New(sandbox.Config{Issuers: b.cfg.Issuers})
+	b.must("make the sandbox", err)
+}
+
+// profiles describes the sandbox's issuers as an operator would.
+func (b *Broker) profiles() map[string]provider.Profile {
+	profiles := map[string]provider.Profile{}
+	for _, is := range b.cfg.Issuers {
+		rotates, grace := is.Rotation != sandbox.RotateNone, provider.Duration(is.Grace)
+		p := provider.Profile{TokenEndpoint: "https://sandbox.example/" + is.Name + "/token",
+			Rotates: &rotates, Grace: &grace, KillsOld: &is.KillsOld, Downscopes: &is.Downscope}
+		if is.RefreshLife > 0 {
+			idle := provider.Duration(is.RefreshLife)
+			p.IdleLife = &idle
+		}
+		if b.cfg.Profile != nil {
+			b.cfg.Profile(is.Name, &p)
+		}
+		profiles[is.Name] = p
+	}
+	return profiles
+}
+
+func (b *Broker) path(name string) string { return filepath.Join(b.Dir, name) }
+
+// files makes the CA, the broker's certificate, the key encryption key and the policy.
+func (b *Broker) files() {
+	b.t.Helper()
+	var err error
+	b.ca, err = mtls.NewCA("brokertest", 30*24*time.Hour, TrustDomain)
+	b.must("make a CA", err)
+	b.issue("server", mtls.Template{SPIFFEID: "spiffe://" + TrustDomain + "/broker", DNSNames: []string{"localhost"},
+		IPs: []net.IP{net.IPv4(127, 0, 0, 1)}, Server: true, NotAfter: time.Now().Add(7 * 24 * time.Hour)})
+	b.must("write the CA", mtls.WriteNew(b.path("ca.pem"), b.ca.CertPEM(), 0o644))
+	b.must("make a key encryption key", keyring.GenerateFileKEK(b.path("kek.key")))
+	if b.cfg.Policy == "" {
+		b.cfg.Policy = DefaultPolicy
+	}
+	b.SetPolicy(b.cfg.Policy)
+	if b.cfg.AuditFile == "" {
+		b.cfg.AuditFile = b.path("audit.jsonl")
+	}
+	if b.cfg.Log == nil {
+		b.cfg.Log = io.Discard
+	}
+	b.dc = daemon.Config{
+		TLS:       mtls.Files{Cert: b.path("server.pem"), Key: b.path("server.key"), CA: b.path("ca.pem")},
+		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
+		AuditFile: b.cfg.AuditFile, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
+		Transport: func(string) http.RoundTripper { return b.Sandbox }, Version: "test",
+	}
+	if b.cfg.Ops {
+		b.dc.OpsListen = "127.0.0.1:0"
+	}
+}
+
+func (b *Broker) issue(name string, t mtls.Template) {
+	b.t.Helper()
+	cert, key, err := b.ca.Issue(t)
+	b.must("issue a certificate", err)
+	b.must("write a certificate", mtls.WriteNew(b.path(name+".pem"), cert, 0o644))
+	b.must("write a key", mtls.WriteNew(b.path(name+".key"), key, 0o600))
+}
+
+func (b *Broker) start() {
+	b.t.Helper()
+	dc := b.dc
+	if b.cfg.TCP {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		b.must("listen", err)
+		dc.Listener = l
+	} else {
+		b.mu.Lock()
+		b.mem = bufconn.Listen(256 << 10)
+		dc.Listener = b.mem
+		b.mu.Unlock()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d, err := daemon.Open(ctx, dc)
+	if err != nil {
+		cancel()
+		b.t.Fatalf("open the broker: %v", err)
+	}
+	b.Daemon, b.stop, b.done = d, cancel, make(chan error, 1)
+	done := b.done
+	go func() { done <- d.Run(ctx) }()
+}
+
+// Stop shuts the broker down in order and closes all connections. It may be called more than once.
+func (b *Broker) Stop() {
+	b.t.Helper()
+	b.Shutdown()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		_ = c.Close()
+	}
+	b.conns = nil
+}
+
+// Shutdown shuts the broker down in order and leaves connections open, so that a test can look at what clients see.
+func (b *Broker) Shutdown() {
+	b.t.Helper()
+	if b.stop == nil {
+		return
+	}
+	b.stop()
+	b.stop = nil
+	if err := <-b.done; err != nil {
+		b.t.Errorf("the broker ended with: %v", err)
+	}
+}
+
+// Restart shuts the broker down and starts it again over the same files. Connections go on to the new one.
+func (b *Broker) Restart() {
+	b.t.Helper()
+	b.Shutdown()
+	b.start()
+}
+
+// SetPolicy replaces the policy file. The broker takes it up within half a second.
+func (b *Broker) SetPolicy(text string) {
+	b.t.Helper()
+	tmp := b.path("policy.yaml.new")
+	b.must("write the policy", os.WriteFile(tmp, []byte(text), 0o600))
+	b.must("replace the policy", os.Rename(tmp, b.path("policy.yaml")))
+}
+
+// Operator is a connection of OperatorID.
+func (b *Broker) Operator() *grpc.ClientConn { b.t.Helper(); return b.Conn(OperatorID) }
+
+// Worker is a connection of WorkerID.
+func (b *Broker) Worker() *grpc.ClientConn { b.t.Helper(); return b.Conn(WorkerID) }
+
+// Conn makes a connection with a certificate of an identity. It is closed when the broker stops.
+func (b *Broker) Conn(identity string, opts ...grpc.DialOption) *grpc.ClientConn {
+	b.t.Helper()
+	life := b.cfg.CertLife
+	if life == 0 {
+		life = time.Hour
+	}
+	return b.ConnWith(mtls.Template{SPIFFEID: identity, Client: true, NotAfter: time.Now().Add(life)}, opts...)
+}
+
+// ConnWith makes a connection with a certificate of the broker's CA as the template says.
+func (b *Broker) ConnWith(tmpl mtls.Template, opts ...grpc.DialOption) *grpc.ClientConn {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	cert, key, err := b.ca.Issue(tmpl)
+	b.must("issue a certificate", err)
+	files := mtls.Files{Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "c.key"), CA: b.path("ca.pem")}
+	b.must("write a certificate", os.WriteFile(files.Cert, cert, 0o600))
+	b.must("write a key", os.WriteFile(files.Key, key, 0o600))
+	source, err := mtls.Open(files)
+	b.must("open a certificate", err)
+	tlsConfig, err := source.ClientTLS("spiffe://" + TrustDomain + "/broker")
+	b.must("make a TLS configuration", err)
+	opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)), grpc.WithContextDialer(b.dial))
+	conn, err := grpc.NewClient("passthrough:///broker", opts...)
+	b.must("make a connection", err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns = append(b.conns, conn)
+	return conn
+}
+
+// CA is the broker's CA, for tests that bring certificates of their own.
+func (b *Broker) CA() *mtls.CA { return b.ca }
+
+func (b *Broker) dial(ctx context.Context, _ string) (net.Conn, error) {
+	b.mu.Lock()
+	mem, d := b.mem, b.Daemon
+	b.mu.Unlock()
+	if mem != nil {
+		return mem.DialContext(ctx)
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "tcp", d.Addr().String())
+}
+
+func (b *Broker) must(what string, err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatalf("brokertest: %s: %v", what, err)
+	}
+}
