@@ -36,5 +36,11 @@ func (f *Failure) Error() string {
 }
 
 // OfVariant reports whether the failure comes of a variant's own input, so that other variants of the credential may well
-// work: invalid_scope (RFC 6749 §5.2), invalid_target (RFC 8707 §2).
-func (f *Failure) OfVariant() bool { return f.Code == "invalid_scope" || f.Code == "invalid_target" }
+// work: invalid_scope (RFC 6749 §5.2), invalid_target (RFC 8707 §2), and what package grant refuses of a variant.
+func (f *Failure) OfVariant() bool {
+	switch f.Code {
+	case "invalid_scope", "invalid_target", "downscope_not_confirmed", "downscope_not_supported", "subject_not_supported":
+		return true
+	}
+	return false
+}
