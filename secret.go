@@ -3,22 +3,36 @@ package tokenbroker
 import (
 	"fmt"
 	"log/slog"
+	"unique"
 )
 
 const redacted = "[redacted]"
 
 // Secret is a string that must not be printed: an access token, a refresh token, a client secret. Every fmt verb, slog,
-// JSON and text encoders write "[redacted]" in its place. Only [Secret.Reveal] gives the value.
-type Secret struct{ value string }
+// JSON and text encoders write "[redacted]" in its place. Only [Secret.Reveal] gives the value. Secrets of equal value are equal.
+//
+// The value lies behind a pointer: fmt passes over the methods of a field when a verb does not fit the struct that holds it, and
+// then prints whatever it reaches.
+type Secret struct{ value unique.Handle[string] }
 
-// NewSecret wraps value.
-func NewSecret(value string) Secret { return Secret{value} }
+// NewSecret wraps value. An empty value is no secret.
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{unique.Make(value)}
+}
 
 // Reveal returns the value. Callers pass it on to the wire or to a sealed record and nowhere else.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.IsZero() {
+		return ""
+	}
+	return s.value.Value()
+}
 
 // IsZero reports whether there is no secret.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s == Secret{} }
 
 // String implements fmt.Stringer.
 func (s Secret) String() string { return redacted }
