@@ -62,7 +62,7 @@ type Credential struct {
 	Created    time.Time
 	Updated    time.Time
 	Version    uint64     // rises with each edit; the etag
-	Generation Generation // store-wide number at creation: what a variant without a token speaks of
+	Generation Generation // of creation, or of the last edit that changed what tokens are asked for; tokens before it are not served
 }
 
 // Variant returns the variant that a request for the given parts names: what is empty is taken from the credential.

@@ -34,6 +34,9 @@ func (s Secret) Reveal() string {
 // IsZero reports whether there is no secret.
 func (s Secret) IsZero() bool { return s == Secret{} }
 
+// Equal reports whether both hold the same value. It is ==, for packages that look for a method.
+func (s Secret) Equal(o Secret) bool { return s == o }
+
 // String implements fmt.Stringer.
 func (s Secret) String() string { return redacted }
 

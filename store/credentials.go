@@ -156,8 +156,9 @@ func firstGrant(g tokenbroker.Grant, c tokenbroker.Credential) tokenbroker.Grant
 	return g
 }
 
-// UpdateCredential replaces the configuration, if its version still is version. UID, Created and Generation stay, Updated
-// is now, Version rises. Grant and tokens are not touched. Errors: tokenbroker.ErrNotFound, tokenbroker.ErrETagMismatch,
+// UpdateCredential replaces the configuration, if its version still is version. UID and Created stay, Updated is now, Version
+// rises, and so does Generation if tokens are asked for otherwise from now on (OAuth client, scopes, subject, audience): tokens of
+// lower generations belong to a former configuration. Grant and tokens are not touched. Errors: tokenbroker.ErrNotFound, tokenbroker.ErrETagMismatch,
 // tokenbroker.ErrTampered.
 func (s *Store) UpdateCredential(ctx context.Context, c tokenbroker.Credential, version uint64) (tokenbroker.Credential, error) {
 	leave, err := s.lanes.enter(ctx, c.Name)
@@ -194,12 +195,20 @@ func (s *Store) update(ctx context.Context, c *tokenbroker.Credential, version u
 		return err
 	}
 	c.UID, c.Created, c.Generation = old.UID, old.Created, old.Generation
+	if asksOtherwise(old, *c) {
+		c.Generation = tokenbroker.Generation(d.number)
+	}
 	c.Version, c.Updated = old.Version+1, time.Now().UTC()
 	index.Provider, index.Disabled, index.Config = c.Provider, c.Disabled, d.number
 	d.expect(entries...)
 	d.put(Key{bucketCredential, c.Name}, credentialToRecord(*c))
 	d.put(Key{bucketIndex, c.Name}, &index)
 	return s.write(ctx, d)
+}
+
+// asksOtherwise reports whether an edit changes what tokens are asked for, so that those of before are not to be served.
+func asksOtherwise(a, b tokenbroker.Credential) bool {
+	return a.Client != b.Client || a.Variant(nil, "", "").Key() != b.Variant(nil, "", "").Key()
 }
 
 // DeleteCredential removes configuration, grant, tokens and summary; orphans stay. Version 0 stands for any, and then

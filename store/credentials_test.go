@@ -13,7 +13,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/store"
 )
 
-var revealed = cmp.Options{cmp.AllowUnexported(tokenbroker.Secret{}), cmpopts.EquateEmpty()}
+var revealed = cmpopts.EquateEmpty()
 
 func canary(s string) tokenbroker.Secret { return tokenbroker.NewSecret(s) }
 
@@ -93,6 +93,37 @@ func TestUpdateComparesTheVersion(t *testing.T) {
 		if err != nil || !sum.Disabled {
 			t.Errorf("summary: got %+v, %v, want it disabled", sum, err)
 		}
+	}
+}
+
+func TestAnEditThatAsksForOtherTokensRaisesTheGeneration(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edit  func(*tokenbroker.Credential)
+		rises bool
+	}{
+		"owner":               {func(c *tokenbroker.Credential) { c.Owner = "someone" }, false},
+		"labels":              {func(c *tokenbroker.Credential) { c.Labels = map[string]string{"k": "v"} }, false},
+		"disabled":            {func(c *tokenbroker.Credential) { c.Disabled = true }, false},
+		"scopes in new order": {func(c *tokenbroker.Credential) { slices.Reverse(c.Scopes) }, false},
+		"scopes":              {func(c *tokenbroker.Credential) { c.Scopes = []string{"other"} }, true},
+		"subject":             {func(c *tokenbroker.Credential) { c.Subject = "other" }, true},
+		"audience":            {func(c *tokenbroker.Credential) { c.Audience = "other" }, true},
+		"OAuth client":        {func(c *tokenbroker.Credential) { c.Client = "other" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newPlace(t).open(t)
+			made := create(t, s, "a")
+			edit := made
+			edit.Scopes = slices.Clone(made.Scopes)
+			tc.edit(&edit)
+			got, err := s.UpdateCredential(t.Context(), edit, made.Version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (got.Generation > made.Generation) != tc.rises {
+				t.Errorf("got generation %d after %d, want it to rise = %v", got.Generation, made.Generation, tc.rises)
+			}
+		})
 	}
 }
 
