@@ -85,7 +85,7 @@ func (s *Store) mutate(ctx context.Context, name string, change func(*chain, *dr
 // putChain drafts grant and index.
 func (s *Store) putChain(c *chain, d *draft) {
 	c.index.version = current()
-	c.index.State = c.grant.State
+	c.index.State = summaryState(c.grant)
 	c.index.Grant = d.number
 	c.index.Exercise = time.Time{}
 	if !c.grant.RefreshToken.IsZero() {
@@ -94,6 +94,14 @@ func (s *Store) putChain(c *chain, d *draft) {
 	d.expect(c.entries...)
 	d.put(Key{bucketGrant, c.name}, grantToRecord(c.grant, c.link))
 	d.put(Key{bucketIndex, c.name}, &c.index)
+}
+
+// summaryState is what a start has to know: a standing intent means that a refresh token may be spent, whatever else holds.
+func summaryState(g tokenbroker.Grant) tokenbroker.State {
+	if g.Intent != nil && g.State != tokenbroker.StateReauthorize && g.State != tokenbroker.StateQuarantined {
+		return tokenbroker.StateUncertain
+	}
+	return g.State
 }
 
 // enter changes the state, and remembers since when it is so.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,6 +53,35 @@ func TestARefreshFromIntentToToken(t *testing.T) {
 		if diff := cmp.Diff(want, sum); diff != "" || err != nil {
 			t.Errorf("summary: %v (-want +got):\n%s", err, diff)
 		}
+	}
+}
+
+func TestASummaryTellsOfAStandingIntent(t *testing.T) {
+	s := newPlace(t).open(t)
+	c := create(t, s, "a")
+	states := func() []tokenbroker.State {
+		var list []tokenbroker.State
+		for sum, err := range s.Summaries(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, sum.State)
+		}
+		return list
+	}
+	begin(t, s, c, 1, "try-1")
+	if got, want := states(), []tokenbroker.State{tokenbroker.StateUncertain}; !slices.Equal(got, want) {
+		t.Errorf("with an intent: got %v, want %v", got, want)
+	}
+	if _, g := load(t, s, "a"); g.State != tokenbroker.StatePending {
+		t.Errorf("the grant itself: got %s, want PENDING", g.State)
+	}
+	v := tokenbroker.Verdict{Credential: "a", UID: c.UID, Serial: 1, Attempt: "try-1", ClearIntent: true, State: tokenbroker.StatePending, Time: noon}
+	if _, err := s.Abort(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := states(), []tokenbroker.State{tokenbroker.StatePending}; !slices.Equal(got, want) {
+		t.Errorf("with the intent cleared: got %v, want %v", got, want)
 	}
 }
 
