@@ -50,7 +50,7 @@ func (b *Broker) CreateCredential(ctx context.Context, n NewCredential) (Status,
 	}
 	b.wrote()
 	b.mu.Lock()
-	b.entries[c.Name] = newEntry(c.Name)
+	b.entries[c.Name] = b.newEntry(c.Name)
 	b.mu.Unlock()
 	b.changes.Add(1)
 	b.placeAll(c.Name, nil)
@@ -122,11 +122,8 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 	if e.gone {
 		return Status{}, tokenbroker.ErrNotFound
 	}
-	s := v.snap.Load()
-	if s.Token != nil && !s.usable(time.Now()) {
-		s = b.view(v, time.Now())
-	}
-	st := Status{Credential: e.cred, Grant: e.grant, GrantEnd: grantEnd(e.grant, e.traits), Snapshot: s,
+	b.review(v, time.Now())
+	st := Status{Credential: e.cred, Grant: e.grant, GrantEnd: grantEnd(e.grant, e.traits), Snapshot: v.snap.Load(),
 		Subscribers: int(e.streams.Load()), Variants: len(e.variants)}
 	if used := e.lastUse.Load(); used != 0 {
 		st.LastUse = time.Unix(0, used)
@@ -137,6 +134,7 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 // Credentials lists up to limit credentials in name order, from after a name on, of those that allowed says yes to. next is the name to
 // go on from, "" at the end.
 func (b *Broker) Credentials(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []Status, next string, err error) {
+	limit = max(1, limit)
 	for _, name := range b.names(after) {
 		if !allowed(name) {
 			continue
@@ -246,22 +244,22 @@ func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
 	}
 	var former []*variant
 	if c.Generation != e.cred.Generation {
-		former = e.dropVariants()
+		former = b.dropVariants(e)
 	}
 	e.install(c, b.traits(c.Provider))
 	e.retryNow()
 	e.mu.Unlock()
 	b.changes.Add(1)
 	b.placeAll(e.name, former)
-	b.publishAll(e, nil)
-	b.rescheduleAll(e)
+	b.publishAll(e)
+	b.scheduleExercise(e)
 }
 
 // dropVariants takes all variants out of a credential and returns them. e.mu is held.
-func (e *entry) dropVariants() []*variant {
+func (b *Broker) dropVariants(e *entry) []*variant {
 	var former []*variant
 	for key, v := range e.variants {
-		v.gone = true
+		b.forget(v)
 		former = append(former, v)
 		delete(e.variants, key)
 	}
@@ -271,21 +269,9 @@ func (e *entry) dropVariants() []*variant {
 
 // retryNow forgets what a new configuration may have mended. e.mu is held.
 func (e *entry) retryNow() {
-	e.probeAt, e.probes = time.Time{}, 0
+	e.probeAt, e.probes, e.recoverNext = time.Time{}, 0, time.Time{}
 	for _, v := range e.variants {
 		v.next, v.refusedTill = time.Time{}, time.Time{}
-	}
-}
-
-func (b *Broker) rescheduleAll(e *entry) {
-	e.mu.Lock()
-	all := make([]*variant, 0, len(e.variants))
-	for _, v := range e.variants {
-		all = append(all, v)
-	}
-	e.mu.Unlock()
-	for _, v := range all {
-		b.reschedule(v)
 	}
 }
 
@@ -306,11 +292,14 @@ func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint
 	}
 	b.wrote()
 	b.mu.Lock()
-	delete(b.entries, name)
+	if b.entries[name] == e { // not one that was created meanwhile
+		delete(b.entries, name)
+	}
 	b.mu.Unlock()
 	e.mu.Lock()
 	e.gone = true
-	former := e.dropVariants()
+	b.schedule.set(&e.item, time.Time{})
+	former := b.dropVariants(e)
 	e.mu.Unlock()
 	b.changes.Add(1)
 	b.placeAll(name, former)
@@ -325,20 +314,29 @@ func (b *Broker) Refresh(ctx context.Context, name string) (Status, error) {
 		return Status{}, err
 	}
 	now := time.Now()
-	s := v.snap.Load()
-	w := want{force: true}
-	if s.usable(now) {
-		if wait := v.reportWait(s, now); wait > 0 {
-			return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrBackoff, RetryAfter: wait,
-				Detail: "the token is as fresh as the floor interval allows"}
-		}
-		w.after = s.Order.Generation
+	if wait := v.refreshWait(now); wait > 0 {
+		return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrBackoff, RetryAfter: wait,
+			Detail: "the last exchange is not older than the floor interval"}
 	}
 	v.read.Store(now.UnixNano())
-	if _, err := b.join(ctx, v, w); err != nil {
+	if _, err := b.join(ctx, v, want{force: true, after: v.snap.Load().Order.Generation}); err != nil && !errors.Is(err, errGone) {
 		return Status{}, err
 	}
 	return b.Credential(ctx, name)
+}
+
+// refreshWait is how long an operator has to wait before the next exchange, whether the last one brought a token or not.
+func (v *variant) refreshWait(now time.Time) time.Duration {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if v.attempted.IsZero() {
+		return 0
+	}
+	var life time.Duration
+	if v.token != nil {
+		life = v.token.Life()
+	}
+	return v.attempted.Add(floor(v.e.traits, life, 0)).Sub(now)
 }
 
 // Adopt stores a refresh token that came from outside: an import or a consent. It ends REAUTHORIZE and UNCERTAIN.
@@ -364,8 +362,11 @@ func (b *Broker) Adopt(ctx context.Context, name string, token tokenbroker.Secre
 	e.mu.Lock()
 	e.keep(g)
 	e.retryNow()
+	now := time.Now()
+	for _, v := range e.variants {
+		v.refreshAt = now // the tokens there are came of the former grant, which may have been revoked
+	}
 	e.mu.Unlock()
-	b.publishAll(e, nil)
-	b.rescheduleAll(e)
+	b.publishAll(e)
 	return b.tried(ctx, name)
 }

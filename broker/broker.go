@@ -23,6 +23,7 @@ type Broker struct {
 	loads     singleflight.Group // name (+ variant key) → one read of the store
 	revisions atomic.Uint64
 	feeds     atomic.Uint64
+	ids       atomic.Uint64 // of entries
 	changes   atomic.Uint64 // of what credentials there are and how they are configured
 	written   atomic.Int64  // unix nanoseconds of the last durable write that went well
 
@@ -54,9 +55,10 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b.revisions.Store(cfg.Store.Boot() << bootShift)
 	for s, err := range cfg.Store.Summaries(ctx) {
 		if err != nil {
+			b.stop()
 			return nil, fmt.Errorf("read the credentials: %w", err)
 		}
-		e := newEntry(s.Name)
+		e := b.newEntry(s.Name)
 		b.entries[s.Name] = e
 		b.wakeAtStart(e, s)
 	}
@@ -89,9 +91,9 @@ func (b *Broker) wakeAtStart(e *entry, s tokenbroker.Summary) {
 	switch {
 	case s.Disabled:
 	case s.State == tokenbroker.StateUncertain:
-		b.schedule.add(item{at: time.Now(), entry: e})
+		b.schedule.set(&e.item, time.Now())
 	case !s.Exercise.IsZero():
-		b.schedule.add(item{at: s.Exercise, entry: e})
+		b.schedule.set(&e.item, s.Exercise)
 	}
 }
 
@@ -134,6 +136,9 @@ func (b *Broker) revision() uint64 { return b.revisions.Add(1) }
 func (b *Broker) audit(ctx context.Context, ev Event) error {
 	if b.cfg.Audit != nil {
 		if err := b.cfg.Audit(ctx, ev); err != nil {
+			if !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+				err = fmt.Errorf("%w: %w", tokenbroker.ErrAuditUnavailable, err)
+			}
 			return fmt.Errorf("audit %s of %q: %w", ev.Kind, ev.Credential, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,6 +66,7 @@ func (b *Broker) Client(ctx context.Context, name string) (tokenbroker.OAuthClie
 
 // ListClients lists up to limit OAuth clients in name order, without their secrets, of those that allowed says yes to.
 func (b *Broker) ListClients(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []tokenbroker.OAuthClient, next string, err error) {
+	limit = max(1, limit)
 	for {
 		page, err := b.cfg.Store.Clients(ctx, after, limit)
 		if err != nil || len(page) == 0 {
@@ -120,7 +122,7 @@ func (b *Broker) putClient(ctx context.Context, c tokenbroker.OAuthClient, versi
 		e.mu.Lock()
 		e.retryNow()
 		e.mu.Unlock()
-		b.rescheduleAll(e)
+		b.publishAll(e)
 	}
 	return withoutSecrets(c), nil
 }
@@ -174,7 +176,13 @@ func (b *Broker) DeleteClient(ctx context.Context, name string, version uint64) 
 			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "credential " + cred + " uses it"}
 		}
 	}
-	return b.cfg.Store.DeleteClient(ctx, name, version)
+	if err := b.cfg.Store.DeleteClient(ctx, name, version); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.gates, func(k gateKey, _ *gate) bool { return k.client == name })
+	return nil
 }
 
 // loadedWith returns the credentials in memory that use an OAuth client.

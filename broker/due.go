@@ -9,54 +9,48 @@ import (
 // reschedule puts a variant on the schedule for the next moment at which something is to be done about it, if there is one.
 func (b *Broker) reschedule(v *variant) {
 	v.e.mu.Lock()
-	at := v.nextAt(time.Now())
-	moved := !at.IsZero() && !at.Equal(v.due)
-	v.due = at
-	v.idle.Store(at.IsZero())
-	v.e.mu.Unlock()
-	if moved {
-		b.schedule.add(item{at: at, variant: v})
-	}
+	defer v.e.mu.Unlock()
+	b.plan(v, time.Now())
 }
 
-// retryAt is reschedule for a variant whose backoff is over before its time.
-func (b *Broker) retryAt(v *variant, at time.Time) {
-	v.e.mu.Lock()
-	if at.Before(v.next) {
-		v.next = at
+// plan is reschedule with e.mu held. The variant is called idle before it is looked at: a reader notes its read first and
+// looks for idle then, so that one of the two sees the other.
+func (b *Broker) plan(v *variant, now time.Time) {
+	v.idle.Store(true)
+	at := v.nextAt(now)
+	if !at.IsZero() {
+		v.idle.Store(false)
 	}
-	v.e.mu.Unlock()
-	b.reschedule(v)
+	b.schedule.set(&v.item, at)
 }
 
 // due handles an item of the schedule. It does not block: a refresh is a flight of its own.
-func (b *Broker) due(it item) {
+func (b *Broker) due(it *item) {
 	if it.entry != nil {
 		b.startBackground(func() { b.exercise(it.entry) })
 		return
 	}
 	v, now := it.variant, time.Now()
 	v.e.mu.Lock()
-	if !v.due.Equal(it.at) || v.gone || v.e.gone {
+	if v.gone || v.e.gone {
 		v.e.mu.Unlock()
-		return // there is a later item for it, or no need of one
-	}
-	v.due = time.Time{}
-	s := v.snap.Load()
-	ended := s.Token != nil && !s.usable(now)
-	if ended {
-		s = b.view(v, now)
-	}
-	fly := v.wantsRefresh(now)
-	v.e.mu.Unlock()
-	if ended {
-		b.startBackground(func() { b.publish(v) })
-	}
-	if !fly {
-		b.reschedule(v)
 		return
 	}
-	b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: s.Order.Generation}) })
+	b.review(v, now)
+	tell := v.untold()
+	at := v.refreshDue(now)
+	fly := v.alive(now) && !at.IsZero() && !at.After(now)
+	if !fly {
+		b.plan(v, now)
+	}
+	after := v.snap.Load().Order.Generation
+	v.e.mu.Unlock()
+	if tell {
+		b.startBackground(func() { b.publish(v) })
+	}
+	if fly {
+		b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after, due: true}) })
+	}
 }
 
 // startBackground runs do apart from the schedule, counted like a flight.
@@ -75,41 +69,43 @@ func (b *Broker) startBackground(do func()) {
 func (b *Broker) exercise(e *entry) {
 	v, err := b.variant(b.work, Selection{Credential: e.name})
 	if err != nil {
+		b.exerciseLater(e)
 		return
 	}
+	if v.e != e {
+		return // deleted and created again: another entry, with an item of its own
+	}
 	e.mu.Lock()
-	e.exerciseAt = time.Time{}
 	at := exerciseBy(e.grant, e.traits)
 	needed := e.grant.Intent != nil || !at.IsZero() && !at.After(time.Now())
 	e.mu.Unlock()
 	if needed {
-		_, _ = b.joinOnce(b.work, v, want{after: v.snap.Load().Order.Generation})
+		after := v.snap.Load().Order.Generation
+		<-b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after}) })
 	}
 	b.scheduleExercise(e)
 }
 
-// scheduleExercise sees to it that the schedule holds one item for the credential's refresh token, if that can die of disuse. A
+// exerciseLater tries an exercise again of which not even the beginning worked.
+func (b *Broker) exerciseLater(e *entry) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.gone {
+		b.schedule.set(&e.item, time.Now().Add(exerciseRetry))
+	}
+}
+
+// scheduleExercise sees to it that the schedule looks at the credential's refresh token in time, if that can die of disuse. A
 // failed exercise is tried again an hour later.
 func (b *Broker) scheduleExercise(e *entry) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	at := exerciseBy(e.grant, e.traits)
-	dead := e.gone || e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize
-	if at.IsZero() || dead || !e.exerciseAt.IsZero() {
-		e.mu.Unlock()
+	if dead := e.gone || e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize; dead || at.IsZero() {
+		b.schedule.set(&e.item, time.Time{})
 		return
 	}
-	at = later(at, time.Now().Add(min(time.Hour, e.traits.IdleLife/20)))
-	e.exerciseAt = at
-	e.mu.Unlock()
-	b.schedule.add(item{at: at, entry: e})
-}
-
-// wantsRefresh reports whether a refresh is due. e.mu is held.
-func (v *variant) wantsRefresh(now time.Time) bool {
-	if v.blocked(want{}, now) != nil || !v.alive(now) {
-		return false
-	}
-	return !v.token.usable(now) || !now.Before(v.refreshAt)
+	b.schedule.set(&e.item, later(at, time.Now().Add(min(time.Hour, max(e.traits.IdleLife/20, retryBase)))))
 }
 
 // alive reports whether the variant is to be kept fresh: it is in use, or an exchange of its credential is to be recovered.
@@ -132,23 +128,22 @@ func (v *variant) nextAt(now time.Time) time.Time {
 	return at
 }
 
-// refreshDue is when the next refresh is due, zero for never. e.mu is held.
+// refreshDue is when the next refresh is due, zero for never. Where it is not later than now, blocked has no objection: the
+// schedule would turn in a circle otherwise. e.mu is held.
 func (v *variant) refreshDue(now time.Time) time.Time {
 	e := v.e
+	if e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize || e.grant.State == tokenbroker.StateQuarantined {
+		return time.Time{}
+	}
 	at := now
 	if v.token.usable(now) {
 		at = v.refreshAt
 	}
-	switch {
-	case e.cred.Disabled:
-		return time.Time{}
-	case e.grant.State == tokenbroker.StateReauthorize || e.grant.State == tokenbroker.StateQuarantined:
-		return time.Time{}
-	case e.grant.State == tokenbroker.StateMisconfigured:
-		at = later(at, e.probeAt)
-	}
 	if e.grant.Intent != nil {
 		at = e.recoverAt(now)
+	}
+	if e.grant.State == tokenbroker.StateMisconfigured {
+		at = later(at, e.probeAt)
 	}
 	return later(later(at, v.next), v.refusedTill)
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 // entry is one credential that exists. Until it is first used only its name is known.
 type entry struct {
 	name    string
+	id      string // unique in this process
 	loaded  atomic.Bool
 	own     atomic.Pointer[variant] // the variant of the credential's own scopes, subject and audience
 	lastUse atomic.Int64            // unix nanoseconds
@@ -28,11 +30,16 @@ type entry struct {
 	probeAt  time.Time           // MISCONFIGURED: when to try again unasked
 	probes   int
 
-	exerciseAt time.Time // when the schedule looks at the refresh token; zero = it does not
+	recoverNext time.Time // an intent stands: no replay before then, of any variant
+	unspent     bool      // an intent may stand in the store although its refresh token is not spent for sure
+
+	item item // on the schedule: to exercise the refresh token
 }
 
-func newEntry(name string) *entry {
-	return &entry{name: name, spend: make(chan struct{}, 1), variants: map[string]*variant{}}
+func (b *Broker) newEntry(name string) *entry {
+	e := &entry{name: name, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1), variants: map[string]*variant{}}
+	e.item.entry = e
+	return e
 }
 
 // entry finds a credential and makes sure that it is loaded.
@@ -54,7 +61,7 @@ func (b *Broker) entry(ctx context.Context, name string) (*entry, error) {
 
 // load reads a credential from the store, once for all who ask meanwhile.
 func (b *Broker) load(ctx context.Context, e *entry) error {
-	ch := b.loads.DoChan(e.name, func() (any, error) {
+	ch := b.loads.DoChan(e.id, func() (any, error) {
 		if e.loaded.Load() {
 			return nil, nil
 		}
@@ -102,8 +109,15 @@ func (e *entry) install(c tokenbroker.Credential, t tokenbroker.Traits) {
 	}
 }
 
-// keep takes a grant as the store has it, less its secrets, which stay in the store. e.mu is held.
+// keep takes a grant as the store has it, less its secrets, which stay in the store, unless a newer one is there already: the
+// answers of two writes may come in the other order. e.mu is held.
 func (e *entry) keep(g tokenbroker.Grant) {
+	if g.Serial < e.grant.Serial {
+		return
+	}
+	if g.Serial > e.grant.Serial {
+		e.unspent, e.recoverNext = false, time.Time{}
+	}
 	g.RefreshToken, g.Previous = tokenbroker.Secret{}, tokenbroker.Secret{}
 	if g.Intent != nil && g.State != tokenbroker.StateReauthorize && g.State != tokenbroker.StateQuarantined {
 		g.State, g.Code = tokenbroker.StateUncertain, "answer_lost"

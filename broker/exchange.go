@@ -13,27 +13,30 @@ import (
 // try is one exchange on behalf of one variant, with what it was begun with.
 type try struct {
 	v        *variant
+	want     want
 	cred     tokenbroker.Credential
 	client   tokenbroker.OAuthClient
 	serial   uint64
 	rotating bool
+	replay   bool                // the answer to an earlier send of this refresh token was lost
+	intent   *tokenbroker.Intent // as written for this attempt
+	last     bool                // there is no further client secret to try
 	attempt  string
 	began    time.Time
 }
 
 // exchange sends a token request, a second one only if the first client secret was refused as such.
-func (b *Broker) exchange(ctx context.Context, v *variant, g *gate) (*Snapshot, error) {
-	t := b.newTry(v)
+func (b *Broker) exchange(ctx context.Context, v *variant, w want, g *gate) (*Snapshot, error) {
+	t := b.newTry(v, w)
 	client, err := b.cfg.Store.Client(ctx, t.cred.Client)
 	if err != nil {
 		g.unused()
 		return nil, err
 	}
 	t.client = client
-	for i, secret := range v.e.secretsToTry(client) {
-		if i > 0 {
-			t.attempt = rand.Text()
-		}
+	secrets := v.e.secretsToTry(client)
+	for i, secret := range secrets {
+		t.attempt, t.last = rand.Text(), i == len(secrets)-1
 		var s *Snapshot
 		if s, err = b.attempt(ctx, t, secret, g); err == nil || !refusedSecret(err) {
 			return s, err
@@ -42,10 +45,12 @@ func (b *Broker) exchange(ctx context.Context, v *variant, g *gate) (*Snapshot, 
 	return nil, err
 }
 
-func (b *Broker) newTry(v *variant) try {
+func (b *Broker) newTry(v *variant, w want) try {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
-	return try{v: v, cred: v.e.cred, serial: v.e.grant.Serial, rotating: v.e.rotating(), attempt: rand.Text(), began: time.Now()}
+	v.attempted = time.Now()
+	return try{v: v, want: w, cred: v.e.cred, serial: v.e.grant.Serial, rotating: v.e.rotating(),
+		replay: v.e.grant.Intent != nil, began: v.attempted}
 }
 
 // secretsToTry orders a client's secrets: the one that worked last, then the newest first. A public client has one empty one.
@@ -94,7 +99,9 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 	if reply.Sent.IsZero() {
 		reply.Sent = sent
 	}
-	g.result(err)
+	if g.result(err) {
+		b.spread(g)
+	}
 	s, err := b.conclude(ctx, t, secret, reply, err)
 	b.conclusion(ctx, t, err)
 	return s, err
@@ -142,11 +149,12 @@ func (b *Broker) begin(ctx context.Context, t *try) (tokenbroker.Grant, error) {
 	return b.intend(ctx, t)
 }
 
-// intend writes the intent to spend a refresh token.
+// intend writes the intent to spend a refresh token. The credential learns of it only if the answer is lost: while it is under
+// way, other variants just wait for the spend lock.
 func (b *Broker) intend(ctx context.Context, t *try) (tokenbroker.Grant, error) {
 	e := t.v.e
 	e.mu.Lock()
-	replay := e.grant.Intent != nil
+	replay := t.replay || e.unspent
 	e.mu.Unlock()
 	g, err := b.cfg.Store.Begin(ctx, tokenbroker.Begin{Credential: e.name, UID: t.cred.UID, Serial: t.serial,
 		Attempt: t.attempt, Variant: t.v.v, Time: time.Now(), Replay: replay})
@@ -158,8 +166,7 @@ func (b *Broker) intend(ctx context.Context, t *try) (tokenbroker.Grant, error) 
 	}
 	b.wrote()
 	e.mu.Lock()
-	intent := *g.Intent
-	e.grant.Intent = &intent
+	t.intent, e.unspent = g.Intent, false
 	e.mu.Unlock()
 	return g, nil
 }
@@ -180,7 +187,13 @@ func (b *Broker) reread(ctx context.Context, e *entry) {
 // conclude makes the result of a send durable and, if it is a token, visible. A refresh token is committed before anything
 // else about the reply is judged.
 func (b *Broker) conclude(ctx context.Context, t try, secret tokenbroker.ClientSecret, r tokenbroker.ExchangeReply, failure error) (*Snapshot, error) {
+	if failure == nil && r.Token == nil {
+		failure = &tokenbroker.Failure{Class: tokenbroker.ClassAmbiguous, Code: "no_access_token", Sent: true}
+	}
 	if r.RefreshToken.IsZero() && failure != nil {
+		if !t.last && refusedSecret(failure) {
+			return nil, b.release(ctx, t, failure)
+		}
 		return nil, b.settle(ctx, t, failure)
 	}
 	o := t.outcome(secret, r)
@@ -195,13 +208,31 @@ func (b *Broker) conclude(ctx context.Context, t try, secret tokenbroker.ClientS
 		t.v.e.mu.Lock()
 		t.v.e.keep(grant)
 		t.v.e.mu.Unlock()
-		t.serial = grant.Serial // the failure does not speak of the new refresh token
+		// The failure does not speak of the new refresh token, which is safe: nothing of it is lost.
+		t.serial, t.rotating, t.replay = grant.Serial, false, false
 		return nil, b.settle(ctx, t, failure)
 	}
-	s := b.adoptToken(t.v, grant, tok, o.SameToken, r.Sent)
+	s := b.adoptToken(t, grant, tok, o.SameToken, r.Sent)
 	b.scheduleExercise(t.v.e)
-	b.publish(t.v)
+	b.publishAll(t.v.e)
+	if !s.usable(time.Now()) {
+		return nil, b.useless(t.v)
+	}
 	return s, nil
+}
+
+// useless is the answer for a token that can't be served although it was committed: the credential was disabled meanwhile, or
+// the token's life was over before it was durable.
+func (b *Broker) useless(v *variant) error {
+	now := time.Now()
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if err := v.blocked(want{}, now); err != nil {
+		return err
+	}
+	f := &tokenbroker.Failure{Class: tokenbroker.ClassTransient, Code: "expired_on_arrival", Sent: true}
+	v.strike(f, f.Code, 0, now)
+	return &failedExchange{problem: problem(tokenbroker.ErrUpstream, f.Code, v.next.Sub(now)), failure: f}
 }
 
 func (t try) outcome(secret tokenbroker.ClientSecret, r tokenbroker.ExchangeReply) tokenbroker.Outcome {
@@ -221,26 +252,43 @@ func (t try) outcome(secret tokenbroker.ClientSecret, r tokenbroker.ExchangeRepl
 }
 
 // commit makes an outcome durable. If it holds a new refresh token, which is the only copy there is, commit does not give up
-// before the broker ends: the spend lock stays taken, and nobody sees the token that came with it.
+// before the broker ends, and tries once even then: the spend lock stays taken, and nobody sees the token that came with it.
 func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
 	for n := 0; ; n++ {
-		grant, tok, err := b.cfg.Store.Commit(ctx, o)
-		if err == nil {
+		grant, tok, err := b.commitOnce(ctx, o)
+		switch {
+		case err == nil:
 			b.wrote()
 			return grant, tok, nil
-		}
-		if errors.Is(err, tokenbroker.ErrSuperseded) {
+		case errors.Is(err, tokenbroker.ErrSuperseded), isTampered(err): // the store keeps it apart
 			b.observe(t.event(EventOrphan))
 			b.reread(ctx, t.v.e)
 			return grant, tok, err
-		}
-		if o.RefreshToken.IsZero() || !errors.Is(err, tokenbroker.ErrStoreUnavailable) {
+		case o.RefreshToken.IsZero():
+			b.markUnspent(t)
 			return grant, tok, err
 		}
 		b.observe(t.event(EventCommitErr))
-		if pause(ctx, min(50*time.Millisecond<<min(n, 6), 2*time.Second)) != nil {
+		if pause(ctx, min(50*time.Millisecond<<min(n, 12), commitPause)) != nil {
 			return grant, tok, err
 		}
+	}
+}
+
+// commitOnce does not end with the broker: what a provider gave must not be lost to a shutdown.
+func (b *Broker) commitOnce(ctx context.Context, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	return b.cfg.Store.Commit(ctx, o)
+}
+
+// markUnspent remembers that the attempt's intent could not be cleared although its refresh token is not spent.
+func (b *Broker) markUnspent(t try) {
+	e := t.v.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.rotating && !t.replay && e.grant.Serial == t.serial {
+		e.unspent = true
 	}
 }
 
@@ -257,9 +305,8 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // adoptToken puts a committed token in a variant's place.
-func (b *Broker) adoptToken(v *variant, g tokenbroker.Grant, tok tokenbroker.Token, same bool, sent time.Time) *Snapshot {
-	now := time.Now()
-	e := v.e
+func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, same bool, sent time.Time) *Snapshot {
+	now, v, e := time.Now(), t.v, t.v.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.keep(g)
@@ -269,8 +316,12 @@ func (b *Broker) adoptToken(v *variant, g tokenbroker.Grant, tok tokenbroker.Tok
 	if v.token != nil && !now.Before(v.refreshAt) {
 		v.reported = 0 // the last token lived out its life
 	}
-	v.failures, v.code, v.lastErr, v.next, v.refusedTill = 0, "", nil, time.Time{}, time.Time{}
+	if t.want.report {
+		v.reported++
+	}
+	v.failures, v.lost, v.code, v.lastErr, v.next, v.refusedTill = 0, 0, "", nil, time.Time{}, time.Time{}
 	if !unchanged {
+		v.handed.forget(v.generation)
 		v.token = hold(tok, sent)
 	}
 	v.generation, v.fetched = tok.Generation, now

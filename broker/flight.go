@@ -8,6 +8,53 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
+// errGone ends a flight whose variant went out of memory: evicted, reconfigured or deleted. Who waited looks it up again.
+var errGone = errors.New("the variant is not in memory any more")
+
+// want says what a flight is to bring, beyond what its variant has.
+type want struct {
+	after  tokenbroker.Generation // a token of a later generation will do
+	due    bool                   // the schedule asks: only if a refresh is still due
+	report bool                   // a worker had a 401: an uncertain refresh token may be tried
+	force  bool                   // an operator asks: remembered refusals do not count
+}
+
+// join waits for the variant's flight, which it begins if there is none. A flight that others began may have wanted less;
+// then join begins one of its own, as it does if the result lost to a new grant.
+func (b *Broker) join(ctx context.Context, v *variant, w want) (*Snapshot, error) {
+	v.waiters.Add(1)
+	defer v.waiters.Add(-1)
+	for range joinTries {
+		s, mine, err := b.joinOnce(ctx, v, w)
+		switch {
+		case errors.Is(err, tokenbroker.ErrSuperseded):
+		case err != nil && (mine || !w.force && !w.report):
+			return nil, err
+		case err == nil && (mine || s.Order.Generation > w.after):
+			return s, nil
+		}
+	}
+	return nil, problem(tokenbroker.ErrBackoff, "superseded", retryBase)
+}
+
+// joinOnce also says whether it began the flight.
+func (b *Broker) joinOnce(ctx context.Context, v *variant, w want) (*Snapshot, bool, error) {
+	began := false
+	ch := b.flights.DoChan(v.id, func() (any, error) {
+		began = true
+		return b.fly(v, w)
+	})
+	select {
+	case r := <-ch:
+		if r.Err != nil {
+			return nil, began, r.Err
+		}
+		return r.Val.(*Snapshot), began, nil
+	case <-ctx.Done():
+		return nil, true, ctx.Err()
+	}
+}
+
 // fly is one flight of one variant, on the broker's own context. Whoever wants a token of the variant meanwhile waits for it.
 func (b *Broker) fly(v *variant, w want) (any, error) {
 	if !b.enter() {
@@ -15,6 +62,9 @@ func (b *Broker) fly(v *variant, w want) (any, error) {
 	}
 	defer b.running.Done()
 	s, err := b.refresh(b.work, v, w)
+	if err != nil && b.work.Err() != nil {
+		return nil, tokenbroker.ErrDraining
+	}
 	if err != nil {
 		b.failed(v, err)
 	}
@@ -45,7 +95,7 @@ func (b *Broker) refresh(ctx context.Context, v *variant, w want) (*Snapshot, er
 		g.unused()
 		return s, err
 	}
-	return b.exchange(ctx, v, g)
+	return b.exchange(ctx, v, w, g)
 }
 
 func take(ctx context.Context, lock chan struct{}) error {
@@ -70,12 +120,19 @@ func (v *variant) settled(w want) (*Snapshot, error) {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
 	if v.e.gone || v.gone {
-		return nil, tokenbroker.ErrNotFound
+		return nil, errGone
 	}
-	if s := v.snap.Load(); s.Order.Generation > w.after && s.usable(now) {
+	s := v.snap.Load()
+	if s.Order.Generation > w.after && s.usable(now) {
 		return s, nil
 	}
-	return nil, v.blocked(w, now)
+	if err := v.blocked(w, now); err != nil {
+		return nil, err
+	}
+	if w.due && s.usable(now) && v.refreshDue(now).After(now) {
+		return s, nil
+	}
+	return nil, nil
 }
 
 // blocked says why no exchange is to be tried now. e.mu is held.
@@ -94,7 +151,7 @@ func (v *variant) blocked(w want, now time.Time) error {
 		return problem(tokenbroker.ErrMisconfigured, e.grant.Code, 0)
 	case now.Before(v.refusedTill):
 		return problem(tokenbroker.ErrScopeNotAllowed, v.code, 0)
-	case e.grant.Intent != nil && !(w.probe && e.grant.Intent.Sends <= 1) && now.Before(e.recoverAt(now)):
+	case e.grant.Intent != nil && !(w.report && e.grant.Intent.Sends <= 1) && now.Before(e.recoverAt(now)):
 		return problem(tokenbroker.ErrUncertain, "", e.recoverAt(now).Sub(now))
 	case now.Before(v.next):
 		return v.inBackoff(now)
@@ -113,18 +170,17 @@ func (v *variant) inBackoff(now time.Time) error {
 }
 
 // recoverAt is when a refresh token whose answer was lost may be sent again: at once where the provider forgives that, else
-// just before the last valid token of the credential ends. e.mu is held.
+// just before the last valid token of the credential ends. It speaks for all variants, since they share the refresh token.
+// e.mu is held.
 func (e *entry) recoverAt(now time.Time) time.Time {
+	at := later(now, e.recoverNext)
 	if e.grant.Intent == nil || inGrace(e.traits, e.grant.Intent.Begun, now) {
-		return now
+		return at
 	}
-	at := now
 	for _, v := range e.variants {
 		if v.token.usable(now) {
 			margin := min(30*time.Second, v.token.Life()/10)
-			if probe := v.token.end(now).Add(-margin); probe.After(at) {
-				at = probe
-			}
+			at = later(at, v.token.end(now).Add(-margin))
 		}
 	}
 	return at
@@ -133,19 +189,23 @@ func (e *entry) recoverAt(now time.Time) time.Time {
 // failed makes sure that a failed flight is not flown again at once, whatever it failed of.
 func (b *Broker) failed(v *variant, err error) {
 	var settled *failedExchange
-	if errors.As(err, &settled) || errors.Is(err, tokenbroker.ErrNotFound) || errors.Is(err, tokenbroker.ErrSuperseded) {
+	if errors.As(err, &settled) || errors.Is(err, errGone) {
 		return
 	}
 	now := time.Now()
 	v.e.mu.Lock()
+	defer b.tell(v)
+	defer v.e.mu.Unlock()
 	if now.Before(v.next) || v.blocked(want{}, now) != nil {
-		v.e.mu.Unlock()
 		return
 	}
+	if errors.Is(err, tokenbroker.ErrSuperseded) { // a new grant is there: try that, but not for ever
+		if v.lost++; v.lost < joinTries {
+			return
+		}
+	}
 	v.strike(err, codeOf(err), retryAfterOf(err), now)
-	b.view(v, now)
-	v.e.mu.Unlock()
-	b.publish(v)
+	b.review(v, now)
 }
 
 // strike notes a failure and when to try again. e.mu is held.

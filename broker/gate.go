@@ -22,8 +22,8 @@ type gateKey struct{ provider, client string }
 // gate is what every exchange of one OAuth client at one provider passes: a token bucket in which callers who wait go before
 // background refreshes, a pause that the provider asked for, and a breaker.
 type gate struct {
+	key     gateKey
 	limiter *rate.Limiter
-	wake    func(v *variant, at time.Time) // puts a variant on the schedule
 
 	mu       sync.Mutex
 	queue    []*passer
@@ -32,7 +32,6 @@ type gate struct {
 	failures int       // in a row
 	openTill time.Time
 	trial    bool // one exchange is trying whether the provider is back
-	failing  map[*variant]struct{}
 }
 
 // passer is a flight that waits for its turn.
@@ -52,7 +51,7 @@ func (b *Broker) gate(e *entry) *gate {
 	defer b.mu.Unlock()
 	g := b.gates[key]
 	if g == nil {
-		g = newGate(b.limit(key.provider), b.retryAt)
+		g = newGate(key, b.limit(key.provider))
 		b.gates[key] = g
 	}
 	return g
@@ -72,8 +71,8 @@ func (b *Broker) limit(provider string) Limit {
 	return l
 }
 
-func newGate(l Limit, wake func(*variant, time.Time)) *gate {
-	return &gate{limiter: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst), wake: wake, failing: map[*variant]struct{}{}}
+func newGate(key gateKey, l Limit) *gate {
+	return &gate{key: key, limiter: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst)}
 }
 
 // pass waits for the variant's turn. It refuses at once while the provider wants us to wait, or seems to be down. Who passed
@@ -81,7 +80,7 @@ func newGate(l Limit, wake func(*variant, time.Time)) *gate {
 func (g *gate) pass(ctx context.Context, v *variant) error {
 	p := &passer{v: v, ready: make(chan struct{})}
 	g.mu.Lock()
-	if err := g.refusal(v, time.Now()); err != nil {
+	if err := g.refusal(time.Now()); err != nil {
 		g.mu.Unlock()
 		return err
 	}
@@ -98,15 +97,13 @@ func (g *gate) pass(ctx context.Context, v *variant) error {
 }
 
 // refusal is the answer while nobody may pass. g.mu is held.
-func (g *gate) refusal(v *variant, now time.Time) error {
+func (g *gate) refusal(now time.Time) error {
 	switch {
 	case now.Before(g.paused):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrThrottled, RetryAfter: g.paused.Sub(now)}
 	case now.Before(g.openTill):
-		g.failing[v] = struct{}{}
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed", RetryAfter: g.openTill.Sub(now)}
 	case g.failures >= breakerAfter && g.trial:
-		g.failing[v] = struct{}{}
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed, one is on trial", RetryAfter: retryBase}
 	case g.failures >= breakerAfter:
 		g.trial = true
@@ -158,8 +155,8 @@ func (g *gate) unused() {
 	g.trial = false
 }
 
-// result tells the gate how an exchange ended.
-func (g *gate) result(err error) {
+// result tells the gate how an exchange ended. True means that the provider is back after an outage.
+func (g *gate) result(err error) bool {
 	var f *tokenbroker.Failure
 	errors.As(err, &f)
 	g.mu.Lock()
@@ -167,27 +164,78 @@ func (g *gate) result(err error) {
 	g.trial = false
 	switch {
 	case f != nil && f.Class == tokenbroker.ClassThrottled:
-		if till := time.Now().Add(f.RetryAfter); till.After(g.paused) {
+		if till := time.Now().Add(min(f.RetryAfter, waitCap)); till.After(g.paused) {
 			g.paused = till
 		}
+		return false
 	case f != nil && (f.Class == tokenbroker.ClassTransient || f.Class == tokenbroker.ClassAmbiguous):
 		if g.failures++; g.failures >= breakerAfter {
 			g.openTill = time.Now().Add(backoff(g.failures-breakerAfter, f.RetryAfter, draw()))
 		}
-	default:
-		g.recovered()
+		return false
+	}
+	back := g.failures >= breakerAfter
+	g.failures, g.openTill = 0, time.Time{}
+	return back
+}
+
+// spread puts the refreshes that an outage kept back on the schedule, over a while, those first whose tokens end first.
+func (b *Broker) spread(g *gate) {
+	now := time.Now()
+	held := b.heldBack(g.key, now)
+	if len(held) == 0 {
+		return
+	}
+	slices.SortFunc(held, func(x, y heldBack) int { return x.end.Compare(y.end) })
+	span := min(smearMost, time.Duration(float64(len(held))/float64(g.limiter.Limit())*float64(time.Second)))
+	step := span / time.Duration(len(held))
+	for i, h := range held {
+		b.retryAt(h.v, now.Add(step*time.Duration(i)))
 	}
 }
 
-// recovered closes the breaker and spreads those whom it kept away over a while, those in use first. g.mu is held.
-func (g *gate) recovered() {
-	if g.failures >= breakerAfter {
-		now := time.Now()
-		spread := min(smearMost, time.Duration(float64(len(g.failing))/float64(g.limiter.Limit())*float64(time.Second)))
-		for v := range g.failing {
-			g.wake(v, now.Add(time.Duration(draw()*float64(spread))))
+// heldBack is a variant that an outage keeps waiting, and when its token ends.
+type heldBack struct {
+	v   *variant
+	end time.Time
+}
+
+func (b *Broker) heldBack(key gateKey, now time.Time) []heldBack {
+	var held []heldBack
+	for _, e := range b.loadedWith(key.client) {
+		e.mu.Lock()
+		for _, v := range e.variants {
+			if e.cred.Provider == key.provider && now.Before(v.next) && v.alive(now) && outage(v.lastErr) {
+				h := heldBack{v: v}
+				if v.token != nil {
+					h.end = v.token.end(now)
+				}
+				held = append(held, h)
+			}
 		}
-		clear(g.failing)
+		e.mu.Unlock()
 	}
-	g.failures, g.openTill = 0, time.Time{}
+	return held
+}
+
+// outage reports whether an error comes of a provider that is down.
+func outage(err error) bool {
+	var f *tokenbroker.Failure
+	if errors.As(err, &f) {
+		return f.Class == tokenbroker.ClassTransient || f.Class == tokenbroker.ClassAmbiguous
+	}
+	return errors.Is(err, tokenbroker.ErrUpstream)
+}
+
+// retryAt brings forward the next try of a variant.
+func (b *Broker) retryAt(v *variant, at time.Time) {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if at.Before(v.next) {
+		v.next = at
+	}
+	if v.e.grant.Intent != nil && at.Before(v.e.recoverNext) {
+		v.e.recoverNext = at
+	}
+	b.plan(v, time.Now())
 }

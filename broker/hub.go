@@ -14,6 +14,9 @@ import (
 // auditBatch is how many streams one record of a delivery names.
 const auditBatch = 500
 
+// errShut answers an Add after Close.
+var errShut = errors.New("the feed is closed")
+
 // FeedConfig is what a feed needs.
 type FeedConfig struct {
 	// Holder is the identity that is going to get what the feed gives.
@@ -21,7 +24,7 @@ type FeedConfig struct {
 	// Admit says whether the holder may have a variant: nil, or an error wrapping ErrNotFound or ErrScopeNotAllowed. It is asked
 	// when a selector is added, when its credential is created or changed, and at Reconsider. It must not block.
 	Admit func(credential string, asked Selection, v tokenbroker.Variant) error
-	// Wake is called when Next has something new. It must not block.
+	// Wake is called when Next has something new. It must not block, nor call the feed: the feed is locked meanwhile.
 	Wake func()
 }
 
@@ -59,7 +62,7 @@ type slot struct {
 type Update struct {
 	Selection Selection // as it was asked for
 	Snapshot  *Snapshot // nil if Removed is set
-	Removed   error     // wraps ErrNotFound or ErrScopeNotAllowed
+	Removed   error     // wraps ErrNotFound, ErrScopeNotAllowed, or for one selector alone ErrQuarantined or ErrTooMany
 }
 
 // NewFeed makes a feed without selectors. Close it.
@@ -67,12 +70,19 @@ func (b *Broker) NewFeed(cfg FeedConfig) *Feed {
 	return &Feed{ID: b.feeds.Add(1), b: b, cfg: cfg}
 }
 
-// Add subscribes to a selector. Its current state, or that there is none, is ready to be taken when Add returns.
+// Add subscribes to a selector. Its current state, or that there is none, is ready to be taken when Add returns. A feed that was
+// closed takes no more.
 func (f *Feed) Add(ctx context.Context, sel Selection) error {
 	s := &slot{feed: f, sel: sel}
 	f.mu.Lock()
-	f.slots = append(f.slots, s)
+	shut := f.shut
+	if !shut {
+		f.slots = append(f.slots, s)
+	}
 	f.mu.Unlock()
+	if shut {
+		return errShut
+	}
 	return f.b.place(ctx, s)
 }
 
@@ -102,7 +112,7 @@ func (f *Feed) Next() (Update, bool, error) {
 	u := Update{Selection: s.sel, Snapshot: s.pending, Removed: s.removed}
 	s.pending, s.removed, s.queued = nil, nil, false
 	if u.Snapshot != nil && u.Snapshot.Token != nil {
-		u.Snapshot.of.hand(f.cfg.Holder, u.Snapshot.Order.Generation)
+		u.Snapshot.of.handed.note(f.cfg.Holder, u.Snapshot.Order.Generation)
 	}
 	return u, true, nil
 }
@@ -178,12 +188,17 @@ func (s *slot) lastOrder() tokenbroker.Order {
 func (b *Broker) place(ctx context.Context, s *slot) error {
 	s.place.Lock()
 	defer s.place.Unlock()
-	for {
+	for ctx.Err() == nil {
 		seen := b.changes.Load()
-		if err := b.placeOnce(ctx, s); err != nil || b.changes.Load() == seen {
+		err := b.placeOnce(ctx, s)
+		if errors.Is(err, errGone) {
+			continue
+		}
+		if err != nil || b.changes.Load() == seen {
 			return err
 		}
 	}
+	return ctx.Err()
 }
 
 func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
@@ -197,13 +212,23 @@ func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
 	case err == nil:
 		b.unplace(s)
 		return b.settleAt(ctx, s, v)
-	case errors.Is(err, tokenbroker.ErrNotFound), errors.Is(err, tokenbroker.ErrScopeNotAllowed):
+	case ofSelector(err):
 		b.unplace(s)
 		b.park(s)
 		s.withdraw(err)
 		return nil
 	}
 	return err
+}
+
+// ofSelector reports whether an error concerns one selector, so that the others of the feed go on.
+func ofSelector(err error) bool {
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
 }
 
 // placeAll places every slot that speaks of a credential, after the credential was created, changed or deleted. former are its
@@ -244,12 +269,11 @@ func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
 	v.e.mu.Lock()
 	if v.gone || v.e.gone {
 		v.e.mu.Unlock()
-		b.park(s)
-		s.withdraw(tokenbroker.ErrNotFound)
-		return nil
+		return errGone
 	}
+	b.review(v, now)
 	snap := v.snap.Load()
-	if snap.Order.Compare(last) <= 0 || snap.Token != nil && !snap.usable(now) {
+	if snap.Order.Compare(last) <= 0 {
 		snap = b.view(v, now)
 	}
 	v.subs[s] = struct{}{}
@@ -306,6 +330,7 @@ func (b *Broker) park(s *slot) {
 func (b *Broker) publish(v *variant) {
 	v.e.mu.Lock()
 	snap := v.snap.Load()
+	v.published = snap
 	ev := v.event(EventDeliver)
 	slots := make([]*slot, 0, len(v.subs))
 	for s := range v.subs {
@@ -328,31 +353,32 @@ func (b *Broker) publish(v *variant) {
 	}
 }
 
-// publishAll is for a change that concerns every variant of a credential; also is one that was looked at anew already.
-func (b *Broker) publishAll(e *entry, also *variant) {
-	now := time.Now()
-	e.mu.Lock()
-	var changed []*variant
-	for _, v := range e.variants {
-		stale := b.stale(v, v.snap.Load(), now)
-		if stale {
-			b.view(v, now)
-		}
-		if stale || v == also {
-			changed = append(changed, v)
-		}
-	}
-	e.mu.Unlock()
-	for _, v := range changed {
+// untold reports whether subscribers have yet to be told of the variant's state. e.mu is held.
+func (v *variant) untold() bool { return len(v.subs) > 0 && v.published != v.snap.Load() }
+
+// tell publishes a variant's state unless its subscribers know it.
+func (b *Broker) tell(v *variant) {
+	v.e.mu.Lock()
+	untold := v.untold()
+	v.e.mu.Unlock()
+	if untold {
 		b.publish(v)
-		b.reschedule(v)
 	}
 }
 
-// stale reports whether a variant's snapshot says something else than what holds. e.mu is held.
-func (b *Broker) stale(v *variant, s *Snapshot, now time.Time) bool {
-	state, code := stateOf(v, now)
-	shown := s.Token != nil
-	holds := v.token.usable(now) && !v.e.cred.Disabled && v.e.grant.State != tokenbroker.StateQuarantined
-	return state != s.State || code != s.Code || shown != holds
+// publishAll is for a change that may concern every variant of a credential: each is looked at anew, told of if its state is
+// another one, and put on the schedule.
+func (b *Broker) publishAll(e *entry) {
+	now := time.Now()
+	e.mu.Lock()
+	all := make([]*variant, 0, len(e.variants))
+	for _, v := range e.variants {
+		b.review(v, now)
+		all = append(all, v)
+	}
+	e.mu.Unlock()
+	for _, v := range all {
+		b.tell(v)
+		b.reschedule(v)
+	}
 }

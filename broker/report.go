@@ -55,14 +55,17 @@ func (b *Broker) ReportRejected(ctx context.Context, r Report) (*Snapshot, Repor
 	if err != nil {
 		return nil, "", 0, err
 	}
-	if !v.wasHanded(r.Holder, r.Generation) {
+	if !v.handed.has(r.Holder, r.Generation) {
 		return nil, "", 0, tokenbroker.ErrNotHanded
 	}
 	b.touch(v, time.Now())
 	s, outcome, wait, err := b.judgeReport(ctx, v, r)
+	if errors.Is(err, errGone) { // reconfigured meanwhile: its token is of no use, whatever it was refused for
+		s, err = b.Token(ctx, Request{Selection: r.Selection})
+	}
 	b.observeReport(v, r, outcome)
 	if err == nil {
-		v.hand(r.Holder, s.Order.Generation)
+		v.handed.note(r.Holder, s.Order.Generation)
 	}
 	return s, outcome, wait, err
 }
@@ -72,7 +75,7 @@ func (b *Broker) judgeReport(ctx context.Context, v *variant, r Report) (*Snapsh
 	s := v.snap.Load()
 	switch {
 	case !s.usable(now):
-		s, err := b.join(ctx, v, want{after: r.Generation, probe: true})
+		s, err := b.join(ctx, v, want{after: r.Generation, report: true})
 		return s, ReportNewer, 0, err
 	case s.Order.Generation > r.Generation:
 		return s, ReportNewer, 0, nil
@@ -93,28 +96,25 @@ func (v *variant) reportWait(s *Snapshot, now time.Time) time.Duration {
 	if since.IsZero() { // the token is from before this process
 		since = s.Token.Obtained
 	}
+	if since.After(now) { // the clock went back
+		since = now
+	}
 	return since.Add(floor(v.e.traits, s.Token.Life(), v.reported)).Sub(now)
 }
 
 // refreshReported gets a newer token for all who report one generation.
 func (b *Broker) refreshReported(ctx context.Context, v *variant, s *Snapshot, rejected tokenbroker.Generation) (*Snapshot, ReportOutcome, time.Duration, error) {
-	newer, err := b.join(ctx, v, want{after: rejected, probe: true})
+	newer, err := b.join(ctx, v, want{after: rejected, report: true})
 	if err != nil {
 		if wait := retryAfterOf(err); wait > 0 {
 			return s, ReportWait, wait, nil
 		}
 		return nil, "", 0, err
 	}
-	v.e.mu.Lock()
-	defer v.e.mu.Unlock()
-	if g := newer.Order.Generation; g > v.forced {
-		v.forced = g
-		v.reported++
-	}
 	if newer.Order.Generation > rejected {
 		return newer, ReportNewer, 0, nil
 	}
-	return newer, ReportWait, floor(v.e.traits, newer.Token.Life(), v.reported), nil
+	return newer, ReportWait, max(0, v.reportWait(newer, time.Now())), nil
 }
 
 func (b *Broker) observeReport(v *variant, r Report, outcome ReportOutcome) {

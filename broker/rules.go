@@ -21,6 +21,12 @@ const (
 	floorCap    = time.Hour
 	proofLife   = time.Second // a durable write this recent shows that the store can be written
 	minUse      = 10 * time.Minute
+	waitCap     = time.Hour // the longest that a provider's Retry-After is obeyed at a time
+
+	exerciseRetry = time.Minute      // after an exercise that could not even be begun
+	commitTimeout = 10 * time.Second // of one try to make a result durable
+	commitPause   = time.Minute      // the longest pause between two tries
+	joinTries     = 3
 )
 
 // guard is the only margin that stops a token from being served: min(10 s, 5 % of its life).
@@ -56,6 +62,7 @@ func backoff(n int, retryAfter time.Duration, jitter float64) time.Duration {
 	if n < 10 {
 		ceiling = min(retryCap, retryBase<<max(0, n))
 	}
+	retryAfter = min(retryAfter, waitCap)
 	// Half a second at the least: a jitter near 0 must not make a loop.
 	d := max(time.Duration(jitter*float64(ceiling)), retryBase/2)
 	return max(d, retryAfter+time.Duration(jitter*float64(retryAfter)/10))
@@ -77,7 +84,7 @@ func floor(t tokenbroker.Traits, life time.Duration, doublings int) time.Duratio
 	if life > 0 {
 		base = min(base, life/2)
 	}
-	return min(base<<min(doublings, 20), max(floorCap, base))
+	return min(base<<min(doublings, 12), max(floorCap, base))
 }
 
 // inGrace reports whether a refresh token sent at begun may be sent once more because the provider forgives the previous one.

@@ -7,11 +7,19 @@ import (
 	"time"
 )
 
-// item is something to look at: a variant, or a credential none of whose variants may be in memory.
+// longestSleep bounds how late the schedule notices that the wall clock was set, or that the machine slept.
+const longestSleep = time.Minute
+
+// item is something to look at later. Each variant and each credential has one, so that the schedule never holds more than
+// there is in memory.
 type item struct {
-	at      time.Time
-	variant *variant
-	entry   *entry
+	variant *variant // or
+	entry   *entry   // a credential none of whose variants may be in memory
+
+	// Guarded by the schedule's lock.
+	at     time.Time
+	index  int // in the heap
+	listed bool
 }
 
 // schedule is one heap and one timer for everything that is to happen later.
@@ -24,14 +32,24 @@ type schedule struct {
 
 func newSchedule() *schedule { return &schedule{poke: make(chan struct{}, 1)} }
 
-// add puts an item on the schedule. An item that is there already is not moved: whoever handles it looks whether it is still
-// due.
-func (s *schedule) add(it item) {
+// set says when an item is due: in place of what was said before. The zero time takes it off.
+func (s *schedule) set(it *item, at time.Time) {
 	s.mu.Lock()
-	heap.Push(&s.items, it)
-	first := s.items[0].at.Equal(it.at)
-	s.mu.Unlock()
-	if first {
+	defer s.mu.Unlock()
+	switch {
+	case at.IsZero() && it.listed:
+		heap.Remove(&s.items, it.index)
+		return
+	case at.IsZero():
+		return
+	}
+	it.at = at
+	if it.listed {
+		heap.Fix(&s.items, it.index)
+	} else {
+		heap.Push(&s.items, it)
+	}
+	if it.index == 0 {
 		select {
 		case s.poke <- struct{}{}:
 		default:
@@ -40,19 +58,18 @@ func (s *schedule) add(it item) {
 }
 
 // run hands out items when they are due, until ctx ends. do must not block.
-func (s *schedule) run(ctx context.Context, do func(item)) {
-	timer := time.NewTimer(time.Hour)
+func (s *schedule) run(ctx context.Context, do func(*item)) {
+	timer := time.NewTimer(longestSleep)
 	defer timer.Stop()
-	for {
-		it, wait, ok := s.next(time.Now())
-		if ok {
+	for ctx.Err() == nil {
+		it, wait := s.next(time.Now())
+		if it != nil {
 			do(it)
 			continue
 		}
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
-			return
 		case <-timer.C:
 		case <-s.poke:
 		}
@@ -60,29 +77,39 @@ func (s *schedule) run(ctx context.Context, do func(item)) {
 }
 
 // next takes the first item if it is due, else it says how long to wait.
-func (s *schedule) next(now time.Time) (item, time.Duration, bool) {
+func (s *schedule) next(now time.Time) (*item, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.items) == 0 {
-		return item{}, time.Hour, false
+		return nil, longestSleep
 	}
 	if wait := s.items[0].at.Sub(now); wait > 0 {
-		return item{}, min(wait, time.Hour), false // an hour at most: a wall clock that was set is noticed
+		return nil, min(wait, longestSleep)
 	}
-	return heap.Pop(&s.items).(item), 0, true
+	return heap.Pop(&s.items).(*item), 0
 }
 
 // items implements heap.Interface.
-type items []item
+type items []*item
 
 func (h items) Len() int           { return len(h) }
 func (h items) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h items) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *items) Push(x any)        { *h = append(*h, x.(item)) }
+func (h items) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *items) Push(x any) {
+	it := x.(*item)
+	it.index, it.listed = len(*h), true
+	*h = append(*h, it)
+}
+
 func (h *items) Pop() any {
 	old := *h
 	it := old[len(old)-1]
-	old[len(old)-1] = item{}
+	it.listed = false
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return it
 }

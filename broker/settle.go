@@ -20,14 +20,23 @@ type judgement struct {
 
 // judge decides what a failure means. It is invariant 4: only a refused grant, on the refresh token that is still the stored
 // one, after enough strikes in a row, asks for a person.
-func judge(g tokenbroker.Grant, grant tokenbroker.GrantType, t tokenbroker.Traits, f *tokenbroker.Failure, rotating bool) judgement {
-	j := judgement{state: settledState(g), code: g.Code, strikes: g.Strikes, clearIntent: true, answer: tokenbroker.ErrUpstream}
+//
+// A replay settles nothing but a dead grant: that the second send was not processed says nothing of the first.
+func judge(g tokenbroker.Grant, t try, traits tokenbroker.Traits, f *tokenbroker.Failure) judgement {
+	j := judgement{state: settledState(g), code: g.Code, strikes: g.Strikes, clearIntent: !t.replay, answer: tokenbroker.ErrUpstream}
+	if t.replay {
+		j.state = tokenbroker.StateUncertain
+	}
+	if j.state == tokenbroker.StateReady {
+		j.code = ""
+	}
 	switch f.Class {
 	case tokenbroker.ClassDeadGrant:
-		if grant != tokenbroker.GrantRefreshToken {
+		if t.cred.Grant != tokenbroker.GrantRefreshToken {
 			return j.misconfigured(f)
 		}
-		if j.strikes++; j.strikes >= strikes(t) {
+		if j.strikes++; j.strikes >= strikes(traits) {
+			j.clearIntent = true
 			j.state, j.code, j.answer = tokenbroker.StateReauthorize, f.Code, tokenbroker.ErrReauthorize
 		}
 	case tokenbroker.ClassConfiguration, tokenbroker.ClassClockSkew:
@@ -40,7 +49,7 @@ func judge(g tokenbroker.Grant, grant tokenbroker.GrantType, t tokenbroker.Trait
 		j.answer = tokenbroker.ErrThrottled
 	case tokenbroker.ClassTransient:
 	case tokenbroker.ClassAmbiguous:
-		if rotating {
+		if t.rotating {
 			j.clearIntent = false
 			j.state, j.code, j.answer = tokenbroker.StateUncertain, f.Code, tokenbroker.ErrUncertain
 		}
@@ -68,9 +77,9 @@ func (b *Broker) settle(ctx context.Context, t try, failure error) error {
 	f := asFailure(failure)
 	now, e := time.Now(), t.v.e
 	e.mu.Lock()
-	j := judge(e.grant, t.cred.Grant, e.traits, f, t.rotating)
+	j := judge(e.grant, t, e.traits, f)
 	e.mu.Unlock()
-	grant, err := b.cfg.Store.Abort(ctx, t.verdict(j, now))
+	grant, err := b.abort(ctx, t, j, now)
 	if errors.Is(err, tokenbroker.ErrSuperseded) {
 		b.reread(ctx, e) // somebody consented meanwhile: the failure speaks of a refresh token that is not ours any more
 		return err
@@ -79,12 +88,42 @@ func (b *Broker) settle(ctx context.Context, t try, failure error) error {
 	if err == nil {
 		e.keep(grant)
 	}
-	b.apply(t.v, j, f, now)
-	b.view(t.v, now)
+	b.apply(t, j, f, now)
 	after := t.v.next.Sub(now)
 	e.mu.Unlock()
-	b.publishAll(e, t.v)
+	b.publishAll(e)
 	return tell(j, f, max(after, 0))
+}
+
+// abort makes a judgement durable, if the store can be written; if not, memory knows it. It does not end with the broker.
+func (b *Broker) abort(ctx context.Context, t try, j judgement, now time.Time) (tokenbroker.Grant, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	g, err := b.cfg.Store.Abort(ctx, t.verdict(j, now))
+	if err != nil && j.clearIntent {
+		b.markUnspent(t)
+	}
+	return g, err
+}
+
+// release clears the intent of an attempt whose client secret was refused, before the next secret is tried. What the provider
+// makes of the configuration is not known yet, so nothing else changes.
+func (b *Broker) release(ctx context.Context, t try, failure error) error {
+	e := t.v.e
+	e.mu.Lock()
+	j := judge(e.grant, t, e.traits, &tokenbroker.Failure{Class: tokenbroker.ClassTransient})
+	e.mu.Unlock()
+	g, err := b.abort(ctx, t, j, time.Now())
+	if errors.Is(err, tokenbroker.ErrSuperseded) {
+		b.reread(ctx, e)
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		e.keep(g)
+	}
+	return failure
 }
 
 func (t try) verdict(j judgement, now time.Time) tokenbroker.Verdict {
@@ -97,22 +136,31 @@ func (t try) verdict(j judgement, now time.Time) tokenbroker.Verdict {
 }
 
 // apply puts a judgement into the variant and its credential. e.mu is held.
-func (b *Broker) apply(v *variant, j judgement, f *tokenbroker.Failure, now time.Time) {
-	e := v.e
-	e.grant.State, e.grant.Code, e.grant.Strikes = j.state, j.code, j.strikes
-	if j.clearIntent {
-		e.grant.Intent = nil
-	}
+func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time) {
+	v, e := t.v, t.v.e
 	v.strike(f, f.Code, f.RetryAfter, now)
+	if e.grant.Serial != t.serial {
+		return // the rest speaks of a refresh token that is not ours any more
+	}
+	e.grant.State, e.grant.Code, e.grant.Strikes = j.state, j.code, j.strikes
+	switch {
+	case j.clearIntent:
+		e.grant.Intent = nil
+	case t.intent != nil:
+		e.grant.Intent = t.intent
+	}
 	switch {
 	case j.variantOnly:
 		v.refusedTill = now.Add(variantMemo)
 		v.next = v.refusedTill
-	case j.state == tokenbroker.StateMisconfigured:
+	case j.answer == tokenbroker.ErrMisconfigured:
 		e.probes++
 		e.probeAt = now.Add(probeDelay(e.probes, draw()))
-	case j.state == tokenbroker.StateUncertain && e.grant.Intent != nil && e.grant.Intent.Sends <= 1:
-		v.next = now // recoverAt says when
+	case j.clearIntent || t.intent == nil:
+	case t.intent.Sends <= 1:
+		v.next, e.recoverNext = now, time.Time{} // recoverAt says when
+	default:
+		e.recoverNext = v.next
 	}
 }
 

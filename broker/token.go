@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -19,31 +18,32 @@ type Request struct {
 	Holder      string        // identity that the token is handed to
 }
 
-// want says what a flight is to bring, beyond what its variant has.
-type want struct {
-	after tokenbroker.Generation // a token of a later generation will do
-	probe bool                   // a worker had a 401: an uncertain refresh token may be tried
-	force bool                   // an operator asks: remembered refusals do not count
-}
-
 // Token returns a snapshot with a valid token: from memory, or by one exchange that all callers share. ctx governs the wait,
 // not the exchange. Errors wrap a sentinel of package tokenbroker, or are ctx's.
 func (b *Broker) Token(ctx context.Context, r Request) (*Snapshot, error) {
-	v, err := b.variant(ctx, r.Selection)
-	if err != nil {
-		return nil, err
+	for range joinTries {
+		v, err := b.variant(ctx, r.Selection)
+		if err != nil {
+			return nil, err
+		}
+		if s, err := b.serve(ctx, v, r); !errors.Is(err, errGone) {
+			return s, err
+		}
 	}
+	return nil, problem(tokenbroker.ErrBackoff, "reconfigured", retryBase)
+}
+
+func (b *Broker) serve(ctx context.Context, v *variant, r Request) (*Snapshot, error) {
 	now := time.Now()
 	b.touch(v, now)
 	s := v.snap.Load()
-	if s.usable(now) && (r.MinValidity == 0 || s.validity(now) >= r.MinValidity) {
-		v.hand(r.Holder, s.Order.Generation)
-		return s, nil
+	if !s.usable(now) || r.MinValidity > 0 && s.validity(now) < r.MinValidity {
+		var err error
+		if s, err = b.better(ctx, v, s, r.MinValidity); err != nil {
+			return nil, err
+		}
 	}
-	if s, err = b.better(ctx, v, s, r.MinValidity); err != nil {
-		return nil, err
-	}
-	v.hand(r.Holder, s.Order.Generation)
+	v.handed.note(r.Holder, s.Order.Generation)
 	return s, nil
 }
 
@@ -85,51 +85,4 @@ func unattainable(s *Snapshot, now time.Time, why string) error {
 	return &tokenbroker.Problem{Err: tokenbroker.ErrMinValidity, Field: "minValidity",
 		Detail:   why + "; the longest to be had now is " + longest.String(),
 		Metadata: map[string]string{"longest": longest.String()}}
-}
-
-// hand notes that an identity got a generation.
-func (v *variant) hand(holder string, g tokenbroker.Generation) {
-	if holder == "" {
-		return
-	}
-	h, ok := v.handed.Load(holder)
-	if !ok {
-		h, _ = v.handed.LoadOrStore(holder, new(atomic.Uint64))
-	}
-	for n := h.(*atomic.Uint64); ; {
-		old := n.Load()
-		if old >= uint64(g) || n.CompareAndSwap(old, uint64(g)) {
-			return
-		}
-	}
-}
-
-// wasHanded reports whether an identity got that generation of the variant, or a later one.
-func (v *variant) wasHanded(holder string, g tokenbroker.Generation) bool {
-	h, ok := v.handed.Load(holder)
-	return ok && h.(*atomic.Uint64).Load() >= uint64(g)
-}
-
-// join waits for the variant's flight, which it begins if there is none. A result that lost to a new grant is tried again, once.
-func (b *Broker) join(ctx context.Context, v *variant, w want) (*Snapshot, error) {
-	s, err := b.joinOnce(ctx, v, w)
-	if errors.Is(err, tokenbroker.ErrSuperseded) {
-		s, err = b.joinOnce(ctx, v, w)
-	}
-	return s, err
-}
-
-func (b *Broker) joinOnce(ctx context.Context, v *variant, w want) (*Snapshot, error) {
-	v.waiters.Add(1)
-	defer v.waiters.Add(-1)
-	ch := b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, w) })
-	select {
-	case r := <-ch:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*Snapshot), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }

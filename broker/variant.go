@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,8 @@ type variant struct {
 	idle    atomic.Bool  // not on the schedule; the next read puts it there
 	read    atomic.Int64 // unix nanoseconds of the last read, within a second
 	waiters atomic.Int64
-	handed  sync.Map // identity → *atomic.Uint64, highest generation handed to it
+	handed  handed
+	item    item // on the schedule
 
 	// Guarded by e.mu.
 	token       *held
@@ -30,10 +30,11 @@ type variant struct {
 	next        time.Time // not before then
 	refusedTill time.Time // the variant's own input was refused
 	refreshAt   time.Time
-	due         time.Time              // what the schedule has for it; zero = nothing
-	fetched     time.Time              // when an exchange last brought or confirmed a token
-	reported    int                    // report-driven refreshes in a row that did not help
-	forced      tokenbroker.Generation // the newest token that a report brought
+	fetched     time.Time // when an exchange last brought or confirmed a token
+	attempted   time.Time // when an exchange was last begun
+	reported    int       // report-driven refreshes in a row that did not help
+	lost        int       // flights in a row whose result lost to a new grant
+	published   *Snapshot // what subscribers were last told of
 	subs        map[*slot]struct{}
 	gone        bool
 }
@@ -54,7 +55,7 @@ func hold(t tokenbroker.Token, sent time.Time) *held {
 // holdStored is hold for a token of the store: only the wall clock knows when it was obtained.
 func holdStored(t tokenbroker.Token, now time.Time) *held {
 	h := hold(t, t.Obtained)
-	h.monoEnd = now.Add(h.wallEnd.Sub(now.Round(0)))
+	h.monoEnd = now.Add(min(h.wallEnd.Sub(now.Round(0)), t.Life()-guard(t.Life()))) // a clock that was set back gives no longer life
 	return h
 }
 
@@ -108,6 +109,7 @@ func (b *Broker) add(e *entry, want tokenbroker.Variant, uid string, tok tokenbr
 	}
 	v := &variant{e: e, v: want, id: uid + "\x00" + key, isOwn: key == own, subs: map[*slot]struct{}{}}
 	v.idle.Store(true)
+	v.item.variant = v
 	if had && tok.Generation >= e.cred.Generation { // an older one belongs to a former configuration
 		v.generation = tok.Generation
 		v.token = holdStored(tok, now)
@@ -127,12 +129,15 @@ func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 	if t := e.traits.LiveTokens; t > 0 {
 		most = min(most, t)
 	}
+	if e.own.Load() == nil {
+		most-- // a place is kept for it
+	}
 	if own || len(e.variants) < most {
 		return nil
 	}
 	for key, v := range e.variants {
-		if v != e.own.Load() && !v.inUse(now) && v.waiters.Load() == 0 {
-			v.gone = true
+		if v != e.own.Load() && !v.inUse(now) {
+			b.forget(v)
 			delete(e.variants, key)
 		}
 	}
@@ -141,6 +146,12 @@ func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 	}
 	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, RetryAfter: minUse,
 		Detail: "the credential has as many variants (scopes, subject, audience) in use as are allowed"}
+}
+
+// forget marks a variant that goes out of memory. e.mu is held.
+func (b *Broker) forget(v *variant) {
+	v.gone = true
+	b.schedule.set(&v.item, time.Time{})
 }
 
 // inUse reports whether anybody subscribes to the variant or read it within its last two lives. e.mu is held.
@@ -194,6 +205,16 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 		b.observe(v.event(EventState))
 	}
 	return s
+}
+
+// review makes the snapshot anew if it says something else than what holds. e.mu is held.
+func (b *Broker) review(v *variant, now time.Time) {
+	s := v.snap.Load()
+	state, code := stateOf(v, now)
+	holds := v.token.usable(now) && !v.e.cred.Disabled && v.e.grant.State != tokenbroker.StateQuarantined
+	if state != s.State || code != s.Code || holds != (s.Token != nil) {
+		b.view(v, now)
+	}
 }
 
 // stateOf says how a variant stands, and why. e.mu is held.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,8 @@ type world struct {
 	up     *upstream
 	log    *eventLog
 	b      *broker.Broker
-	halt   func() // ends Run and waits for it
+	halt   func()       // ends Run and waits for it
+	ticks  atomic.Int64 // of the schedule
 }
 
 // run makes a world inside a synctest bubble.
@@ -120,7 +122,7 @@ func (w *world) boot() {
 		b := w.b
 		go func() {
 			defer close(done)
-			_ = b.Run(ctx) // ends with ctx's error
+			_ = b.RunCounting(ctx, &w.ticks) // ends with ctx's error
 		}()
 		w.halt = func() { cancel(); <-done }
 	}
