@@ -289,7 +289,7 @@ func TestEndlessBodyIsReadUpToTheLimit(t *testing.T) {
 		cfg.Transport = func(string) http.RoundTripper {
 			return roundTrip(func(r *http.Request) (*http.Response, error) {
 				_, err := io.Copy(io.Discard, r.Body)
-				return &http.Response{StatusCode: 200, Body: body}, err
+				return &http.Response{StatusCode: http.StatusOK, Body: body}, err
 			})
 		}
 	})

@@ -117,9 +117,8 @@ func checkHost(p Profile, u *url.URL) error {
 // looksLikeNumber reports whether some resolver would read the host as an IPv4 address (WHATWG URL, "ends in a number").
 func looksLikeNumber(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
-	if strings.HasPrefix(last, "0x") {
-		last = strings.TrimPrefix(last, "0x")
-		return strings.Trim(last, "0123456789abcdef") == ""
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
 	}
 	return last != "" && strings.Trim(last, "0123456789") == ""
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -236,9 +237,7 @@ func (f Fault) edit(body []byte) []byte {
 	for name, value := range raw {
 		members[name] = value
 	}
-	for name, value := range f.Set {
-		members[name] = value
-	}
+	maps.Copy(members, f.Set)
 	for _, name := range f.Omit {
 		delete(members, name)
 	}

@@ -304,7 +304,7 @@ func TestHangInABubbleIsSeenAndReleased(t *testing.T) {
 		w := newWorld(t, sandbox.Issuer{})
 		w.srv.Fail("acme", sandbox.Fault{Hang: true, Stage: sandbox.AfterCommit, Times: 2})
 		for range 2 {
-			go w.try(w.refreshing(w.seed())) //nolint:errcheck // the journal tells
+			go w.try(w.refreshing(w.seed()))
 		}
 		synctest.Wait()
 		if got := w.srv.Count(sandbox.Filter{Unanswered: true}); got != 2 {

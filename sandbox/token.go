@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -56,9 +57,7 @@ func badRequest(code, description string) *oauthError {
 func (e *oauthError) answer() answer {
 	a := jsonAnswer(e.status, e)
 	a.code = e.Code
-	for name, values := range e.header {
-		a.header[name] = values
-	}
+	maps.Copy(a.header, e.header)
 	return a
 }
 

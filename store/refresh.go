@@ -157,10 +157,11 @@ func (s *Store) keptGeneration(ctx context.Context, c *chain, k Key, hash string
 		return 0, err
 	}
 	var r tokenRecord
-	if _, err := s.open(entries[0], link.Number, &r); err != nil || !bytes.Equal(r.AccessToken, reveal(t.AccessToken)) {
-		return t.Generation, nil
+	_, err = s.open(entries[0], link.Number, &r)
+	if same := err == nil && bytes.Equal(r.AccessToken, reveal(t.AccessToken)); same {
+		return r.Generation, nil
 	}
-	return r.Generation, nil
+	return t.Generation, nil
 }
 
 // prune drops tokens that expired long ago, so that a credential with ever new subjects does not grow for ever.
