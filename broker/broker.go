@@ -107,17 +107,22 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // Drain refuses new exchanges and waits for those in flight.
 func (b *Broker) Drain() {
-	b.mu.Lock()
-	b.draining = true
-	b.mu.Unlock()
+	b.refuse()
 	b.running.Wait()
+}
+
+func (b *Broker) refuse() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.draining = true
 }
 
 // Close ends exchanges that are still in flight, without waiting for their answers. Call it when Drain took too long, and at
 // the end in any case.
 func (b *Broker) Close() {
+	b.refuse()
 	b.stop()
-	b.Drain()
+	b.running.Wait()
 }
 
 // enter counts a flight in, unless the broker is draining.

@@ -319,7 +319,7 @@ func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, s
 	if t.want.report {
 		v.reported++
 	}
-	v.failures, v.lost, v.code, v.lastErr, v.next, v.refusedTill = 0, 0, "", nil, time.Time{}, time.Time{}
+	e.cheer(v, !tok.Expiry.Add(-guard(tok.Life())).After(now))
 	if !unchanged {
 		v.handed.forget(v.generation)
 		v.token = hold(tok, sent)
@@ -333,4 +333,18 @@ func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, s
 		return old // same token, same expiry: nothing to tell anybody
 	}
 	return b.view(v, now)
+}
+
+// cheer forgets the failures of a variant whose exchange went well, and those of the others that came of an outage. A token
+// that is useless on arrival is no reason to try again sooner. e.mu is held.
+func (e *entry) cheer(v *variant, useless bool) {
+	if useless {
+		return
+	}
+	v.lost, v.refusedTill = 0, time.Time{}
+	for _, o := range e.variants {
+		if o == v || outage(o.lastErr) {
+			o.failures, o.code, o.lastErr, o.next = 0, "", nil, time.Time{}
+		}
+	}
 }

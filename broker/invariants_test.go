@@ -35,7 +35,7 @@ func TestInvariant1CommitBeforePublish(t *testing.T) {
 			t.Errorf("got %d updates before the commit ended, want none", len(got))
 		}
 		close(stop)
-		w.settle()
+		w.pass(time.Second)
 		u := feed.one()
 		tok, ok, err := w.store.Token(t.Context(), "acme/jobs", w.status().Credential.UID, u.Snapshot.Variant.Key())
 		if err != nil || !ok || tok.Generation != u.Snapshot.Order.Generation || tok.AccessToken != u.Snapshot.Token.AccessToken {
@@ -321,14 +321,15 @@ func TestInvariant4StrikesInARow(t *testing.T) {
 	run(t, plan{traits: tokenbroker.Traits{Rotates: true, Strikes: 3}}, func(t *testing.T, w *world) {
 		w.create("a")
 		w.subscribe(nil)
-		w.up.use(dead)
-		for w.up.count() < 3 {
-			w.pass(time.Second)
-		}
-		w.wantState(tokenbroker.StateDegraded)
 		w.up.use(after(3, dead, gives(time.Hour, true)))
-		w.pass(6 * time.Minute)
+		w.pass(53 * time.Minute)
+		w.wantSent(4)
 		w.wantState(tokenbroker.StateReady)
+		for _, ev := range w.log.of(broker.EventState) {
+			if ev.State == tokenbroker.StateReauthorize {
+				t.Error("condemned after two strikes of three")
+			}
+		}
 		sent := w.up.count()
 		w.up.use(dead)
 		w.pass(3 * time.Hour)
