@@ -20,7 +20,8 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// interceptors returns the chains, outermost first.
+// interceptors returns the chains, outermost first. Panics are caught twice: in handlers, so that the guard still writes its record, and
+// in what lies around them.
 func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
 	caught := recovery.WithRecoveryHandlerContext(s.caught)
 	log, operator := logging.LoggerFunc(s.logCall), selector.MatchFunc(operatorMethod)
@@ -29,10 +30,10 @@ func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamSer
 	unary = append(unary, s.cfg.Unary...)
 	unary = append(unary,
 		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator),
-		ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary)
+		ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary, recovery.UnaryServerInterceptor(caught))
 	stream := []grpc.StreamServerInterceptor{s.statusStream, recovery.StreamServerInterceptor(caught)}
 	stream = append(stream, s.cfg.Stream...)
-	stream = append(stream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream)
+	stream = append(stream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream, recovery.StreamServerInterceptor(caught))
 	return unary, stream
 }
 
@@ -98,11 +99,11 @@ func newIdentityLimits(l Limits) *identityLimits {
 	return &identityLimits{perSecond: l.CallsPerSecond, buckets: map[string]*bucket{}}
 }
 
-// Limit implements ratelimit.Limiter.
+// Limit implements ratelimit.Limiter. It has nothing to say of a caller without an identity: the guard refuses that one, with the reason.
 func (l *identityLimits) Limit(ctx context.Context) error {
 	c, err := callerOf(ctx)
 	if err != nil {
-		return err
+		return nil //nolint:nilerr // see above
 	}
 	if !l.bucket(c.Identity, time.Now()).Allow() {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}

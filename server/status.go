@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -90,7 +91,6 @@ func toStatus(log *slog.Logger, err error) error {
 		return nil
 	}
 	r, known := rowOf(err)
-	text := err.Error()
 	if st, ok := status.FromError(err); ok && !known {
 		if st.Code() == codes.ResourceExhausted { // the rate limiter's; it can't carry ours
 			return toStatus(log, &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon})
@@ -98,8 +98,7 @@ func toStatus(log *slog.Logger, err error) error {
 		return dress(status.New(st.Code(), st.Message()), info(row{reason: "TRANSPORT", recovery: tokenbroker.RecoveryRetry}, nil))
 	}
 	if !known {
-		log.Error("internal error", "error", text)
-		text = "internal error; the broker's log says more"
+		log.Error("internal error", "error", err)
 	}
 	p := problemOf(err)
 	details := []protoadapt.MessageV1{info(r, p)}
@@ -109,7 +108,25 @@ func toStatus(log *slog.Logger, err error) error {
 	if v := violations(err); len(v) > 0 {
 		details = append(details, &errdetails.BadRequest{FieldViolations: v})
 	}
-	return dress(status.New(r.code, text), details...)
+	return dress(status.New(r.code, textOf(r, err)), details...)
+}
+
+// textOf is what the client reads: the sentinel's words and those of problems, which are written for callers. What else is wrapped around
+// them, such as a path, is not.
+func textOf(r row, err error) string {
+	if r.err == nil {
+		return "internal error; the broker's log says more"
+	}
+	var texts []string
+	walk(err, func(p *tokenbroker.Problem) {
+		if errors.Is(p, r.err) {
+			texts = append(texts, p.Error())
+		}
+	})
+	if len(texts) == 0 {
+		return r.err.Error()
+	}
+	return strings.Join(texts, "; ")
 }
 
 func dress(st *status.Status, details ...protoadapt.MessageV1) error {
