@@ -50,7 +50,7 @@ func (c *credentialService) GetCredential(ctx context.Context, r *tokenbrokerv1.
 
 // ListCredentials implements tokenbrokerv1.CredentialServiceServer.
 func (c *credentialService) ListCredentials(ctx context.Context, r *tokenbrokerv1.ListCredentialsRequest) (*tokenbrokerv1.ListCredentialsResponse, error) {
-	limit, after, err := page(r.GetPageSize(), r.GetPageToken())
+	limit, after, err := page(credentialPages, r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (c *credentialService) ListCredentials(ctx context.Context, r *tokenbrokerv
 	if err != nil {
 		return nil, err
 	}
-	resp := &tokenbrokerv1.ListCredentialsResponse{NextPageToken: pageToken(next)}
+	resp := &tokenbrokerv1.ListCredentialsResponse{NextPageToken: pageToken(credentialPages, next)}
 	for _, st := range list {
 		resp.Credentials = append(resp.Credentials, credentialToProto(st))
 	}
@@ -233,14 +233,14 @@ func version(etag string) (uint64, error) {
 	return v, nil
 }
 
-func page(size int32, token string) (limit int, after string, err error) {
+func page(kind string, size int32, token string) (limit int, after string, err error) {
 	switch {
 	case size < 0:
 		return 0, "", tokenbroker.Invalid("pageSize", fmt.Errorf("%d is negative", size))
 	case size == 0:
 		size = 50
 	}
-	after, err = pageAfter(token)
+	after, err = pageAfter(kind, token)
 	return int(min(size, 1000)), after, err
 }
 

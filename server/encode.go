@@ -4,7 +4,10 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -17,9 +20,7 @@ type encoded struct {
 	get    *tokenbrokerv1.GetTokenResponse // nil if there is no token
 	update *tokenbrokerv1.SubscribeResponse
 
-	once     sync.Once
-	prepared grpc.PreparedMsg // of update
-	err      error
+	wire func() ([]byte, error) // update marshalled, once
 }
 
 // Encode makes the shared messages of a snapshot. It is for broker.Config.Encode.
@@ -36,16 +37,24 @@ func Encode(s *broker.Snapshot) any {
 		State: state, RecoveryAction: recovery, Token: token, RefreshTime: timeToProto(s.RefreshAt),
 		DefaultScopes: s.Default.Scopes, DefaultSubject: s.Default.Subject, DefaultAudience: s.Default.Audience,
 	}}}
+	e.wire = sync.OnceValues(func() ([]byte, error) { return proto.Marshal(e.update) })
 	return e
 }
 
-// send sends the snapshot's update on a stream. It is marshalled for the first stream and shared by the others.
-func (e *encoded) send(ss grpc.ServerStream) error {
-	e.once.Do(func() { e.err = e.prepared.Encode(ss, e.update) })
-	if e.err != nil {
-		return e.err
+// codec is grpc's codec for protobuf, which besides takes an *encoded for a message: that one is marshalled for the first stream and
+// shared by the others. A grpc.PreparedMsg would not do: it is also compressed as the first stream asked for.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() encoding.CodecV2 { return codec{encoding.GetCodecV2(protocodec.Name)} }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	e, ok := v.(*encoded)
+	if !ok {
+		return c.CodecV2.Marshal(v)
 	}
-	return ss.SendMsg(&e.prepared)
+	data, err := e.wire()
+	return mem.BufferSlice{mem.SliceBuffer(data)}, err
 }
 
 func encodedOf(s *broker.Snapshot) *encoded {

@@ -36,24 +36,28 @@ func maskPaths(mask *fieldmaskpb.FieldMask, spec protoreflect.Message, allowed .
 	return paths, nil
 }
 
-const pagePrefix = "v1:"
+// The kinds of pages: a token of one list is none of another.
+const (
+	credentialPages  = "c1:"
+	oauthClientPages = "o1:"
+)
 
 // pageToken wraps the name to go on from. It is opaque to clients, and no capability: each page is judged by the policy anew.
-func pageToken(after string) string {
+func pageToken(kind, after string) string {
 	if after == "" {
 		return ""
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(pagePrefix + after))
+	return base64.RawURLEncoding.EncodeToString([]byte(kind + after))
 }
 
-func pageAfter(token string) (string, error) {
+func pageAfter(kind, token string) (string, error) {
 	if token == "" {
 		return "", nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	after, ok := strings.CutPrefix(string(raw), pagePrefix)
+	after, ok := strings.CutPrefix(string(raw), kind)
 	if err != nil || !ok || tokenbroker.ValidateName(after) != nil {
-		return "", tokenbroker.Invalid("pageToken", errors.New("is none of ours; begin again without one"))
+		return "", tokenbroker.Invalid("pageToken", errors.New("is none of this list; begin again without one"))
 	}
 	return after, nil
 }

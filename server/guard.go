@@ -107,10 +107,16 @@ func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServer
 	}
 	resp, err := s.decideAndRun(ctx, c, req, next)
 	c.fill(resp, err)
-	if auditErr := s.cfg.Audit(ctx, c.record); auditErr != nil && err == nil {
+	if auditErr := s.record(ctx, c.record); auditErr != nil && err == nil {
 		return nil, auditErr
 	}
 	return resp, err
+}
+
+// record writes an audit record. A caller who leaves does not take back what was done for it, so its leaving does not keep the record
+// from being written; the log has a deadline of its own.
+func (s *Server) record(ctx context.Context, r audit.Record) error {
+	return s.cfg.Audit(context.WithoutCancel(ctx), r)
 }
 
 func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.UnaryHandler) (any, error) {
@@ -133,7 +139,7 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	err = s.decide(ctx, c, nil)
 	if err != nil || c.need.action == policy.ReflectionUse {
 		c.fill(nil, err)
-		if auditErr := s.cfg.Audit(ctx, c.record); auditErr != nil && err == nil {
+		if auditErr := s.record(ctx, c.record); auditErr != nil && err == nil {
 			err = auditErr
 		}
 	}
@@ -211,6 +217,9 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 	v, err := s.cfg.Broker.Resolve(ctx, sel)
 	if err != nil {
 		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})
+		if hides(c.decision) {
+			err = s.refused(c)
+		}
 		return policy.Request{}, err
 	}
 	return policyRequest(ctx, s.cfg.Broker, sel, v)
@@ -231,6 +240,11 @@ func policyRequest(ctx context.Context, b *broker.Broker, sel broker.Selection, 
 		r.Audience = v.Audience
 	}
 	return r, err
+}
+
+// hides reports whether a denial must not show that the credential exists, or in what state it is.
+func hides(d policy.Decision) bool {
+	return d.Reason == policy.ReasonRule || d.Reason == policy.ReasonCredential
 }
 
 // refused turns a denial into an error that gives nothing away.
@@ -280,11 +294,7 @@ func (c *call) fill(resp any, err error) {
 	if c.decision.Allowed {
 		c.record.Decision = audit.Allow
 	}
-	c.record.Code = "OK"
-	if err != nil {
-		r, _ := rowOf(err)
-		c.record.Code = r.reason
-	}
+	c.record.Code = codeOf(err)
 	if m, ok := resp.(interface{ GetToken() *tokenbrokerv1.Token }); ok && err == nil {
 		c.record.Generation = tokenbroker.Generation(m.GetToken().GetGeneration())
 		c.record.ScopesGranted = m.GetToken().GetScopes()

@@ -42,7 +42,7 @@ func (o *oauthClientService) GetOAuthClient(ctx context.Context, r *tokenbrokerv
 
 // ListOAuthClients implements tokenbrokerv1.OAuthClientServiceServer.
 func (o *oauthClientService) ListOAuthClients(ctx context.Context, r *tokenbrokerv1.ListOAuthClientsRequest) (*tokenbrokerv1.ListOAuthClientsResponse, error) {
-	limit, after, err := page(r.GetPageSize(), r.GetPageToken())
+	limit, after, err := page(oauthClientPages, r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (o *oauthClientService) ListOAuthClients(ctx context.Context, r *tokenbroke
 	if err != nil {
 		return nil, err
 	}
-	resp := &tokenbrokerv1.ListOAuthClientsResponse{NextPageToken: pageToken(next)}
+	resp := &tokenbrokerv1.ListOAuthClientsResponse{NextPageToken: pageToken(oauthClientPages, next)}
 	for _, c := range list {
 		resp.OauthClients = append(resp.OauthClients, clientToProto(c))
 	}

@@ -108,6 +108,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(s.cfg.Limits.StreamsPerConn),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.MaxRecvMsgSize(128 << 10),

@@ -85,6 +85,25 @@ func rowOf(err error) (row, bool) {
 	return row{code: codes.Internal, reason: "INTERNAL", recovery: tokenbroker.RecoveryRetry}, false
 }
 
+// codeOf is what a record says of how a call ended.
+func codeOf(err error) string {
+	if err == nil {
+		return "OK"
+	}
+	r, _ := rowOf(err)
+	return r.reason
+}
+
+// within prefixes the fields that an error's problems name.
+func within(prefix string, err error) error {
+	walk(err, func(p *tokenbroker.Problem) {
+		inner := *p
+		inner.Field = prefix + p.Field
+		err = &inner
+	})
+	return err
+}
+
 // toStatus turns an error into what the client sees. A status of grpc itself stays as it is, with an ErrorInfo.
 func toStatus(log *slog.Logger, err error) error {
 	if err == nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (s *Server) selections(r *tokenbrokerv1.SubscribeRequest) ([]broker.Selecti
 	for i, sel := range list {
 		asked := selectionOf(sel)
 		if err := asked.Check(); err != nil {
-			return nil, fmt.Errorf("selectors[%d]: %w", i, err)
+			return nil, within(fmt.Sprintf("selectors[%d].", i), err)
 		}
 		key := asked.Credential + "\x00" + tokenbroker.NewVariant(asked.Scopes, asked.Subject, asked.Audience).Key()
 		if seen[key] {
@@ -87,26 +88,27 @@ func (sub *subscription) awake() {
 }
 
 // admit asks the policy in force about one variant.
-func (sub *subscription) admit(credential string, asked broker.Selection, v tokenbroker.Variant) error {
-	r, err := policyRequest(sub.out.Context(), sub.s.cfg.Broker, asked, v)
-	if err != nil {
+func (sub *subscription) admit(_ string, asked broker.Selection, v tokenbroker.Variant) error {
+	d, err := sub.judge(asked, v)
+	if err != nil || d.Allowed {
 		return err
-	}
-	r.Identity, r.Action, r.Credential = sub.call.Identity, policy.TokenSubscribe, credential
-	d := sub.s.cfg.Policy().Decide(r)
-	if d.Allowed {
-		return nil
 	}
 	return denial(need{action: policy.TokenGet}, d, true)
 }
 
-// open records the stream, which binds its id to the identity, and adds its selectors.
+func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant) (policy.Decision, error) {
+	r, err := policyRequest(sub.out.Context(), sub.s.cfg.Broker, asked, v)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	r.Identity, r.Action = sub.call.Identity, policy.TokenSubscribe
+	return sub.s.cfg.Policy().Decide(r), nil
+}
+
+// open adds the selectors, each after a record of its decision, which binds the stream's id to the identity.
 func (sub *subscription) open(ctx context.Context, selections []broker.Selection) error {
-	rec := sub.call.record
-	rec.Kind, rec.Decision, rec.Streams = audit.KindStreamOpen, audit.Allow, []uint64{sub.feed.ID}
 	for _, sel := range selections {
-		rec.Credential, rec.ScopesAsked, rec.Subject, rec.Audience = sel.Credential, sel.Scopes, sel.Subject, sel.Audience
-		if err := sub.s.cfg.Audit(ctx, rec); err != nil {
+		if err := sub.s.record(ctx, sub.opening(ctx, sel)); err != nil {
 			return err
 		}
 		if err := sub.feed.Add(ctx, sel); err != nil {
@@ -116,6 +118,24 @@ func (sub *subscription) open(ctx context.Context, selections []broker.Selection
 	return nil
 }
 
+// opening is the record of a selector. One that can't be resolved is judged as it was asked for.
+func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audit.Record {
+	v, err := sub.s.cfg.Broker.Resolve(ctx, sel)
+	if err != nil {
+		v = tokenbroker.NewVariant(sel.Scopes, sel.Subject, sel.Audience)
+	}
+	d, judgeErr := sub.judge(sel, v)
+	err = cmp.Or(err, judgeErr)
+	rec := sub.call.record
+	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamOpen, []uint64{sub.feed.ID}, time.Since(sub.call.began)
+	rec.Credential, rec.ScopesAsked, rec.Subject, rec.Audience = sel.Credential, sel.Scopes, sel.Subject, sel.Audience
+	rec.Decision, rec.Rule, rec.Reason, rec.Code = audit.Deny, d.Rule, string(d.Reason), codeOf(err)
+	if d.Allowed {
+		rec.Decision = audit.Allow
+	}
+	return rec
+}
+
 // close ends the feed. That it ended is recorded if it can be.
 func (sub *subscription) close() {
 	sub.s.streams.remove(sub.feed)
@@ -123,7 +143,7 @@ func (sub *subscription) close() {
 	sub.slow.Stop()
 	rec := sub.call.record
 	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, []uint64{sub.feed.ID}, time.Since(sub.call.began)
-	_ = sub.s.cfg.Audit(context.WithoutCancel(sub.out.Context()), rec)
+	_ = sub.s.record(sub.out.Context(), rec)
 }
 
 // run sends the first state of each selector, the end of the snapshot, and then whatever comes.
@@ -194,7 +214,7 @@ func (sub *subscription) next() (bool, error) {
 		return true, nil // two selectors turned out to be the same variant
 	}
 	sub.sent[key] = u.Snapshot.Order
-	return true, sub.timed(func() error { return encodedOf(u.Snapshot).send(sub.out) })
+	return true, sub.timed(func() error { return sub.out.SendMsg(encodedOf(u.Snapshot)) })
 }
 
 func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {

@@ -47,12 +47,12 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	c := &cutConn{Conn: conn}
-	c.timer = time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = c.Close() })
-	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: c.Close}, nil
+	c := &cutConn{Conn: conn, timer: time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = raw.Close() })}
+	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close}, nil
 }
 
-// cutConn is a connection that ends with its peer's certificate.
+// cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
+// read.
 type cutConn struct {
 	net.Conn
 	timer *time.Timer
@@ -74,7 +74,7 @@ type caller struct {
 	credentials.TLSInfo
 	mtls.Peer
 	addr string
-	cut  func() error // closes the connection
+	cut  func() error // closes the connection, whatever its peer does
 }
 
 // callerOf returns who calls, if its certificate still holds.
