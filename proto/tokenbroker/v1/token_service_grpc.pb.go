@@ -43,7 +43,7 @@ type TokenServiceClient interface {
 	// (SCOPE_NOT_ALLOWED: the policy, the grant or the provider does not allow these scopes, subject or audience);
 	// FAILED_PRECONDITION (REAUTHORIZATION_REQUIRED, CREDENTIAL_MISCONFIGURED, CREDENTIAL_DISABLED, CREDENTIAL_QUARANTINED,
 	// MIN_VALIDITY_UNATTAINABLE); UNAVAILABLE (UPSTREAM_UNAVAILABLE, REFRESH_IN_BACKOFF, CREDENTIAL_UNCERTAIN,
-	// STORE_UNAVAILABLE); RESOURCE_EXHAUSTED (UPSTREAM_RATE_LIMITED, TOO_MANY_VARIANTS); DEADLINE_EXCEEDED (the exchange took
+	// STORE_UNAVAILABLE); RESOURCE_EXHAUSTED (UPSTREAM_RATE_LIMITED, TOO_MANY: variants of this credential); DEADLINE_EXCEEDED (the exchange took
 	// longer than the caller waited; it goes on for the others).
 	GetToken(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*GetTokenResponse, error)
 	// Subscribe sends the state of each selector first, then snapshot_end, then every change: each fresh token as soon as it is
@@ -55,7 +55,7 @@ type TokenServiceClient interface {
 	// (CERTIFICATE_EXPIRED) when the client certificate's time is over, and with RESOURCE_EXHAUSTED (SLOW_READER) when the
 	// reader was blocked for too long. Keep the last token meanwhile and reconnect with jitter.
 	//
-	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY: streams of this identity).
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// ReportRejected tells the broker that a resource server refused a token, and returns a newer one if there is or can be one.
 	// Only http_status 401 of the newest generation causes a refresh, at most one per floor interval for the whole fleet,
@@ -133,7 +133,7 @@ type TokenServiceServer interface {
 	// (SCOPE_NOT_ALLOWED: the policy, the grant or the provider does not allow these scopes, subject or audience);
 	// FAILED_PRECONDITION (REAUTHORIZATION_REQUIRED, CREDENTIAL_MISCONFIGURED, CREDENTIAL_DISABLED, CREDENTIAL_QUARANTINED,
 	// MIN_VALIDITY_UNATTAINABLE); UNAVAILABLE (UPSTREAM_UNAVAILABLE, REFRESH_IN_BACKOFF, CREDENTIAL_UNCERTAIN,
-	// STORE_UNAVAILABLE); RESOURCE_EXHAUSTED (UPSTREAM_RATE_LIMITED, TOO_MANY_VARIANTS); DEADLINE_EXCEEDED (the exchange took
+	// STORE_UNAVAILABLE); RESOURCE_EXHAUSTED (UPSTREAM_RATE_LIMITED, TOO_MANY: variants of this credential); DEADLINE_EXCEEDED (the exchange took
 	// longer than the caller waited; it goes on for the others).
 	GetToken(context.Context, *GetTokenRequest) (*GetTokenResponse, error)
 	// Subscribe sends the state of each selector first, then snapshot_end, then every change: each fresh token as soon as it is
@@ -145,7 +145,7 @@ type TokenServiceServer interface {
 	// (CERTIFICATE_EXPIRED) when the client certificate's time is over, and with RESOURCE_EXHAUSTED (SLOW_READER) when the
 	// reader was blocked for too long. Keep the last token meanwhile and reconnect with jitter.
 	//
-	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY: streams of this identity).
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// ReportRejected tells the broker that a resource server refused a token, and returns a newer one if there is or can be one.
 	// Only http_status 401 of the newest generation causes a refresh, at most one per floor interval for the whole fleet,
