@@ -276,6 +276,9 @@ func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
 	if snap.Order.Compare(last) <= 0 {
 		snap = b.view(v, now)
 	}
+	if len(v.subs) == 0 {
+		v.published = snap // all who subscribe are about to be offered it
+	}
 	v.subs[s] = struct{}{}
 	v.e.streams.Add(1)
 	ev := v.event(EventDeliver)
