@@ -12,34 +12,34 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-// addClient adds an OAuth client of the same name as its provider.
-func addClient(t testing.TB, conn *grpc.ClientConn, provider, id, secret string, auth tokenbrokerv1.AuthMethod) {
+// addClient adds an OAuth client.
+func addClient(t testing.TB, conn *grpc.ClientConn, name, provider, id, secret string, auth tokenbrokerv1.AuthMethod) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := tokenbrokerv1.NewOAuthClientServiceClient(conn).CreateOAuthClient(ctx, &tokenbrokerv1.CreateOAuthClientRequest{
-		OauthClient: provider, ClientSecret: secret,
+		OauthClient: name, ClientSecret: secret,
 		Spec: &tokenbrokerv1.OAuthClientSpec{Provider: provider, ClientId: id, AuthMethod: auth}})
 	if err != nil {
 		t.Fatalf("create OAuth client: %v", err)
 	}
 }
 
-// addJob adds the sandbox's client "job".
+// addJob adds the sandbox's client "job", under its provider's name.
 func addJob(t testing.TB, conn *grpc.ClientConn, provider string) {
 	t.Helper()
-	addClient(t, conn, provider, "job", secret, tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC)
+	addClient(t, conn, provider, provider, "job", secret, tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC)
 }
 
 // add adds a credential. Without a refresh token it is one of client_credentials.
-func add(t testing.TB, conn *grpc.ClientConn, name, provider, client, refreshToken string) {
+func add(t testing.TB, conn *grpc.ClientConn, name, provider, client, refreshToken string, scopes ...string) {
 	t.Helper()
-	if err := tryAdd(t, conn, name, provider, client, refreshToken); err != nil {
+	if err := tryAdd(t, conn, name, provider, client, refreshToken, scopes...); err != nil {
 		t.Fatalf("create credential %s: %v", name, err)
 	}
 }
 
-func tryAdd(t testing.TB, conn *grpc.ClientConn, name, provider, client, refreshToken string) error {
+func tryAdd(t testing.TB, conn *grpc.ClientConn, name, provider, client, refreshToken string, scopes ...string) error {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	grant := tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS
@@ -48,7 +48,7 @@ func tryAdd(t testing.TB, conn *grpc.ClientConn, name, provider, client, refresh
 	}
 	_, err := tokenbrokerv1.NewCredentialServiceClient(conn).CreateCredential(ctx, &tokenbrokerv1.CreateCredentialRequest{
 		Credential: name, RefreshToken: refreshToken, Spec: &tokenbrokerv1.CredentialSpec{
-			Provider: provider, OauthClient: client, GrantType: grant, Scopes: []string{"reports.read"}}})
+			Provider: provider, OauthClient: client, GrantType: grant, Scopes: scopes}})
 	return err
 }
 

@@ -1,0 +1,112 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
+)
+
+// soakFor is how long the soak tests run: TOKENBROKER_SOAK, or as short as may be.
+func soakFor(t testing.TB) time.Duration {
+	t.Helper()
+	text := os.Getenv("TOKENBROKER_SOAK")
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("TOKENBROKER_SOAK: %v", err)
+	}
+	return d
+}
+
+// TestSoakCrash kills the broker at random moments while it refreshes rotating credentials. Whatever was shown to anybody before
+// must be there afterwards, and the authorization server must never see a refresh token that its rules do not forgive.
+func TestSoakCrash(t *testing.T) {
+	t.Parallel()
+	const credentials, leastKills = 16, 30
+	up := newUpstream(t, graceful(time.Second))
+	s := newSite(t, up.provider("graceful", "rotates: true", "grace: 1m"))
+	s.start()
+	operator := s.conn("operator")
+	addJob(t, operator, "graceful")
+	var names []string
+	for i := range credentials {
+		names = append(names, fmt.Sprintf("example/drive-%d", i))
+		add(t, operator, names[i], "graceful", "graceful", up.SeedRefreshToken("graceful", "job", "reports.read"), "reports.read")
+	}
+	l := newLedger()
+	watchers, conns := fleet(t, s, l, 2, 3, names)
+	settled(t, watchers, 1)
+
+	kills := 0
+	for end := time.Now().Add(soakFor(t)); kills < leastKills || time.Now().Before(end); kills++ {
+		slowly(up)
+		time.Sleep(rand.N(250 * time.Millisecond)) // the moment is the input, nothing is waited for
+		s.proc.kill()
+		s.start()
+	}
+	up.Clear("graceful")
+	for _, name := range names { // it recovers by itself, and every token that it gives is live
+		eventually(t, "a live token of "+name, func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			tok, err := l.get(ctx, conns[0], name)
+			return err == nil && up.Valid(tok.GetAccessToken())
+		})
+	}
+	s.stop()
+	l.check(t)
+	checkRedemptions(t, up, kills*credentials)
+	t.Logf("%d kills, %d tokens seen, %d token requests", kills, l.tokens, up.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken}))
+}
+
+// slowly has the next requests take a while, before or after they count, so that a kill meets them at either side.
+func slowly(up *upstream) {
+	up.Clear("graceful")
+	var faults []sandbox.Fault
+	for range 40 {
+		faults = append(faults, sandbox.Fault{Delay: rand.N(40 * time.Millisecond), Stage: sandbox.Stage(rand.N(2))})
+	}
+	up.Fail("graceful", faults...)
+}
+
+// checkRedemptions wants that no refresh token came that the server had to refuse, and that no more of them came twice than
+// crashes can explain.
+func checkRedemptions(t *testing.T, up *upstream, explained int) {
+	t.Helper()
+	if got := up.Count(sandbox.Filter{Code: "invalid_grant"}); got != 0 {
+		t.Errorf("got %d invalid_grant, want none", got)
+	}
+	spent, replays := 0, 0
+	for _, r := range up.Redemptions() {
+		if r.Redeemed > 0 {
+			spent++
+			replays += r.Redeemed - 1
+		}
+	}
+	if replays > explained {
+		t.Errorf("got %d replays, want at most %d", replays, explained)
+	}
+	if spent < 50 {
+		t.Errorf("got %d refresh tokens redeemed, too few to say anything", spent)
+	}
+	t.Logf("%d refresh tokens redeemed, %d replays within the grace", spent, replays)
+}
+
+// states waits until every credential is in a state.
+func states(t testing.TB, client tokenbrokerv1.CredentialServiceClient, state tokenbrokerv1.CredentialState, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		eventually(t, name+" "+state.String(), func() bool {
+			r, err := client.GetCredential(t.Context(), &tokenbrokerv1.GetCredentialRequest{Credential: name})
+			return err == nil && r.GetCredential().GetStatus().GetState() == state
+		})
+	}
+}
