@@ -1,0 +1,243 @@
+package server_test
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
+)
+
+// narrowPolicy gives workers one of two scopes, and a stranger everything on what is its own.
+const narrowPolicy = brokertest.DefaultPolicy + `  - name: strangers
+    identities: ["spiffe://brokertest.local/stranger/*"]
+    actions: ["token.*", "credential.*", "oauth_client.*"]
+    credentials: ["stranger/**"]
+    oauth_clients: ["stranger/**"]
+    scopes: ["**"]
+  - name: readers
+    identities: ["spiffe://brokertest.local/reader/*"]
+    actions: ["token.*"]
+    credentials: ["example/*"]
+    scopes: ["files.read"]
+  - name: choosers
+    identities: ["spiffe://brokertest.local/chooser/*"]
+    actions: ["token.*"]
+    credentials: ["example/*"]
+    scopes: ["**"]
+    audiences: ["https://api.example/**"]
+    subjects: ["*@example.org"]
+`
+
+const stranger, reader, chooser = domain + "/stranger/1", domain + "/reader/1", domain + "/chooser/1"
+
+// aboutCredential are the methods that take one credential, each with a well-formed request.
+var aboutCredential = map[string]func(context.Context, *grpc.ClientConn, string) error{
+	"GetToken": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := tokensOf(c).GetToken(ctx, &v1.GetTokenRequest{Credential: name})
+		return err
+	},
+	"GetToken with scopes": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := tokensOf(c).GetToken(ctx, &v1.GetTokenRequest{Credential: name, Scopes: []string{"admin"}, Audience: "a", Subject: "s"})
+		return err
+	},
+	"ReportRejected": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := tokensOf(c).ReportRejected(ctx, &v1.ReportRejectedRequest{Credential: name, Generation: 1, HttpStatus: 401})
+		return err
+	},
+	"Get": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).GetCredential(ctx, &v1.GetCredentialRequest{Credential: name})
+		return err
+	},
+	"Update": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).UpdateCredential(ctx, &v1.UpdateCredentialRequest{Credential: name, Etag: "1", Spec: &v1.CredentialSpec{Owner: "x"}})
+		return err
+	},
+	"Delete": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).DeleteCredential(ctx, &v1.DeleteCredentialRequest{Credential: name, Etag: "7"})
+		return err
+	},
+	"Disable": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).DisableCredential(ctx, &v1.DisableCredentialRequest{Credential: name})
+		return err
+	},
+	"Enable": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).EnableCredential(ctx, &v1.EnableCredentialRequest{Credential: name})
+		return err
+	},
+	"Refresh": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).RefreshCredential(ctx, &v1.RefreshCredentialRequest{Credential: name})
+		return err
+	},
+	"Import": func(ctx context.Context, c *grpc.ClientConn, name string) error {
+		_, err := credentialsOf(c).ImportRefreshToken(ctx, &v1.ImportRefreshTokenRequest{Credential: name, RefreshToken: "r"})
+		return err
+	},
+}
+
+func wire(t *testing.T, err error) string {
+	t.Helper()
+	raw, merr := proto.MarshalOptions{Deterministic: true}.Marshal(status.Convert(err).Proto())
+	if merr != nil {
+		t.Fatal(merr)
+	}
+	return string(raw)
+}
+
+func TestUnknownAndForbiddenCredentialsAnswerAlike(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
+	b.AddClientCredentials("example/api", "files.read")
+	b.AddRefreshToken("example/disabled", "rotating", "files.read")
+	b.AddClientCredentials("example/broken", "files.read")
+	disable(t, b, "example/disabled")
+	b.Token("example/api")
+	tamper(t, b, "example/broken")
+	conn := b.Conn(stranger)
+	for method, call := range aboutCredential {
+		t.Run(method, func(t *testing.T) {
+			unknown := call(brief(t), conn, "stranger/none") // one that the rules cover and that is not there
+			wantFault(t, unknown, codes.NotFound, "CREDENTIAL_NOT_FOUND")
+			for _, name := range []string{"example/api", "example/disabled", "example/broken", "example/none"} {
+				if got, want := wire(t, call(brief(t), conn, name)), wire(t, unknown); got != want {
+					t.Errorf("%s: got %q, want %q as for an unknown one", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+func disable(t *testing.T, b *brokertest.Broker, name string) {
+	t.Helper()
+	if _, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &v1.DisableCredentialRequest{Credential: name}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tamper restarts the broker with a damaged record of a credential.
+func tamper(t *testing.T, b *brokertest.Broker, name string) {
+	t.Helper()
+	b.Shutdown()
+	db, err := bbolt.Open(filepath.Join(b.Dir, "tokenbroker.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(bucket []byte, bk *bbolt.Bucket) error { return spoil(bk, bucket, name, &found) })
+	})
+	if err != nil || db.Close() != nil || found == 0 {
+		t.Fatalf("tamper: %v, %d records found", err, found)
+	}
+	b.Restart()
+}
+
+func spoil(bk *bbolt.Bucket, bucket []byte, name string, found *int) error {
+	type change struct{ key, value []byte }
+	var changes []change
+	err := bk.ForEach(func(k, v []byte) error {
+		switch {
+		case v == nil:
+			return spoil(bk.Bucket(k), k, name, found)
+		case string(bucket) == "credential" && strings.Contains(string(k), name):
+			spoilt := slices.Clone(v)
+			spoilt[len(spoilt)-1] ^= 1
+			changes = append(changes, change{slices.Clone(k), spoilt})
+		}
+		return nil
+	})
+	for _, c := range changes {
+		*found++
+		if err == nil {
+			err = bk.Put(c.key, c.value)
+		}
+	}
+	return err
+}
+
+func TestASubscriberCanNotTellUnknownFromForbidden(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
+	b.AddClientCredentials("example/api", "files.read")
+	w := watch(t, b.Conn(stranger), sel("example/api"), sel("example/none"), sel("stranger/none"))
+	for range 3 {
+		r := w.next().GetRemoved()
+		if r == nil || r.GetReason() != v1.RemovedReason_REMOVED_REASON_NOT_FOUND || r.GetSelector().GetCredential() == "" {
+			t.Errorf("got %v, want removed with NOT_FOUND", r)
+		}
+	}
+	if w.next().GetSnapshotEnd() == nil {
+		t.Error("got something else, want snapshot_end")
+	}
+}
+
+func TestScopesBeyondTheRuleAreRefusedByName(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
+	b.AddClientCredentials("example/wide", "files.read", "files.write")
+	tokens := tokensOf(b.Conn(reader))
+	for name, scopes := range map[string][]string{"asked for": {"files.read", "files.write"}, "the credential's own": nil} {
+		t.Run(name, func(t *testing.T) {
+			r, err := tokens.GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/wide", Scopes: scopes})
+			f := wantFault(t, err, codes.PermissionDenied, "SCOPE_NOT_ALLOWED")
+			if f.Meta["scope"] != "files.write" || r.GetToken() != nil {
+				t.Errorf("got scope %q and token %v, want files.write named and no token", f.Meta["scope"], r.GetToken() != nil)
+			}
+		})
+	}
+	w := watch(t, b.Conn(reader), sel("example/wide"), sel("example/wide", "files.read"))
+	if r := w.next().GetRemoved(); r.GetReason() != v1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
+		t.Errorf("got %v for the wide scopes, want removed with NOT_ALLOWED", r)
+	}
+	narrow, err := tokens.GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/wide", Scopes: []string{"files.read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := b.Token("example/wide")
+	if got := narrow.GetToken(); !slices.Equal(got.GetScopes(), []string{"files.read"}) || got.GetAccessToken() == wide.GetAccessToken() {
+		t.Errorf("got scopes %v, want the narrow token and not the wide one", got.GetScopes())
+	}
+}
+
+func TestOnlyARuleLetsACallerChooseSubjectAndAudience(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
+	b.Add(&v1.CreateCredentialRequest{Credential: "example/aud", Spec: &v1.CredentialSpec{Provider: "fast",
+		GrantType: v1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS, Scopes: []string{"files.read"}, Audience: "https://own.example"}})
+	for _, row := range []struct {
+		name, identity, subject, audience string
+		reason, field                     string
+	}{
+		{"the credential's own audience by name", reader, "", "https://own.example", "", ""},
+		{"another audience without a rule", reader, "", "https://api.example/x", "SCOPE_NOT_ALLOWED", "audience"},
+		{"an audience of the rule", chooser, "", "https://api.example/x", "", ""},
+		{"an audience beyond the rule", chooser, "", "https://other.example/", "SCOPE_NOT_ALLOWED", "audience"},
+		{"a subject without a rule", reader, "a@example.org", "", "SCOPE_NOT_ALLOWED", "subject"},
+		{"a subject beyond the rule", chooser, "a@other.org", "", "SCOPE_NOT_ALLOWED", "subject"},
+		{"a subject of the rule that the grant can't choose", chooser, "a@example.org", "", "SCOPE_NOT_ALLOWED", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before := b.Sandbox.Count(sandbox.Filter{})
+			_, err := tokensOf(b.Conn(row.identity)).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/aud", Subject: row.subject, Audience: row.audience})
+			if row.reason == "" {
+				if err != nil {
+					t.Errorf("got %v, want a token", err)
+				}
+				return
+			}
+			f := wantFault(t, err, codes.PermissionDenied, row.reason)
+			if row.field != "" && !slices.Equal(f.Fields, []string{row.field}) {
+				t.Errorf("got fields %v, want %s", f.Fields, row.field)
+			}
+			if got := b.Sandbox.Count(sandbox.Filter{}); got != before {
+				t.Errorf("%d token requests were sent", got-before)
+			}
+		})
+	}
+}
