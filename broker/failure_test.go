@@ -200,7 +200,7 @@ func TestLostAnswerIsRecoveredAtStart(t *testing.T) {
 		w.up.use(held(let, nil))
 		w.subscribe(nil)
 		for w.up.count() == 1 {
-			w.pass(time.Minute)
+			w.pass(time.Second)
 		}
 		w.down() // cuts the exchange off
 		if w.grant().Intent == nil {
@@ -221,7 +221,7 @@ func TestRecoveryAtStartSurvivesAStoreThatFails(t *testing.T) {
 		w.up.use(held(nil, nil))
 		w.subscribe(nil)
 		for w.up.count() == 1 {
-			w.pass(time.Minute)
+			w.pass(time.Second)
 		}
 		w.down()
 		w.plan.still = true

@@ -196,7 +196,7 @@ func TestInvariant2VariantWaitsForAnothersExchange(t *testing.T) {
 			return w.up.Client.Exchange(ctx, r)
 		}))
 		for w.up.count() == 1 {
-			w.pass(time.Minute)
+			w.pass(time.Second)
 		}
 		done := make(chan error)
 		go func() {
@@ -349,7 +349,7 @@ func TestInvariant4ConsentMeanwhileIsNotCondemned(t *testing.T) {
 		let := make(chan struct{})
 		w.up.use(held(let, refuses(tokenbroker.Failure{Class: tokenbroker.ClassDeadGrant, Code: "invalid_grant", HTTPStatus: 400, Sent: true})))
 		for w.up.count() == 1 {
-			w.pass(time.Minute)
+			w.pass(time.Second)
 		}
 		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a")), time.Time{})
 		fatal(t, err)
