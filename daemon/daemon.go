@@ -42,6 +42,7 @@ type Config struct {
 	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 500 ms
 	Log        *slog.Logger                            // nil = slog.Default()
 	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
+	Observe    func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
 	Version    string                                  // for the metric build_info
 }
 
@@ -161,7 +162,7 @@ func (d *Daemon) openAudit() (err error) {
 func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
 	d.broker, err = broker.New(ctx, broker.Config{
 		Store: records, Upstream: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
-		Encode: server.Encode, Audit: d.record, Observe: d.metrics.observe,
+		Encode: server.Encode, Audit: d.record, Observe: d.observe,
 	})
 	if err != nil {
 		return err
@@ -173,6 +174,14 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
 	})
 	return err
+}
+
+// observe passes an event on to all who look.
+func (d *Daemon) observe(ev broker.Event) {
+	d.metrics.observe(ev)
+	if d.cfg.Observe != nil {
+		d.cfg.Observe(ev)
+	}
 }
 
 // exercise tells the store what it needs for its summaries.

@@ -178,6 +178,14 @@ func (d *dev) line(text string) {
 	}
 }
 
+// served says for whom an exchange was made.
+func served(waiters int) string {
+	if waiters == 0 {
+		return "refreshed ahead of expiry"
+	}
+	return fmt.Sprintf("1 exchange served %d waiters", waiters)
+}
+
 // eventLine tells an event in a line; "" for those that would only be noise.
 func eventLine(ev broker.Event) string {
 	switch ev.Kind {
@@ -185,8 +193,8 @@ func eventLine(ev broker.Event) string {
 		if ev.Class != "" {
 			return fmt.Sprintf("%-18s  exchange failed: %s (%s)", ev.Credential, ev.Code, ev.Class)
 		}
-		return fmt.Sprintf("%-18s  1 exchange served %d waiters: generation %d, %s", ev.Credential, ev.Waiters, ev.Order.Generation,
-			time.Until(ev.Expiry).Round(time.Second))
+		return fmt.Sprintf("%-18s  generation %d, %s to live: %s", ev.Credential, ev.Order.Generation,
+			time.Until(ev.Expiry).Round(time.Second), served(ev.Waiters))
 	case broker.EventState:
 		return fmt.Sprintf("%-18s  is %s %s", ev.Credential, ev.State, ev.Code)
 	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered, broker.EventForgotten:

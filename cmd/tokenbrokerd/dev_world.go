@@ -74,7 +74,7 @@ func (d *dev) conn(name string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(d.Addr, grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)))
 }
 
-// seed adds an OAuth client per issuer and the credentials, as an operator would, and lets fifty callers loose on the first.
+// seed adds an OAuth client per issuer and the credentials, as an operator would. Fifty callers want the first one's token at once.
 func (d *dev) seed(ctx context.Context) error {
 	conn, err := d.conn("operator")
 	if err != nil {
@@ -89,12 +89,18 @@ func (d *dev) seed(ctx context.Context) error {
 			return fmt.Errorf("create OAuth client %s: %w", issuer, err)
 		}
 	}
+	d.sandbox.Fail("fast", sandbox.Fault{Name: "slow", Delay: 300 * time.Millisecond}) // time for a herd to gather
 	for _, c := range devCredentials {
 		if err := d.create(ctx, conn, c); err != nil {
 			return fmt.Errorf("create credential %s: %w", c.name, err)
 		}
+		if c == devCredentials[0] {
+			if err := herd(ctx, tokenbrokerv1.NewTokenServiceClient(conn), c.name, 50); err != nil {
+				return err
+			}
+		}
 	}
-	return herd(ctx, tokenbrokerv1.NewTokenServiceClient(conn), devCredentials[0].name, 50)
+	return nil
 }
 
 func (d *dev) create(ctx context.Context, conn *grpc.ClientConn, c devCredential) error {
@@ -159,12 +165,14 @@ func (d *dev) subscribe(ctx context.Context, tokens tokenbrokerv1.TokenServiceCl
 	if err != nil {
 		return err
 	}
+	seen := uint64(0)
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		if u := m.GetUpdate(); u.GetToken() != nil && number == 1 { // one voice is enough
+		if u := m.GetUpdate(); u.GetToken() != nil && u.GetGeneration() > seen && number == 1 { // one voice is enough
+			seen = u.GetGeneration()
 			d.say(fmt.Sprintf("%-18s  generation %d reached the workers; the API says %d", u.GetSelector().GetCredential(),
 				u.GetGeneration(), d.use(ctx, u)))
 		}
