@@ -24,6 +24,8 @@ type watcher struct {
 	events chan *v1.SubscribeResponse
 	ended  chan error
 	cancel context.CancelFunc
+
+	patience time.Duration // for the next message; a bubble's time is free, so there it may be long
 }
 
 // watch subscribes and reads until the stream ends, at the end of the test at the latest. In a bubble call stop before it ends.
@@ -35,7 +37,7 @@ func watch(t *testing.T, conn *grpc.ClientConn, selectors ...*v1.Selector) *watc
 func watchWith(t *testing.T, conn *grpc.ClientConn, opts []grpc.CallOption, selectors ...*v1.Selector) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{t: t, events: make(chan *v1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel}
+	w := &watcher{t: t, events: make(chan *v1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel, patience: 20 * time.Second}
 	stream, err := tokensOf(conn).Subscribe(ctx, &v1.SubscribeRequest{Selectors: selectors}, opts...)
 	if err != nil {
 		cancel()
@@ -83,7 +85,7 @@ func (w *watcher) next() *v1.SubscribeResponse {
 			case e.GetHeartbeat() == nil:
 				return e
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(w.patience):
 			w.t.Fatal("no message came")
 		}
 	}
@@ -132,7 +134,7 @@ func (w *watcher) end() error {
 			return nil
 		}
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(w.patience):
 		w.t.Fatal("the stream did not end")
 		return nil
 	}
