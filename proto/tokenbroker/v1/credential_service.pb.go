@@ -76,7 +76,8 @@ func (GrantType) EnumDescriptor() ([]byte, []int) {
 	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{0}
 }
 
-// CredentialSpec is what an operator configures.
+// CredentialSpec is what an operator configures. Seen by identities that the policy gives credential.get or credential.list on the
+// credential, and in the replies to their own changes.
 type CredentialSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of a provider of the broker's configuration. Required; can't be changed.
@@ -285,7 +286,7 @@ func (x *Credential) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// CredentialStatus is how a credential stands. All of it is output.
+// CredentialStatus is how a credential stands. All of it is output, none of it a secret. Seen by whoever sees the spec.
 type CredentialStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state of the variant with the credential's own scopes, subject and audience.

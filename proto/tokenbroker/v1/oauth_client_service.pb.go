@@ -80,7 +80,8 @@ func (AuthMethod) EnumDescriptor() ([]byte, []int) {
 	return file_tokenbroker_v1_oauth_client_service_proto_rawDescGZIP(), []int{0}
 }
 
-// OAuthClientSpec is what an operator configures.
+// OAuthClientSpec is what an operator configures. Seen by identities that the policy gives oauth_client.get or oauth_client.list on
+// the OAuth client, and in the replies to their own changes.
 type OAuthClientSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of a provider of the broker's configuration. Required; can't be changed.
@@ -153,7 +154,7 @@ func (x *OAuthClientSpec) GetLabels() map[string]string {
 	return nil
 }
 
-// ClientSecret is what may be known of a secret: not its value.
+// ClientSecret is what may be known of a secret: not its value. Seen by whoever sees the spec.
 type ClientSecret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Made by the broker when the secret was added.

@@ -133,7 +133,8 @@ func (ReportOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_tokenbroker_v1_token_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Token is an access token and what a job needs to use it.
+// Token is an access token and what a job needs to use it. Seen only by an identity that the policy gives token.get (or
+// token.subscribe, token.report) on the credential with all the scopes that the token has. Operators' replies never hold it.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The access token (RFC 6749 §1.4). Secret: do not log it.
@@ -647,7 +648,8 @@ func (*SubscribeResponse_Heartbeat) isSubscribeResponse_Event() {}
 
 func (*SubscribeResponse_GoingAway) isSubscribeResponse_Event() {}
 
-// Update is the whole state of one selector.
+// Update is the whole state of one selector. Seen by an identity that the policy gives token.subscribe on it, and no one else;
+// when that ends, `removed` follows within a second.
 type Update struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The selector as the broker reads it: empty fields filled from the credential.
@@ -774,7 +776,7 @@ func (x *Update) GetDefaultAudience() bool {
 	return false
 }
 
-// Removed says that one selector has no token for this caller.
+// Removed says that one selector has no token for this caller. It tells nobody whether the credential exists.
 type Removed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The selector as it was asked for.
