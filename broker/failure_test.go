@@ -62,8 +62,8 @@ func TestNoStorm(t *testing.T) {
 				w.pass(59*time.Minute + 55*time.Second)
 				w.poll()
 				sent, ticks := w.up.count(), w.ticks.Load()
-				for range 3600 {
-					time.Sleep(time.Second)
+				for range 720 {
+					time.Sleep(5 * time.Second)
 					w.poll()
 				}
 				w.settle()
@@ -387,5 +387,82 @@ func TestHangingUpstreamIsCutOff(t *testing.T) {
 		if _, err := w.b.Token(ctx, broker.Request{Selection: broker.Selection{Credential: "acme/jobs"}}); err == nil {
 			t.Error("got no error")
 		}
+	})
+}
+
+// What hangs, hangs alone: tokens that are valid are served, and callers leave when they want.
+func TestWhatHangsHangsAlone(t *testing.T) {
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, spoil := range map[string]func(w *world){
+		"audit": func(w *world) {
+			w.log.refuseWith(func(ctx context.Context, _ broker.Event) error { return hang(ctx) })
+		},
+		"store":    func(w *world) { w.store.hook(func(ctx context.Context, _ string) error { return hang(ctx) }, nil) },
+		"upstream": func(w *world) { w.up.use(held(nil, nil)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+				w.create("a")
+				first := w.get()
+				spoil(w)
+				w.pass(59 * time.Minute)
+				if got := w.get(); got.Token.AccessToken != first.Token.AccessToken {
+					t.Error("got another token, want the valid one")
+				}
+				w.pass(2 * time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				began := time.Now()
+				_, err := w.b.Token(ctx, broker.Request{Selection: broker.Selection{Credential: "acme/jobs"}})
+				if err == nil || time.Since(began) > time.Second {
+					t.Errorf("got %v after %s, want an error when the caller's time is over", err, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+func TestTamperedRecordIsQuarantined(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		w.restart()
+		w.store.hook(failing(tokenbroker.ErrTampered, "load"), nil)
+		if _, err := w.ask(broker.Request{}); !errors.Is(err, tokenbroker.ErrQuarantined) {
+			t.Errorf("got %v, want ErrQuarantined", err)
+		}
+		feed := w.subscribe(nil, broker.Selection{Credential: "acme/jobs"}, broker.Selection{Credential: "acme/other"})
+		if got := feed.take(); len(got) != 2 || !errors.Is(got[0].Removed, tokenbroker.ErrQuarantined) {
+			t.Errorf("got %+v, want one selector refused and the other going on", got)
+		}
+		list, _, err := w.b.Credentials(t.Context(), "", 10, func(string) bool { return true })
+		if err != nil || len(list) != 1 || list[0].Snapshot.State != tokenbroker.StateQuarantined {
+			t.Errorf("got %+v, %v; want it listed as QUARANTINED", list, err)
+		}
+		if len(w.log.of(broker.EventTampered)) == 0 {
+			t.Error("nobody was told")
+		}
+		fatal(t, w.b.DeleteCredential(t.Context(), "acme/jobs", 0)) // the way out
+	})
+}
+
+// A life longer than what the clock agrees with is cut to what the pessimistic clock says.
+func TestTokenFromTheFuture(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.up.use(func(_ context.Context, _ int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+			tok := fresh("early", time.Hour, r.Variant.Scopes)
+			tok.Obtained, tok.Expiry = tok.Obtained.Add(10*time.Hour), tok.Expiry.Add(10*time.Hour)
+			return tokenbroker.ExchangeReply{Token: tok, RefreshToken: tokenbroker.NewSecret(time.Now().String()), Sent: time.Now()}, nil
+		})
+		w.create("a")
+		w.get()
+		w.restart()
+		w.get()
+		sent := w.up.count()
+		w.pass(time.Hour)
+		w.get()
+		w.wantSent(sent + 1)
 	})
 }

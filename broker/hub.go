@@ -101,6 +101,21 @@ func (f *Feed) Reconsider(ctx context.Context) error {
 // Next takes what is to be told next; false if there is nothing. An error ends the feed. A token that was taken counts as
 // handed to the holder, who may report it as rejected.
 func (f *Feed) Next() (Update, bool, error) {
+	for {
+		u, ok, err := f.next()
+		switch s := u.Snapshot; {
+		case s == nil || s.Token == nil:
+			return u, ok, err
+		case s.usable(time.Now()):
+			s.of.handed.note(f.cfg.Holder, s.Order.Generation)
+			return u, ok, err
+		default: // it ended in the slot
+			f.b.startBackground(func() { f.b.outlive(s.of) })
+		}
+	}
+}
+
+func (f *Feed) next() (Update, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil || len(f.ready) == 0 {
@@ -111,9 +126,6 @@ func (f *Feed) Next() (Update, bool, error) {
 	f.ready = f.ready[1:]
 	u := Update{Selection: s.sel, Snapshot: s.pending, Removed: s.removed}
 	s.pending, s.removed, s.queued = nil, nil, false
-	if u.Snapshot != nil && u.Snapshot.Token != nil {
-		u.Snapshot.of.handed.note(f.cfg.Holder, u.Snapshot.Order.Generation)
-	}
 	return u, true, nil
 }
 
@@ -367,6 +379,14 @@ func (b *Broker) tell(v *variant) {
 	if untold {
 		b.publish(v)
 	}
+}
+
+// outlive tells subscribers that a variant's token has ended, if they do not know.
+func (b *Broker) outlive(v *variant) {
+	v.e.mu.Lock()
+	b.review(v, time.Now())
+	v.e.mu.Unlock()
+	b.tell(v)
 }
 
 // publishAll is for a change that may concern every variant of a credential: each is looked at anew, told of if its state is

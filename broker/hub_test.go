@@ -257,3 +257,28 @@ func TestFeedsUnderChange(t *testing.T) {
 		}
 	})
 }
+
+// A reader so slow that the token ended in its slot, and nothing but its own reading notices.
+func TestSlowReaderGetsNoExpiredToken(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		feed := w.subscribe(nil)
+		stop := w.halt
+		w.halt = func() {}
+		w.log.refuseWith(func(ctx context.Context, ev broker.Event) error {
+			if ev.Kind == broker.EventDeliver {
+				time.Sleep(3 * time.Hour) // the audit log hangs
+			}
+			return nil
+		})
+		w.pass(2 * time.Hour)
+		if got := feed.take(); len(got) != 0 {
+			t.Errorf("got %+v, want nothing: the token ended", got[0].Snapshot)
+		}
+		w.log.refuseWith(nil)
+		w.pass(10 * time.Hour)
+		feed.take()
+		wantRising(t, feed.got)
+		stop()
+	})
+}

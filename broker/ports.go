@@ -98,7 +98,8 @@ type Config struct {
 	Encode func(*Snapshot) any
 	// Audit records an event before what it speaks of happens; on an error it does not happen. Nil records nothing.
 	Audit func(context.Context, Event) error
-	// Observe sees every event: metrics, logs and pages hang on it. It must not block. Nil means nobody looks.
+	// Observe sees every event: metrics, logs and pages hang on it. It must not block, nor call the broker, which may hold a lock
+	// meanwhile. Nil means nobody looks.
 	Observe func(Event)
 	// ExchangeTimeout bounds one exchange. 0 means 30 s.
 	ExchangeTimeout time.Duration
