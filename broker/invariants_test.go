@@ -302,7 +302,7 @@ func TestInvariant4OutageIsNeverReauthorize(t *testing.T) {
 				w.create("a")
 				w.subscribe(nil)
 				w.up.use(refuses(tokenbroker.Failure{Class: class, Code: "x", Sent: true}))
-				for range 72 {
+				for range 12 {
 					w.pass(time.Hour)
 					if got := w.status().Snapshot.State; got == tokenbroker.StateReauthorize {
 						t.Fatalf("got %s of an outage", got)
