@@ -42,7 +42,7 @@ func TestSoakCrash(t *testing.T) {
 		add(t, operator, names[i], "graceful", "graceful", up.SeedRefreshToken("graceful", "job", "reports.read"), "reports.read")
 	}
 	l := newLedger()
-	watchers, conns := fleet(t, s, l, 2, 3, names)
+	watchers, conns := fleet(t, s, l, 2, 3, names, credentials)
 	settled(t, watchers, 1)
 
 	kills := 0

@@ -178,8 +178,8 @@ func (w *watcher) update(u *tokenbrokerv1.Update, floor, seen map[string]tokenbr
 	}
 }
 
-// fleet is many watchers over a few connections. They end before the test does.
-func fleet(t testing.TB, s *site, l *ledger, conns, each int, names []string) ([]*watcher, []*grpc.ClientConn) {
+// fleet is many watchers over a few connections, each with so many of the credentials. They end before the test does.
+func fleet(t testing.TB, s *site, l *ledger, conns, each int, names []string, selectors int) ([]*watcher, []*grpc.ClientConn) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -190,7 +190,10 @@ func fleet(t testing.TB, s *site, l *ledger, conns, each int, names []string) ([
 		conn := s.conn("worker")
 		open = append(open, conn)
 		for j := range each {
-			w := &watcher{l: l, who: fmt.Sprintf("subscriber %d.%d", i, j), conn: conn, names: names}
+			w := &watcher{l: l, who: fmt.Sprintf("subscriber %d.%d", i, j), conn: conn}
+			for k := range selectors {
+				w.names = append(w.names, names[(len(watchers)*selectors+k)%len(names)])
+			}
 			watchers = append(watchers, w)
 			wg.Go(func() { w.run(ctx) })
 		}

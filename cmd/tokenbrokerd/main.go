@@ -23,15 +23,23 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2) // holds the second one, too, however soon it comes
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go obey(signals, cancel)
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "tokenbrokerd:", err)
 		os.Exit(1)
 	}
+}
+
+// obey ends the command in order at the first signal, and the process at the second.
+func obey(signals <-chan os.Signal, cancel context.CancelFunc) {
+	<-signals
+	cancel()
+	<-signals
+	fmt.Fprintln(os.Stderr, "tokenbrokerd: ended by a second signal, without waiting for exchanges in flight")
+	os.Exit(1)
 }
 
 func root() *cobra.Command {
