@@ -148,6 +148,13 @@ func (v *variant) refreshDue(now time.Time) time.Time {
 	return later(later(at, v.next), v.refusedTill)
 }
 
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b

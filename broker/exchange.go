@@ -26,11 +26,11 @@ type try struct {
 }
 
 // exchange sends a token request, a second one only if the first client secret was refused as such.
-func (b *Broker) exchange(ctx context.Context, v *variant, w want, g *gate) (*Snapshot, error) {
+func (b *Broker) exchange(ctx context.Context, v *variant, w want, at *turn) (*Snapshot, error) {
 	t := b.newTry(v, w)
 	client, err := b.cfg.Store.Client(ctx, t.cred.Client)
 	if err != nil {
-		g.unused()
+		at.unused()
 		return nil, err
 	}
 	t.client = client
@@ -38,7 +38,7 @@ func (b *Broker) exchange(ctx context.Context, v *variant, w want, g *gate) (*Sn
 	for i, secret := range secrets {
 		t.attempt, t.last = rand.Text(), i == len(secrets)-1
 		var s *Snapshot
-		if s, err = b.attempt(ctx, t, secret, g); err == nil || !refusedSecret(err) {
+		if s, err = b.attempt(ctx, t, secret, at); err == nil || !refusedSecret(err) {
 			return s, err
 		}
 	}
@@ -81,14 +81,14 @@ func refusedSecret(err error) bool {
 }
 
 // attempt is one send: audit the intent, make it durable, send, make the result durable, only then show it.
-func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSecret, g *gate) (*Snapshot, error) {
+func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSecret, at *turn) (*Snapshot, error) {
 	if err := b.audit(ctx, t.event(EventIntent)); err != nil {
-		g.unused()
+		at.unused()
 		return nil, err
 	}
 	grant, err := b.begin(ctx, &t)
 	if err != nil {
-		g.unused()
+		at.unused()
 		return nil, err
 	}
 	cctx, cancel := context.WithTimeout(ctx, b.cfg.ExchangeTimeout)
@@ -99,8 +99,8 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 	if reply.Sent.IsZero() {
 		reply.Sent = sent
 	}
-	if g.result(err) {
-		b.spread(g)
+	if at.result(err) {
+		b.spread(at.gate)
 	}
 	s, err := b.conclude(ctx, t, secret, reply, err)
 	b.conclusion(ctx, t, err)

@@ -87,15 +87,15 @@ func (b *Broker) refresh(ctx context.Context, v *variant, w want) (*Snapshot, er
 		}
 		defer func() { <-v.e.spend }()
 	}
-	g := b.gate(v.e)
-	if err := g.pass(ctx, v); err != nil {
+	t, err := b.gate(v.e).pass(ctx, v)
+	if err != nil {
 		return nil, err
 	}
 	if s, err := v.settled(w); s != nil || err != nil {
-		g.unused()
+		t.unused()
 		return s, err
 	}
-	return b.exchange(ctx, v, w, g)
+	return b.exchange(ctx, v, w, t)
 }
 
 func take(ctx context.Context, lock chan struct{}) error {

@@ -26,21 +26,22 @@ type gate struct {
 	limiter *rate.Limiter
 
 	mu       sync.Mutex
-	queue    []*passer
+	queue    []*turn
 	timer    *time.Timer
 	paused   time.Time // the provider asked for it
 	failures int       // in a row
 	openTill time.Time
-	trial    bool // one exchange is trying whether the provider is back
+	trial    *turn // whose exchange tries whether the provider is back; nil = nobody's
 }
 
-// passer is a flight that waits for its turn.
-type passer struct {
+// turn is a flight's, to wait for and then to use.
+type turn struct {
+	gate  *gate
 	v     *variant
 	ready chan struct{}
 }
 
-func (p *passer) urgent() bool { return p.v.waiters.Load() > 0 }
+func (t *turn) urgent() bool { return t.v.waiters.Load() > 0 }
 
 // gate finds the gate of a credential's provider and client.
 func (b *Broker) gate(e *entry) *gate {
@@ -75,38 +76,38 @@ func newGate(key gateKey, l Limit) *gate {
 	return &gate{key: key, limiter: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst)}
 }
 
-// pass waits for the variant's turn. It refuses at once while the provider wants us to wait, or seems to be down. Who passed
-// has to call result or unused.
-func (g *gate) pass(ctx context.Context, v *variant) error {
-	p := &passer{v: v, ready: make(chan struct{})}
+// pass waits for the variant's turn. It refuses at once while the provider wants us to wait, or seems to be down. Who got a turn
+// has to tell its result, or that it was unused.
+func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
+	t := &turn{gate: g, v: v, ready: make(chan struct{})}
 	g.mu.Lock()
-	if err := g.refusal(time.Now()); err != nil {
+	if err := g.refusal(t, time.Now()); err != nil {
 		g.mu.Unlock()
-		return err
+		return nil, err
 	}
-	g.queue = append(g.queue, p)
+	g.queue = append(g.queue, t)
 	g.dispatchLocked()
 	g.mu.Unlock()
 	select {
-	case <-p.ready:
-		return nil
+	case <-t.ready:
+		return t, nil
 	case <-ctx.Done():
-		g.leave(p)
-		return ctx.Err()
+		t.unused()
+		return nil, ctx.Err()
 	}
 }
 
 // refusal is the answer while nobody may pass. g.mu is held.
-func (g *gate) refusal(now time.Time) error {
+func (g *gate) refusal(t *turn, now time.Time) error {
 	switch {
 	case now.Before(g.paused):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrThrottled, RetryAfter: g.paused.Sub(now)}
 	case now.Before(g.openTill):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed", RetryAfter: g.openTill.Sub(now)}
-	case g.failures >= breakerAfter && g.trial:
+	case g.failures >= breakerAfter && g.trial != nil:
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed, one is on trial", RetryAfter: retryBase}
 	case g.failures >= breakerAfter:
-		g.trial = true
+		g.trial = t
 	}
 	return nil
 }
@@ -120,7 +121,7 @@ func (g *gate) dispatchLocked() {
 			g.rearm(d)
 			return
 		}
-		i := max(0, slices.IndexFunc(g.queue, (*passer).urgent))
+		i := max(0, slices.IndexFunc(g.queue, (*turn).urgent))
 		close(g.queue[i].ready)
 		g.queue = slices.Delete(g.queue, i, i+1)
 	}
@@ -140,28 +141,28 @@ func (g *gate) dispatch() {
 	g.dispatchLocked()
 }
 
-// leave takes a passer out of the queue. If its turn came at the same moment, the turn is lost, which only costs time.
-func (g *gate) leave(p *passer) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.queue = slices.DeleteFunc(g.queue, func(q *passer) bool { return q == p })
-	g.trial = false
+// unused gives back a turn that led to no exchange, or that was not waited for.
+func (t *turn) unused() {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	t.gate.queue = slices.DeleteFunc(t.gate.queue, func(o *turn) bool { return o == t })
+	t.overLocked()
 }
 
-// unused gives back a turn that led to no exchange.
-func (g *gate) unused() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.trial = false
+func (t *turn) overLocked() {
+	if t.gate.trial == t {
+		t.gate.trial = nil
+	}
 }
 
 // result tells the gate how an exchange ended. True means that the provider is back after an outage.
-func (g *gate) result(err error) bool {
+func (t *turn) result(err error) bool {
+	g := t.gate
 	var f *tokenbroker.Failure
 	errors.As(err, &f)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.trial = false
+	t.overLocked()
 	switch {
 	case f != nil && f.Class == tokenbroker.ClassThrottled:
 		if till := time.Now().Add(min(f.RetryAfter, waitCap)); till.After(g.paused) {

@@ -363,6 +363,33 @@ func TestInvariant4ConsentMeanwhileIsNotCondemned(t *testing.T) {
 	})
 }
 
+// The store has recorded that the grant is dead, then a consent; the broker hears of the two in the other order.
+func TestInvariant4LateNewsCondemnsNothing(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		w.subscribe(nil)
+		recorded, let := make(chan struct{}), make(chan struct{})
+		w.store.hook(nil, func(_ context.Context, op string) error {
+			if op == "abort" {
+				close(recorded)
+				<-let
+			}
+			return nil
+		})
+		w.up.use(failure(tokenbroker.ClassDeadGrant, "invalid_grant"))
+		<-recorded
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret("rt-adopted"), time.Time{})
+		fatal(t, err)
+		w.up.use(gives(time.Hour, true))
+		close(let)
+		w.pass(time.Minute)
+		w.wantState(tokenbroker.StateReady)
+		if r, _ := w.up.request(3); r.RefreshToken.Reveal() != "rt-adopted" {
+			t.Error("what was adopted was not tried")
+		}
+	})
+}
+
 func TestInvariant4AssertionGrantIsNeverReauthorize(t *testing.T) {
 	run(t, plan{}, func(t *testing.T, w *world) {
 		w.up.use(refuses(tokenbroker.Failure{Class: tokenbroker.ClassDeadGrant, Code: "invalid_grant", HTTPStatus: 400, Sent: true}))

@@ -293,3 +293,52 @@ func TestBreaker(t *testing.T) {
 		}
 	})
 }
+
+func TestBreakerLetsOneTry(t *testing.T) {
+	run(t, plan{}, func(t *testing.T, w *world) {
+		w.up.use(failure(tokenbroker.ClassTransient, "http_503"))
+		w.client()
+		for i := range 20 {
+			n := w.credential("a")
+			n.Credential.Name = fmt.Sprint("acme/", i)
+			n.Credential.Grant, n.RefreshToken = tokenbroker.GrantClientCredentials, tokenbroker.Secret{}
+			_, err := w.b.CreateCredential(t.Context(), n)
+			fatal(t, err)
+			w.subscribe(nil, broker.Selection{Credential: n.Credential.Name})
+		}
+		w.settle()
+		var busy, most atomic.Int64
+		w.up.use(func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+			most.Store(max(most.Load(), busy.Add(1)))
+			defer busy.Add(-1)
+			time.Sleep(10 * time.Second)
+			return failure(tokenbroker.ClassTransient, "http_503")(ctx, n, r)
+		})
+		w.pass(time.Hour)
+		if got := most.Load(); got != 1 {
+			t.Errorf("got %d trials at once, want 1", got)
+		}
+	})
+}
+
+func TestCloseFreesWhoWaitsForATurn(t *testing.T) {
+	slow := func(c *broker.Config) {
+		c.Limits = func(string) broker.Limit { return broker.Limit{PerSecond: 0.001, Burst: 1} }
+	}
+	run(t, plan{config: slow}, func(t *testing.T, w *world) {
+		w.up.use(gives(time.Minute, false))
+		w.createMachine("a")
+		w.pass(2 * time.Minute)
+		got := make(chan error)
+		go func() {
+			_, err := w.ask(broker.Request{})
+			got <- err
+		}()
+		w.settle()
+		w.down()
+		if err := <-got; !errors.Is(err, tokenbroker.ErrDraining) {
+			t.Errorf("got %v, want ErrDraining", err)
+		}
+		w.boot()
+	})
+}
