@@ -112,7 +112,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.openAudit(); err != nil {
 		return err
 	}
-	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry)
+	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry, d.policy.Err)
 	return d.assemble(ctx, records, catalogue)
 }
 
@@ -257,9 +257,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
-// started records the start; without that record nothing is served.
+// started records the start; without that record nothing is served. A shutdown that is asked for meanwhile is still one in order.
 func (d *Daemon) started(ctx context.Context) error {
-	return d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "start", PolicyRevision: d.policy.Current().Revision()})
+	return d.audit.Write(context.WithoutCancel(ctx), audit.Record{Kind: audit.KindSystem, Action: "start", PolicyRevision: d.policy.Current().Revision()})
 }
 
 func (d *Daemon) drain() {

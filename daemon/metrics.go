@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/broker"
@@ -37,14 +40,15 @@ type metrics struct {
 	expiry     *prometheus.GaugeVec
 	states     *prometheus.GaugeVec
 	policyTime prometheus.Gauge
-	policyGood prometheus.Gauge
 
 	mu     sync.Mutex
 	shown  map[string]bool              // credentials that have a series
 	stands map[string]tokenbroker.State // credential → state, for the count by state
 }
 
-func newMetrics(version string, certificateExpiry func() time.Time) *metrics {
+// newMetrics makes the metrics. Two of them ask when they are read: certificateExpiry, and policyErr, which says what is wrong with
+// the policy file; a file that is put back as it was brings no new policy that could tell.
+func newMetrics(version string, certificateExpiry func() time.Time, policyErr func() error) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), shown: map[string]bool{}, stands: map[string]tokenbroker.State{},
 		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())}
 	provider := []string{"provider"}
@@ -64,20 +68,26 @@ func newMetrics(version string, certificateExpiry func() time.Time) *metrics {
 	m.states = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credentials",
 		Help: "Credentials in use, by the state of their own variant."}, []string{"state"})
 	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
-	m.policyGood = gauge("policy_last_reload_successful", "1 if the policy file holds what is in force, else 0.")
-	m.register(version, certificateExpiry)
+	m.register(version, certificateExpiry, policyErr)
 	m.policyLoaded()
 	return m
 }
 
-func (m *metrics) register(version string, certificateExpiry func() time.Time) {
+func (m *metrics) register(version string, certificateExpiry func() time.Time, policyErr func() error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
 	build.Set(1)
 	certificate := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_tls_certificate_expiry_timestamp_seconds",
 		Help: "When the broker's own certificate expires."}, func() float64 { return float64(certificateExpiry().Unix()) })
+	policyGood := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_policy_last_reload_successful",
+		Help: "1 if the policy file holds what is in force, else 0."}, func() float64 {
+		if policyErr() != nil {
+			return 0
+		}
+		return 1
+	})
 	m.registry.MustRegister(m.grpc, m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
-		m.expiry, m.states, m.policyTime, m.policyGood, build, certificate,
+		m.expiry, m.states, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -94,7 +104,22 @@ func (m *metrics) unary() []grpc.UnaryServerInterceptor {
 }
 
 func (m *metrics) stream() []grpc.StreamServerInterceptor {
-	return []grpc.StreamServerInterceptor{m.grpc.StreamServerInterceptor()}
+	count := m.grpc.StreamServerInterceptor()
+	return []grpc.StreamServerInterceptor{func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		if !known(info.FullMethod) {
+			return next(srv, ss)
+		}
+		return count(srv, ss, info, next)
+	}}
+}
+
+// known reports whether there is such a method. Calls of any other arrive as streams under a name that the caller made up, which must
+// not become a label.
+func known(method string) bool {
+	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	_, is := found.(protoreflect.MethodDescriptor)
+	return err == nil && is
 }
 
 func (m *metrics) handler() http.Handler {
@@ -168,9 +193,4 @@ func (m *metrics) denied(action policy.Action, reason string) {
 	m.denials.WithLabelValues(string(action), reason).Inc()
 }
 
-func (m *metrics) policyLoaded() {
-	m.policyTime.SetToCurrentTime()
-	m.policyGood.Set(1)
-}
-
-func (m *metrics) policyRefused() { m.policyGood.Set(0) }
+func (m *metrics) policyLoaded() { m.policyTime.SetToCurrentTime() }

@@ -29,7 +29,6 @@ func (d *Daemon) policyChanged(ctx context.Context, now *policy.Policy) {
 }
 
 func (d *Daemon) policyRefused(err error) {
-	d.metrics.policyRefused()
 	d.log.Error("policy refused, the last good one stays in force", "error", err)
 }
 

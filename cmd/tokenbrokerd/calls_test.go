@@ -3,7 +3,6 @@ package main_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -116,6 +115,3 @@ func snapshot(t testing.TB, stream grpc.ServerStreamingClient[tokenbrokerv1.Subs
 		}
 	}
 }
-
-// left is how long a token lives yet.
-func left(tok *tokenbrokerv1.Token) time.Duration { return time.Until(tok.GetExpireTime().AsTime()) }

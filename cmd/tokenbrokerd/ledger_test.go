@@ -15,8 +15,9 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-// lateness is how long a message may have been on its way: a token is judged where it arrives, not where it was sent.
-const lateness = time.Second
+// lateness is how long a message of a stream may have been on its way on a busy machine: it is judged where it arrives, not
+// where it was sent. What a call or a snapshot brings is judged exactly, by when it was asked for.
+const lateness = 5 * time.Second
 
 // ledger holds the newest order that any client was shown of each credential, over all connections and restarts. Whatever is
 // shown to a client that asks later must not be older.
@@ -121,7 +122,7 @@ func (w *watcher) run(ctx context.Context) {
 
 // stream is one subscription, to its end.
 func (w *watcher) stream(ctx context.Context) error {
-	floor := w.l.all()
+	floor, opened := w.l.all(), time.Now()
 	s, err := tokenbrokerv1.NewTokenServiceClient(w.conn).Subscribe(ctx, subscribeRequest(w.names...), grpc.WaitForReady(true))
 	if err != nil {
 		return err
@@ -136,6 +137,7 @@ func (w *watcher) stream(ctx context.Context) error {
 		switch {
 		case m.GetUpdate() != nil:
 			w.update(m.GetUpdate(), floor, seen, ended)
+			w.judge(m.GetUpdate(), ended, opened)
 		case m.GetRemoved() != nil:
 			w.l.wrong("%s: %s was removed", w.who, m.GetRemoved().GetSelector().GetCredential())
 		case m.GetSnapshotEnd() != nil:
@@ -173,8 +175,16 @@ func (w *watcher) update(u *tokenbrokerv1.Update, floor, seen map[string]tokenbr
 	}
 	seen[name] = o
 	w.l.saw(w.who, name, o, floor[name])
-	if tok := u.GetToken(); tok != nil && left(tok) < -lateness {
-		w.l.wrong("%s: %s came with a token that expired at %v", w.who, name, tok.GetExpireTime().AsTime())
+}
+
+// judge wants no token that had expired when it was sent.
+func (w *watcher) judge(u *tokenbrokerv1.Update, ended bool, opened time.Time) {
+	least := opened
+	if ended {
+		least = time.Now().Add(-lateness)
+	}
+	if tok := u.GetToken(); tok != nil && tok.GetExpireTime().AsTime().Before(least) {
+		w.l.wrong("%s: %s came with a token that expired at %v", w.who, u.GetSelector().GetCredential(), tok.GetExpireTime().AsTime())
 	}
 }
 
