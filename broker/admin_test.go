@@ -193,6 +193,19 @@ func TestDeleteDuringRefresh(t *testing.T) {
 	})
 }
 
+func TestDeleteLeavesARefreshAMoment(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		w.subscribe(nil)
+		let := w.inFlight(gives(time.Hour, true))
+		time.AfterFunc(200*time.Millisecond, func() { close(let) })
+		fatal(t, w.b.DeleteCredential(t.Context(), "acme/jobs", 0))
+		if got := w.orphans(); len(got) != 0 {
+			t.Errorf("got %d orphans, want the result committed before the delete", len(got))
+		}
+	})
+}
+
 func TestDisableLetsTheFlightCommit(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.create("a")

@@ -211,6 +211,52 @@ func TestInvariant2VariantWaitsForAnothersExchange(t *testing.T) {
 	})
 }
 
+// What changes while a flight waits for another variant's exchange is seen before anything is sent.
+func TestInvariant2LooksAgainBeforeSending(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world) error
+		want   error
+	}{
+		"disabled": {func(w *world) error {
+			_, err := w.b.SetDisabled(w.t.Context(), "acme/jobs", true)
+			return err
+		}, tokenbroker.ErrDisabled},
+		"reconfigured": {func(w *world) error {
+			_, err := w.b.UpdateCredential(w.t.Context(), "acme/jobs", 0, func(c *tokenbroker.Credential) error {
+				c.Scopes = []string{"a", "b", "c"}
+				return nil
+			})
+			return err
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, plan{traits: tokenbroker.Traits{Rotates: true, Downscopes: true}}, func(t *testing.T, w *world) {
+				w.create("a", "b")
+				w.pass(5 * time.Hour)
+				let := make(chan struct{})
+				w.up.use(held(let, gives(time.Hour, true)))
+				done := make(chan error, 2)
+				go func() { _, _ = w.ask(broker.Request{}); done <- nil }() // the one that holds the lock
+				synctest.Wait()
+				go func() {
+					_, err := w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs", Scopes: []string{"a"}}})
+					done <- err
+				}()
+				synctest.Wait()
+				sent := w.up.count()
+				fatal(t, c.change(w))
+				close(let)
+				if err := errors.Join(<-done, <-done); !errors.Is(err, c.want) {
+					t.Errorf("got %v, want %v", err, c.want)
+				}
+				if c.want != nil {
+					w.wantSent(sent)
+				}
+			})
+		})
+	}
+}
+
 func TestInvariant2HerdCausesOneExchange(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.create("a")
@@ -269,9 +315,9 @@ func TestInvariant3SecondSecretIsASecondAttempt(t *testing.T) {
 		if got := len(w.log.of(broker.EventIntent)) - intents; got != 2 {
 			t.Errorf("got %d intents, want one of its own for each attempt", got)
 		}
-		for _, u := range feed.take() {
-			if u.Snapshot.State != tokenbroker.StateReady {
-				t.Errorf("subscribers saw %s while a second secret was to be tried", u.Snapshot.State)
+		for _, ev := range w.log.of(broker.EventState) {
+			if ev.State == tokenbroker.StateMisconfigured {
+				t.Error("called misconfigured while a second secret was to be tried")
 			}
 		}
 		w.pass(time.Hour)
@@ -480,6 +526,35 @@ func wantRising(t *testing.T, got []broker.Update) {
 		}
 		last = u.Snapshot.Order
 	}
+}
+
+// The record of an older state takes longer than that of a newer one.
+func TestInvariant7OlderStateComesLate(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		feed := w.subscribe(nil)
+		feed.take()
+		let := make(chan struct{})
+		w.log.refuseWith(func(_ context.Context, ev broker.Event) error {
+			if ev.Kind == broker.EventDeliver && ev.State == tokenbroker.StateDisabled {
+				<-let
+			}
+			return nil
+		})
+		done := make(chan error)
+		go func() {
+			_, err := w.b.SetDisabled(t.Context(), "acme/jobs", true)
+			done <- err
+		}()
+		synctest.Wait()
+		_, err := w.b.SetDisabled(t.Context(), "acme/jobs", false)
+		fatal(t, err)
+		close(let)
+		fatal(t, <-done)
+		if u := feed.one(); u.Snapshot.State != tokenbroker.StateReady {
+			t.Errorf("got %s, want the newest state", u.Snapshot.State)
+		}
+	})
 }
 
 func TestInvariant8GenerationsRise(t *testing.T) {
