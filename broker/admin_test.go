@@ -200,6 +200,7 @@ func TestDeleteLeavesARefreshAMoment(t *testing.T) {
 		let := w.inFlight(gives(time.Hour, true))
 		time.AfterFunc(200*time.Millisecond, func() { close(let) })
 		fatal(t, w.b.DeleteCredential(t.Context(), "acme/jobs", 0))
+		w.pass(time.Second)
 		if got := w.orphans(); len(got) != 0 {
 			t.Errorf("got %d orphans, want the result committed before the delete", len(got))
 		}

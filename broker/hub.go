@@ -11,9 +11,6 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// auditBatch is how many streams one record of a delivery names.
-const auditBatch = 500
-
 // errShut answers an Add after Close.
 var errShut = errors.New("the feed is closed")
 
@@ -338,70 +335,4 @@ func (b *Broker) park(s *slot) {
 	}
 	b.parked[name][s] = struct{}{}
 	s.parked = true
-}
-
-// publish offers a variant's state to its subscribers, after a record that names them. It waits for no subscriber. Where the record
-// can't be written the streams end instead: no audit record, no token.
-func (b *Broker) publish(v *variant) {
-	v.e.mu.Lock()
-	snap := v.snap.Load()
-	v.published = snap
-	ev := v.event(EventDeliver)
-	slots := make([]*slot, 0, len(v.subs))
-	for s := range v.subs {
-		slots = append(slots, s)
-	}
-	v.e.mu.Unlock()
-	for batch := range slices.Chunk(slots, auditBatch) {
-		ev.Streams = make([]uint64, len(batch))
-		for i, s := range batch {
-			ev.Streams[i] = s.feed.ID
-		}
-		err := b.audit(b.work, ev)
-		for _, s := range batch {
-			if err != nil {
-				s.feed.fail(err)
-				continue
-			}
-			s.offer(snap)
-		}
-	}
-}
-
-// untold reports whether subscribers have yet to be told of the variant's state. e.mu is held.
-func (v *variant) untold() bool { return len(v.subs) > 0 && v.published != v.snap.Load() }
-
-// tell publishes a variant's state unless its subscribers know it.
-func (b *Broker) tell(v *variant) {
-	v.e.mu.Lock()
-	untold := v.untold()
-	v.e.mu.Unlock()
-	if untold {
-		b.publish(v)
-	}
-}
-
-// outlive tells subscribers that a variant's token has ended, if they do not know.
-func (b *Broker) outlive(v *variant) {
-	v.e.mu.Lock()
-	b.review(v, time.Now())
-	v.e.mu.Unlock()
-	b.tell(v)
-}
-
-// publishAll is for a change that may concern every variant of a credential: each is looked at anew, told of if its state is
-// another one, and put on the schedule.
-func (b *Broker) publishAll(e *entry) {
-	now := time.Now()
-	e.mu.Lock()
-	all := make([]*variant, 0, len(e.variants))
-	for _, v := range e.variants {
-		b.review(v, now)
-		all = append(all, v)
-	}
-	e.mu.Unlock()
-	for _, v := range all {
-		b.tell(v)
-		b.reschedule(v)
-	}
 }
