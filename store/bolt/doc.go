@@ -5,6 +5,8 @@
 //	revision  8 bytes, big endian: of the transaction that wrote it
 //	value     the rest
 //
+// Beside the counter lies "transaction", 8 bytes, big endian: the bolt transaction that it is of.
+//
 // It promises that a transaction that returned is on disk, that transactions of concurrent callers share the sync that
 // puts them there, and that opening an existing file writes nothing to it: who only looks leaves it byte-identical. (A
 // file that others than its owner can read is set to mode 0600.) A new file appears under its name only once it is whole.
@@ -17,5 +19,7 @@
 // Batch would make a lone writer wait for 10 ms, and runs everything again when one function of a batch fails; here a
 // failed compare is only an answer.
 //
-// bbolt panics, or faults, on some damaged files. Every look into the file recovers that into an error.
+// bbolt panics, or faults, on some damaged files. Every look into the file recovers that into an error. Where a disk lost a page
+// that it had said to be synced, Open refuses the file if the newest state can't be reached. One thing can't be recovered from: a
+// lost page may leave bbolt's tree with a circle in it, and then bbolt overflows its stack, which ends the process.
 package bolt

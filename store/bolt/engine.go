@@ -18,6 +18,8 @@ import (
 const (
 	revBucket = "!revision" // no store bucket has a "!"
 	revBytes  = 8
+	stampKey  = "transaction" // beside the revision; see current
+	freshTx   = 1             // the transaction that a new file is at
 )
 
 // Engine is a store.Engine over one bbolt file. Close it.
@@ -159,6 +161,28 @@ func split(k store.Key, v []byte) (uint64, []byte, error) {
 		return 0, nil, fmt.Errorf("entry %s %q has %d bytes, too few for a revision: the file is damaged", k.Bucket, k.Name, len(v))
 	}
 	return binary.BigEndian.Uint64(v), v[revBytes:], nil
+}
+
+// stamp writes which bolt transaction the revision is of, beside it.
+func stamp(tx *bbolt.Tx) error {
+	return tx.Bucket([]byte(revBucket)).Put([]byte(stampKey), binary.BigEndian.AppendUint64(nil, uint64(tx.ID())))
+}
+
+// current refuses a tree that is older than the meta page that leads to it, or that is bare though something was written: a page
+// that the disk said it had synced was lost. An empty store would be made in its place, or pages that it still needs overwritten.
+func current(tx *bbolt.Tx) error {
+	stamped := uint64(freshTx)
+	if b := tx.Bucket([]byte(revBucket)); b != nil {
+		v := b.Get([]byte(stampKey))
+		if len(v) != revBytes {
+			return fmt.Errorf("%w (its revision is not stamped)", errDamaged)
+		}
+		stamped = binary.BigEndian.Uint64(v)
+	}
+	if id := uint64(tx.ID()); stamped < id {
+		return fmt.Errorf("%w (transaction %d was synced, and what is there is of %d)", errDamaged, id, stamped)
+	}
+	return nil
 }
 
 func revision(tx *bbolt.Tx) uint64 {

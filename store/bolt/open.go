@@ -114,7 +114,7 @@ func openFile(path string, o Options) (db *bbolt.DB, err error) {
 	return db, err
 }
 
-// check sees that the file is as long as its newest meta page says, and learns the revision.
+// check sees that the file is as long and as new as its newest meta page says, and learns the revision.
 func (e *Engine) check() error {
 	return e.view(func(tx *bbolt.Tx) error {
 		info, err := os.Stat(e.path)
@@ -123,6 +123,9 @@ func (e *Engine) check() error {
 		}
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("is cut off: %d of %d bytes are there: restore it from a backup", info.Size(), tx.Size())
+		}
+		if err := current(tx); err != nil {
+			return err
 		}
 		e.history.start(revision(tx))
 		return nil

@@ -193,6 +193,48 @@ func TestDamageBehindTheHeadIsAnErrorOfTheRead(t *testing.T) {
 	}
 }
 
+// TestAPageThatTheDiskLostDoesNotMakeAnOlderFile puts an older page back under the newest meta page, as a disk does that says it
+// synced and did not. What bbolt shows then is an older state, or an empty one, in which a store would begin anew.
+func TestAPageThatTheDiskLostDoesNotMakeAnOlderFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "store.db")
+	e := openIn(t, dir)
+	files := [][]byte{content(t, path)}
+	for i := range 8 {
+		put(t, e, fmt.Sprint(i), []byte("v"))
+		files = append(files, content(t, path))
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	size := os.Getpagesize()
+	newest := files[len(files)-1]
+	refused := 0
+	for i, older := range files[:len(files)-1] {
+		image := bytes.Clone(newest)
+		copy(image[2*size:], older[min(2*size, len(older)):])
+		if bytes.Equal(image, newest) {
+			continue
+		}
+		path := filepath.Join(t.TempDir(), "store.db")
+		if err := os.WriteFile(path, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e, err := bolt.Open(path, bolt.Options{})
+		if err == nil {
+			s, lerr := e.List(t.Context(), "test", "", 100)
+			t.Errorf("pages of transaction %d: got %d entries at revision %d, %v, want the file refused", i, len(s.Entries), s.Rev, errors.Join(lerr, e.Close()))
+			continue
+		}
+		if refused++; !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("pages of transaction %d: got %v, want that the file is damaged", i, err)
+		}
+	}
+	if refused == 0 {
+		t.Error("no image differed, so the test does not test")
+	}
+}
+
 func TestOpenNeedsAFolder(t *testing.T) {
 	if _, err := bolt.Open(filepath.Join(t.TempDir(), "no", "store.db"), bolt.Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error: got %v, want fs.ErrNotExist", err)

@@ -139,6 +139,9 @@ func (e *Engine) commit(group []*request) error {
 			return nil
 		}
 		began = true
+		if err := stamp(tx); err != nil {
+			return err
+		}
 		return tx.Commit()
 	})
 	switch {
