@@ -85,8 +85,9 @@ bench: ## each benchmark for BENCHTIME (1s, or 1x)
 		[ -z "$$dirs" ] || go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $$dirs
 
 .PHONY: soak
-soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME
+soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME; ten thousand crash images of the store
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -race -count 1 -timeout 0 -run '^TestSoak' -v ./cmd/tokenbrokerd
+	TOKENBROKER_CRASH_IMAGES=10000 go test -count 1 -timeout 0 -run '^TestCrashImages$$' -v ./store
 
 .PHONY: demo
 demo: $(PEERS) ## a walk through the broker, step by step

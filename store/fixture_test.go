@@ -15,24 +15,35 @@ import (
 	"github.com/tokenbroker/tokenbroker/store/bolt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	resumeImagesIfAsked()
+	goleak.VerifyTestMain(m)
+}
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // place is where a store lives, so that a test can close it, look at it and open it again.
 type place struct {
-	path   string
-	kek    keyring.KEK
-	engine *bolt.Engine
+	path    string
+	kekPath string
+	kek     keyring.KEK
+	engine  *bolt.Engine
 }
 
 func newPlace(t testing.TB) *place {
 	t.Helper()
 	dir := t.TempDir()
-	return &place{path: filepath.Join(dir, "store.db"), kek: newKEK(t)}
+	kekPath, kek := newKEKFile(t)
+	return &place{path: filepath.Join(dir, "store.db"), kekPath: kekPath, kek: kek}
 }
 
 func newKEK(t testing.TB) keyring.KEK {
+	t.Helper()
+	_, kek := newKEKFile(t)
+	return kek
+}
+
+func newKEKFile(t testing.TB) (string, keyring.KEK) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kek")
 	if err := keyring.GenerateFileKEK(path); err != nil {
@@ -42,7 +53,7 @@ func newKEK(t testing.TB) keyring.KEK {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kek
+	return path, kek
 }
 
 // start opens the engine.
