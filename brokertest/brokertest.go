@@ -39,8 +39,12 @@ import (
 // TrustDomain is the SPIFFE trust domain of every certificate.
 const TrustDomain = "brokertest.local"
 
-// The identities that DefaultPolicy knows.
+// Target is an address for grpc.NewClient together with Dialer.
+const Target = "passthrough:///broker"
+
+// The identities that DefaultPolicy knows, and that of the broker.
 const (
+	ServerID   = "spiffe://" + TrustDomain + "/broker"
 	OperatorID = "spiffe://" + TrustDomain + "/operator/test"
 	WorkerID   = "spiffe://" + TrustDomain + "/worker/test"
 )
@@ -282,24 +286,34 @@ func (b *Broker) Conn(identity string, opts ...grpc.DialOption) *grpc.ClientConn
 // ConnWith makes a connection with a certificate of the broker's CA as the template says.
 func (b *Broker) ConnWith(tmpl mtls.Template, opts ...grpc.DialOption) *grpc.ClientConn {
 	b.t.Helper()
-	dir := b.t.TempDir()
-	cert, key, err := b.ca.Issue(tmpl)
-	b.must("issue a certificate", err)
-	files := mtls.Files{Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "c.key"), CA: b.path("ca.pem")}
-	b.must("write a certificate", os.WriteFile(files.Cert, cert, 0o600))
-	b.must("write a key", os.WriteFile(files.Key, key, 0o600))
-	source, err := mtls.Open(files)
+	source, err := mtls.Open(b.Files(tmpl))
 	b.must("open a certificate", err)
-	tlsConfig, err := source.ClientTLS("spiffe://" + TrustDomain + "/broker")
+	tlsConfig, err := source.ClientTLS(ServerID)
 	b.must("make a TLS configuration", err)
-	opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)), grpc.WithContextDialer(b.dial))
-	conn, err := grpc.NewClient("passthrough:///broker", opts...)
+	opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)), b.Dialer())
+	conn, err := grpc.NewClient(Target, opts...)
 	b.must("make a connection", err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conns = append(b.conns, conn)
 	return conn
 }
+
+// Files writes a certificate of the broker's CA, as the template says, into files for a client of its own; see Target, ServerID and
+// Dialer for the rest that it needs.
+func (b *Broker) Files(tmpl mtls.Template) mtls.Files {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	cert, key, err := b.ca.Issue(tmpl)
+	b.must("issue a certificate", err)
+	files := mtls.Files{Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "c.key"), CA: b.path("ca.pem")}
+	b.must("write a certificate", os.WriteFile(files.Cert, cert, 0o600))
+	b.must("write a key", os.WriteFile(files.Key, key, 0o600))
+	return files
+}
+
+// Dialer leads any address to the broker, also to the next one after a Restart.
+func (b *Broker) Dialer() grpc.DialOption { return grpc.WithContextDialer(b.dial) }
 
 // CA is the broker's CA, for tests that bring certificates of their own.
 func (b *Broker) CA() *mtls.CA { return b.ca }

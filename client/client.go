@@ -1,0 +1,254 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// Config says where the broker is and as whom to speak to it.
+type Config struct {
+	Addr   string            // "host:port", or a target as grpc takes it; required
+	Server string            // SPIFFE ID, DNS name or IP address that the broker's certificate has to hold; "" = the host of Addr
+	Files  mtls.Files        // this worker's certificate and key, and the CA of the broker; required
+	Dial   []grpc.DialOption // further options, e.g. a dialer; usually none
+}
+
+// Client speaks to a broker. Close it.
+type Client struct {
+	conn   *grpc.ClientConn
+	tokens tokenbrokerv1.TokenServiceClient
+	source *mtls.Source
+	calls  singleflight.Group
+
+	life context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu   sync.Mutex
+	held map[string]held // credential and variant → the newest token
+}
+
+// held is a token with the time from which a newer one may be had.
+type held struct {
+	token  tokenbroker.Token
+	askAt  time.Time // ask the broker from then on
+	failed int       // times in a row that it did not answer
+}
+
+const (
+	skew        = 2 * time.Second // a token that ends sooner is as good as over: it has to travel yet
+	callTimeout = 30 * time.Second
+	reload      = 10 * time.Second // between looks at the certificate files
+)
+
+// New makes a client. It connects when it is first used.
+func New(cfg Config) (*Client, error) {
+	if cfg.Addr == "" {
+		return nil, errors.New("client: Config.Addr is missing: the broker's host:port")
+	}
+	source, err := mtls.Open(cfg.Files)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	tlsConfig, err := source.ClientTLS(expected(cfg))
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	conn, err := grpc.NewClient(cfg.Addr, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}, cfg.Dial...)...)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), source: source, held: map[string]held{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.life = cancel
+	c.wg.Go(func() { source.Watch(ctx, reload, func(error) {}) })
+	return c, nil
+}
+
+// expected is who the broker has to be.
+func expected(cfg Config) string {
+	if cfg.Server != "" {
+		return cfg.Server
+	}
+	addr := cfg.Addr[strings.LastIndex(cfg.Addr, "/")+1:]
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+// NewFromEnv is New with what the environment says: TOKENBROKER_ADDR, TOKENBROKER_CA, TOKENBROKER_CERT, TOKENBROKER_KEY, and
+// TOKENBROKER_SERVER_NAME if the broker's certificate does not hold the address's host.
+func NewFromEnv() (*Client, error) {
+	cfg := Config{Addr: os.Getenv("TOKENBROKER_ADDR"), Server: os.Getenv("TOKENBROKER_SERVER_NAME"),
+		Files: mtls.Files{CA: os.Getenv("TOKENBROKER_CA"), Cert: os.Getenv("TOKENBROKER_CERT"), Key: os.Getenv("TOKENBROKER_KEY")}}
+	var missing []string
+	for name, v := range map[string]string{"ADDR": cfg.Addr, "CA": cfg.Files.CA, "CERT": cfg.Files.Cert, "KEY": cfg.Files.Key} {
+		if v == "" {
+			missing = append(missing, "TOKENBROKER_"+name)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return nil, fmt.Errorf("client: set %s in the environment", strings.Join(missing, ", "))
+	}
+	return New(cfg)
+}
+
+// Close ends the connection and what runs on it, and waits for it.
+func (c *Client) Close() error {
+	c.life()
+	err := c.conn.Close()
+	c.wg.Wait()
+	return err
+}
+
+// Option asks for something else than the credential's own scopes, subject and audience.
+type Option func(*ask)
+
+// ask is what a caller wants.
+type ask struct {
+	selector    tokenbrokerv1.Selector
+	minValidity time.Duration
+}
+
+// Scopes asks for scopes.
+func Scopes(scopes ...string) Option { return func(a *ask) { a.selector.Scopes = scopes } }
+
+// Subject says whom the token is to act for.
+func Subject(s string) Option { return func(a *ask) { a.selector.Subject = s } }
+
+// Audience says whom the token is for.
+func Audience(s string) Option { return func(a *ask) { a.selector.Audience = s } }
+
+// MinValidity asks for a token that is valid for at least d yet; up to 24 h. See GetTokenRequest.min_validity for what it may cost.
+func MinValidity(d time.Duration) Option { return func(a *ask) { a.minValidity = d } }
+
+func newAsk(credential string, opts []Option) *ask {
+	a := &ask{}
+	a.selector.Credential = credential
+	for _, o := range opts {
+		o(a)
+	}
+	return a
+}
+
+func (a *ask) key() string {
+	return a.selector.GetCredential() + "\x00" +
+		tokenbroker.NewVariant(a.selector.GetScopes(), a.selector.GetSubject(), a.selector.GetAudience()).Key()
+}
+
+// Token returns a token that is valid now: from memory, or from the broker. While the broker does not answer, the last good one is
+// returned until it ends. ctx governs the wait; the call itself is shared by all who wait for the same token.
+func (c *Client) Token(ctx context.Context, credential string, opts ...Option) (tokenbroker.Token, error) {
+	a := newAsk(credential, opts)
+	key := a.key()
+	now := time.Now()
+	if h, ok := c.newest(key); ok && now.Before(h.askAt) && h.good(now, a.minValidity) {
+		return h.token, nil
+	}
+	ch := c.calls.DoChan(key+"\x00"+a.minValidity.String(), func() (any, error) { return c.fetch(a, key) })
+	select {
+	case r := <-ch:
+		if h, ok := c.newest(key); r.Err != nil && ok && unanswered(r.Err) && h.good(time.Now(), a.minValidity) {
+			return h.token, nil
+		}
+		if r.Err != nil {
+			return tokenbroker.Token{}, r.Err
+		}
+		return r.Val.(tokenbroker.Token), nil
+	case <-ctx.Done():
+		return tokenbroker.Token{}, ctx.Err()
+	}
+}
+
+func (h held) good(now time.Time, least time.Duration) bool {
+	return h.token.Expiry.Sub(now) > max(skew, least)
+}
+
+func (c *Client) newest(key string) (held, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.held[key]
+	return h, ok
+}
+
+// fetch asks the broker. After a failure the next question waits a little, so that a worker in a loop does not make a storm.
+func (c *Client) fetch(a *ask, key string) (tokenbroker.Token, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	r := &tokenbrokerv1.GetTokenRequest{Credential: a.selector.GetCredential(), Scopes: a.selector.GetScopes(),
+		Subject: a.selector.GetSubject(), Audience: a.selector.GetAudience()}
+	if a.minValidity > 0 {
+		r.MinValidity = durationpb.New(a.minValidity)
+	}
+	resp, err := c.tokens.GetToken(ctx, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.held[key]
+	if err != nil {
+		if h.failed++; !h.token.Expiry.IsZero() {
+			h.askAt = time.Now().Add(jitter(h.failed))
+			c.held[key] = h
+		}
+		return tokenbroker.Token{}, fromStatus(err)
+	}
+	h = held{token: fromProto(resp.GetToken())}
+	if t := resp.GetRefreshTime(); t != nil {
+		h.askAt = t.AsTime()
+	}
+	if floor := time.Now().Add(h.token.Expiry.Sub(time.Now()) / 10); h.askAt.Before(floor) {
+		h.askAt = floor // the broker's refresh is due, or fails: give it time
+	}
+	c.held[key] = h
+	return h.token, nil
+}
+
+// keep takes a newer token that came another way.
+func (c *Client) keep(key string, t tokenbroker.Token, askAt time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.Generation >= c.held[key].token.Generation {
+		c.held[key] = held{token: t, askAt: askAt}
+	}
+}
+
+// ReportRejected tells the broker that a resource server refused a token with an HTTP status, and returns the current one: a newer
+// one if there is or can be one. The duration is how long to wait before a further report can help, 0 if there is a newer token.
+func (c *Client) ReportRejected(ctx context.Context, credential string, rejected tokenbroker.Token, httpStatus int, opts ...Option) (tokenbroker.Token, time.Duration, error) {
+	a := newAsk(credential, opts)
+	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: a.selector.GetScopes(),
+		Subject: a.selector.GetSubject(), Audience: a.selector.GetAudience(), Generation: uint64(rejected.Generation),
+		HttpStatus: int32(min(httpStatus, 999))}) //nolint:gosec // bounded on the same line
+	if err != nil {
+		return tokenbroker.Token{}, 0, fromStatus(err)
+	}
+	t := fromProto(resp.GetToken())
+	c.keep(a.key(), t, time.Now().Add(t.Expiry.Sub(time.Now())/10))
+	return t, resp.GetRetryDelay().AsDuration(), nil
+}
+
+func fromProto(t *tokenbrokerv1.Token) tokenbroker.Token {
+	return tokenbroker.Token{AccessToken: tokenbroker.NewSecret(t.GetAccessToken()), Type: t.GetTokenType(), Scopes: t.GetScopes(),
+		Expiry: t.GetExpireTime().AsTime(), ExpiryEstimated: t.GetExpireTimeEstimated(), Generation: tokenbroker.Generation(t.GetGeneration()),
+		Metadata: t.GetMetadata()}
+}

@@ -1,0 +1,145 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// Update is what a subscriber is told.
+type Update struct {
+	Order    tokenbroker.Order
+	State    tokenbroker.State
+	Recovery tokenbroker.Recovery
+	Token    *tokenbroker.Token // nil if there is none now
+}
+
+// silence is how long a stream may say nothing: heartbeats come every 30 s.
+const silence = 90 * time.Second
+
+// Subscribe yields the state of a credential, and then every change of it, until ctx ends or the consumer stops. It reconnects by itself,
+// with full jitter, and does not tell the same state twice. An error is yielded, and ends it, only if connecting again can't help: the
+// request is malformed, or the identity is refused. When the credential does not exist, or is not for this identity, the
+// error wraps tokenbroker.ErrNotFound or ErrScopeNotAllowed and the subscription goes on: it may come alive.
+func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Option) iter.Seq2[Update, error] {
+	a := newAsk(credential, opts)
+	return func(yield func(Update, error) bool) {
+		s := &subscription{c: c, ask: a, yield: yield}
+		for failures := 0; ; failures++ {
+			before := s.last
+			err := s.once(ctx)
+			switch {
+			case errors.Is(err, errStopped), ctx.Err() != nil:
+				return
+			case final(err):
+				yield(Update{}, fromStatus(err))
+				return
+			case s.last != before:
+				failures = 0
+			}
+			if wait(ctx, jitter(failures)) != nil {
+				return
+			}
+		}
+	}
+}
+
+// subscription is one Subscribe over its connections.
+type subscription struct {
+	c     *Client
+	ask   *ask
+	yield func(Update, error) bool
+	last  tokenbroker.Order
+}
+
+var errStopped = errors.New("the consumer stopped")
+
+// once follows one stream to its end.
+func (s *subscription) once(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.c.tokens.Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{&s.ask.selector}})
+	if err != nil {
+		return err
+	}
+	watchdog := time.AfterFunc(silence, cancel)
+	defer watchdog.Stop()
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		watchdog.Reset(silence)
+		if !s.take(m) {
+			return errStopped
+		}
+	}
+}
+
+// take tells the consumer of a message; false if that wants no more.
+func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
+	switch e := m.GetEvent().(type) {
+	case *tokenbrokerv1.SubscribeResponse_Removed:
+		err := tokenbroker.ErrNotFound
+		if e.Removed.GetReason() == tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
+			err = tokenbroker.ErrScopeNotAllowed
+		}
+		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.ask.selector.GetCredential(), err))
+	case *tokenbrokerv1.SubscribeResponse_Update:
+		return s.update(e.Update)
+	}
+	return true
+}
+
+func (s *subscription) update(m *tokenbrokerv1.Update) bool {
+	u := Update{Order: tokenbroker.Order{Generation: tokenbroker.Generation(m.GetGeneration()), Revision: m.GetRevision()},
+		State: stateFromProto(m.GetState()), Recovery: recoveryFromProto(m.GetRecoveryAction())}
+	if u.Order.Compare(s.last) <= 0 {
+		return true // known from an earlier connection
+	}
+	s.last = u.Order
+	if m.GetToken() != nil {
+		t := fromProto(m.GetToken())
+		u.Token = &t
+		s.c.keep(s.ask.key(), t, m.GetRefreshTime().AsTime())
+	}
+	return s.yield(u, nil)
+}
+
+// final reports whether connecting again can't help.
+func final(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.PermissionDenied, codes.Unimplemented:
+		return true
+	default:
+		return false
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func stateFromProto(s tokenbrokerv1.CredentialState) tokenbroker.State {
+	return tokenbroker.State(strings.TrimPrefix(s.String(), "CREDENTIAL_STATE_"))
+}
+
+func recoveryFromProto(r tokenbrokerv1.RecoveryAction) tokenbroker.Recovery {
+	return tokenbroker.Recovery(strings.TrimPrefix(r.String(), "RECOVERY_ACTION_"))
+}
