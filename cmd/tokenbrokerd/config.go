@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -149,19 +150,22 @@ func (l limits) server() server.Limits {
 // required reports all settings that are missing or can't be.
 func required(path string, f file, c daemon.Config) error {
 	var errs []error
-	for key, v := range map[string]string{"tls.cert_file": f.TLS.Cert, "tls.key_file": f.TLS.Key, "tls.client_ca_file": f.TLS.ClientCA,
-		"kek_file": c.KEKFile, "policy_file": c.PolicyFile} {
-		if v == "" {
-			errs = append(errs, fmt.Errorf("%s: %s is missing", path, key))
+	for _, r := range []struct{ key, value string }{{"tls.cert_file", f.TLS.Cert}, {"tls.key_file", f.TLS.Key},
+		{"tls.client_ca_file", f.TLS.ClientCA}, {"kek_file", c.KEKFile}, {"policy_file", c.PolicyFile}} {
+		if r.value == "" {
+			errs = append(errs, fmt.Errorf("%s: %s is missing", path, r.key))
 		}
 	}
-	for key, v := range map[string]float64{"store.max_size": float64(f.Store.MaxSize), "drain_timeout": float64(f.DrainTimeout),
-		"limits.calls_per_second": f.Limits.CallsPerSecond, "limits.streams_per_identity": float64(f.Limits.StreamsPerIdentity),
-		"limits.selectors_per_stream": float64(f.Limits.Selectors), "limits.call_deadline": float64(f.Limits.CallDeadline),
-		"limits.heartbeat": float64(f.Limits.Heartbeat), "limits.slow_reader": float64(f.Limits.SlowReader),
-		"limits.connection_age": float64(f.Limits.ConnectionAge)} {
-		if v < 0 {
-			errs = append(errs, fmt.Errorf("%s: %s is negative", path, key))
+	for _, r := range []struct {
+		key   string
+		value float64
+	}{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)},
+		{"limits.calls_per_second", f.Limits.CallsPerSecond}, {"limits.streams_per_identity", float64(f.Limits.StreamsPerIdentity)},
+		{"limits.selectors_per_stream", float64(f.Limits.Selectors)}, {"limits.call_deadline", float64(f.Limits.CallDeadline)},
+		{"limits.heartbeat", float64(f.Limits.Heartbeat)}, {"limits.slow_reader", float64(f.Limits.SlowReader)},
+		{"limits.connection_age", float64(f.Limits.ConnectionAge)}} {
+		if r.value < 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is negative", path, r.key))
 		}
 	}
 	return errors.Join(errs...)
@@ -182,14 +186,45 @@ func readFile(path string) (file, error) {
 	case len(data) > maxConfigBytes:
 		return f, fmt.Errorf("read the config %s: it is larger than %d bytes", path, maxConfigBytes)
 	}
-	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
-		return f, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false)) //nolint:errorlint // the formatted text has line and column
+	if err := decode(data, &f); err != nil {
+		return f, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
 }
 
+// decode reads one YAML document. Its errors say where, and quote nothing of the file but keys.
+func decode(data []byte, f *file) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("not YAML: the parser gave up on it")
+		}
+	}()
+	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := dec.Decode(f); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errors.New("the file is empty")
+		}
+		return place(err)
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("more than one YAML document: join them, or take the others out")
+	}
+	return nil
+}
+
+// place puts an error of the YAML reader on one line, with its place in the file and without the excerpt that it would print.
+func place(err error) error {
+	var at yaml.Error
+	if !errors.As(err, &at) || at.GetToken() == nil || at.GetToken().Position == nil {
+		return err
+	}
+	pos := at.GetToken().Position
+	return fmt.Errorf("line %d, column %d: %s", pos.Line, pos.Column, at.GetMessage())
+}
+
 func configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Work with config files"}
+	cmd := &cobra.Command{Use: "config", Short: "Work with config files", Args: cobra.NoArgs, // without these a misspelt command would pass
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var s settings
 	validate := &cobra.Command{
 		Use: "validate", Short: "Check a config file and all that it names; touches no store", Args: cobra.NoArgs,

@@ -40,7 +40,9 @@ func ask(ctx context.Context, url string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	direct := &http.Transport{} // the environment's proxy would ask another machine
+	defer direct.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: direct}).Do(req)
 	if err != nil {
 		return fmt.Errorf("is it running? %w", err)
 	}
