@@ -21,5 +21,5 @@
 //
 // bbolt panics, or faults, on some damaged files. Every look into the file recovers that into an error. Where a disk lost a page
 // that it had said to be synced, Open refuses the file if the newest state can't be reached. One thing can't be recovered from: a
-// lost page may leave bbolt's tree with a circle in it, and then bbolt overflows its stack, which ends the process.
+// lost page may leave bbolt's tree with a circle in it, and then bbolt takes stack or memory until the process ends.
 package bolt
