@@ -1,0 +1,160 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
+)
+
+// seenByClients keeps what clients were told, apart from tokens that were meant for them.
+type seenByClients struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *seenByClients) add(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		fmt.Fprintf(&s.text, "%v %s\n", err, prototext.Format(status.Convert(err).Proto()))
+	}
+}
+
+func (s *seenByClients) reply(m proto.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.WriteString(prototext.Format(m))
+}
+
+// The secrets that go in.
+const (
+	canaryRefresh = "canary-refresh-token-in"
+	canaryImport  = "canary-refresh-token-imported"
+	canarySecret  = "canary-client-secret"
+	canaryAdded   = "canary-client-secret-added"
+	canaryBody    = "canary-of-a-provider's-reply"
+	canaryOut     = "canary-refresh-token-out"
+	canaryAccess  = "canary-access-token"
+	canaryBad     = "canary in a bad field\n"
+)
+
+func TestNoSecretEverShows(t *testing.T) {
+	log := &syncBuffer{}
+	issuers := []sandbox.Issuer{{Name: "fast", Rotation: sandbox.RotateNone, Downscope: true, Clients: []sandbox.Client{{ID: "job", Secrets: []string{canarySecret, brokertest.Secret}}}},
+		{Name: "rotating", Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
+	b := brokertest.Start(t, brokertest.Config{Log: log, Ops: true, Issuers: issuers})
+	told := &seenByClients{}
+	scenario(t, b, told)
+	var tokens []string
+	w := watch(t, b.Worker(), sel("example/drive"), sel("example/api"))
+	tokens = append(tokens, w.ready(0).GetToken().GetAccessToken(), w.ready(0).GetToken().GetAccessToken())
+	metrics := metricsText(t, b)
+	b.Stop()
+
+	secrets := append(tokens, canaryRefresh, canaryImport, canarySecret, canaryAdded, canaryBody, canaryOut, canaryAccess, strings.TrimSpace(canaryBad),
+		sandbox.AccessPrefix, sandbox.RefreshPrefix, brokertest.Secret)
+	places := map[string]string{"the log": log.String(), "the audit file": read(t, b, "audit.jsonl"), "what clients were told": told.text.String(),
+		"/metrics": metrics, "the database file": read(t, b, "tokenbroker.db")}
+	for place, text := range places {
+		if len(text) < 500 {
+			t.Errorf("%s holds only %d bytes, the search proves nothing", place, len(text))
+		}
+		for _, s := range secrets {
+			if i := strings.Index(text, s); i >= 0 {
+				t.Errorf("%s holds the secret %q: …%q…", place, s, text[max(0, i-80):min(len(text), i+60)])
+			}
+		}
+	}
+}
+
+func read(t *testing.T, b *brokertest.Broker, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.Dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// scenario brings in every canary, by every way in, and has things go wrong.
+func scenario(t *testing.T, b *brokertest.Broker, told *seenByClients) {
+	t.Helper()
+	op, ctx := b.Operator(), brief(t)
+	do := func(call attempt) { told.add(call(ctx, op)) }
+	c, err := clientsOf(op).CreateOAuthClient(ctx, &v1.CreateOAuthClientRequest{OauthClient: "canary", ClientSecret: canarySecret,
+		Spec: &v1.OAuthClientSpec{Provider: "fast", ClientId: "job", AuthMethod: v1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}})
+	told.add(err)
+	told.reply(c)
+	a, err := clientsOf(op).AddClientSecret(ctx, &v1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
+	told.add(err)
+	told.reply(a)
+	_, err = clientsOf(op).AddClientSecret(ctx, &v1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
+	told.add(err)
+	do(createClient("canary", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = canarySecret }))
+	do(createClient("big", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat(canarySecret, 2000) }))
+	do(create("example/bad", func(r *v1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
+	do(create("Bad Name", func(r *v1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
+	do(create("example/bad", func(r *v1.CreateCredentialRequest) { r.Spec.Audience, r.Spec.Scopes = canaryBad, []string{canaryBad} }))
+	do(get(&v1.GetTokenRequest{Credential: canaryBad}))
+	do(get(&v1.GetTokenRequest{Credential: "example/api", Subject: canaryBad}))
+
+	// A provider that echoes secrets in errors, and one whose reply can't be read.
+	echo := fmt.Sprintf(`{"error":"invalid_request","error_description":%q,"refresh_token":%q}`, canaryBody, canaryOut)
+	for _, f := range []sandbox.Fault{
+		{Status: 400, Body: echo},
+		{Status: 400, Body: fmt.Sprintf(`{"error":%q}`, canaryBody)},
+		{Status: 503, Body: canaryBody},
+		{Body: canaryBody},
+		{Body: fmt.Sprintf(`{"access_token":%q,"expires_in":3600}`, canaryAccess)},
+		{Body: fmt.Sprintf(`{"access_token":%q,"token_type":"%s","expires_in":3600}`, canaryAccess, canaryBody)},
+		{Redirect: "https://evil.example/?" + canaryBody, Status: 307},
+	} {
+		tryFault(t, b, told, f)
+	}
+	imported, err := credentialsOf(op).ImportRefreshToken(ctx, &v1.ImportRefreshTokenRequest{Credential: "example/f0", RefreshToken: canaryImport})
+	told.add(err)
+	told.reply(imported)
+	b.AddRefreshToken("example/drive", "rotating", "files.read")
+	b.AddClientCredentials("example/api", "files.read")
+	do(get(&v1.GetTokenRequest{Credential: "example/drive", Scopes: []string{"files.write"}}))
+	do(report(&v1.ReportRejectedRequest{Credential: "example/drive", Generation: 1, HttpStatus: 401, ErrorCode: strings.TrimSpace(canaryBad)}))
+	l, err := credentialsOf(op).ListCredentials(ctx, &v1.ListCredentialsRequest{})
+	told.add(err)
+	told.reply(l)
+	o, err := clientsOf(op).ListOAuthClients(ctx, &v1.ListOAuthClientsRequest{})
+	told.add(err)
+	told.reply(o)
+}
+
+// tryFault has one more credential meet a fault at its provider.
+func tryFault(t *testing.T, b *brokertest.Broker, told *seenByClients, f sandbox.Fault) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	name := fmt.Sprintf("example/f%d", b.Sandbox.Count(sandbox.Filter{}))
+	b.Sandbox.Fail("fast", f)
+	r, err := credentialsOf(b.Operator()).CreateCredential(ctx, &v1.CreateCredentialRequest{Credential: name, RefreshToken: canaryRefresh,
+		Spec: &v1.CredentialSpec{Provider: "fast", OauthClient: "canary", GrantType: v1.GrantType_GRANT_TYPE_REFRESH_TOKEN, Scopes: []string{"files.read"}}})
+	told.add(err)
+	told.reply(r)
+	_, err = tokensOf(b.Worker()).GetToken(ctx, &v1.GetTokenRequest{Credential: name})
+	told.add(err)
+	told.add(subscribe(sel(name))(ctx, b.Worker()))
+	got, err := credentialsOf(b.Operator()).GetCredential(ctx, &v1.GetCredentialRequest{Credential: name})
+	told.add(err)
+	told.reply(got)
+	b.Sandbox.Clear("fast")
+}
