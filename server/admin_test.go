@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,4 +265,22 @@ func TestAClientSecretIsRotatedWithoutAGap(t *testing.T) {
 	}
 	_, err = clients.DeleteOAuthClient(brief(t), &v1.DeleteOAuthClientRequest{OauthClient: "spare"})
 	wantFault(t, err, codes.NotFound, "OAUTH_CLIENT_NOT_FOUND")
+}
+
+func TestAStoreThatCanNotBeWrittenIsToldAndLogged(t *testing.T) {
+	log := &syncBuffer{}
+	b := brokertest.Start(t, brokertest.Config{StoreSize: 256 << 10, Log: log})
+	b.AddClientCredentials("example/api", "files.read")
+	tok := b.Token("example/api")
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		err = createClient(fmt.Sprintf("big-%d", i), func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat("s", 16<<10) })(brief(t), b.Operator())
+	}
+	f := wantFault(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+	if f.Retry == 0 || strings.Contains(f.Text, b.Dir) || !strings.Contains(log.String(), "the store refuses") {
+		t.Errorf("got %+v and log %q, want RetryInfo, no path, and the reason in the log", f, log)
+	}
+	if again := b.Token("example/api"); again.GetAccessToken() != tok.GetAccessToken() {
+		t.Error("got another token, want the one that is still good")
+	}
 }

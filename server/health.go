@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -68,16 +69,10 @@ func (h *healthService) Watch(r *grpc_health_v1.HealthCheckRequest, out grpc.Ser
 	})
 	defer wg.Wait()
 	defer close(stop)
-	return h.Server.Watch(r, &watch{ServerStreamingServer: out, ctx: ctx})
+	wrapped := middleware.WrapServerStream(out)
+	wrapped.WrappedContext = ctx
+	return h.Server.Watch(r, &grpc.GenericServerStream[grpc_health_v1.HealthCheckRequest, grpc_health_v1.HealthCheckResponse]{ServerStream: wrapped})
 }
-
-type watch struct {
-	grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]
-	ctx context.Context //nolint:containedctx // that is what grpc.ServerStream asks for
-}
-
-// Context implements grpc.ServerStream.
-func (w *watch) Context() context.Context { return w.ctx }
 
 // Ready says why the server should get no calls; nil if it should.
 func (s *Server) Ready() error {

@@ -297,3 +297,23 @@ func TestALiarCausesNoMoreExchangesThanTheFloorAllows(t *testing.T) {
 		}
 	})
 }
+
+func TestMetricsAndLogsShowTheCodesThatClientsSee(t *testing.T) {
+	log := &syncBuffer{}
+	b := brokertest.Start(t, brokertest.Config{Ops: true, Log: log})
+	b.AddClientCredentials("example/api", "files.read")
+	wantFault(t, get(&v1.GetTokenRequest{Credential: "example/none"})(brief(t), b.Worker()), codes.NotFound, "CREDENTIAL_NOT_FOUND")
+	wantFault(t, about("Get", "example/none")(brief(t), b.Operator()), codes.NotFound, "CREDENTIAL_NOT_FOUND")
+	wantFault(t, subscribe()(brief(t), b.Worker()), codes.InvalidArgument, "FIELD_VIOLATION")
+	for _, row := range []struct{ method, code string }{{"GetToken", "NotFound"}, {"GetCredential", "NotFound"}, {"Subscribe", "InvalidArgument"}} {
+		if n := metric(t, b, "grpc_server_handled_total", `grpc_method="`+row.method+`"`, `grpc_code="`+row.code+`"`); n != 1 {
+			t.Errorf("/metrics counts %v of %s with %s, want 1", n, row.method, row.code)
+		}
+	}
+	if n := metric(t, b, "grpc_server_handled_total", `grpc_code="Unknown"`); n != 0 {
+		t.Errorf("/metrics counts %v calls that ended with Unknown, want none", n)
+	}
+	if text := log.String(); !strings.Contains(text, "grpc.code=NotFound") || strings.Contains(text, "grpc.code=Unknown") {
+		t.Errorf("got log %q, want the code of the operator's call", text)
+	}
+}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -20,20 +21,19 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// interceptors returns the chains, outermost first. Panics are caught twice: in handlers, so that the guard still writes its record, and
-// in what lies around them.
+// interceptors returns the chains, outermost first. Metrics and logs lie outside of the statuses, to see what clients see. Panics are
+// caught twice: in handlers, so that the guard still writes its record, and in what lies around them.
 func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
-	caught := recovery.WithRecoveryHandlerContext(s.caught)
+	outer, inner := recovery.WithRecoveryHandlerContext(s.caughtOutside), recovery.WithRecoveryHandlerContext(s.caught)
 	log, operator := logging.LoggerFunc(s.logCall), selector.MatchFunc(operatorMethod)
 	events := logging.WithLogOnEvents(logging.FinishCall)
-	unary := []grpc.UnaryServerInterceptor{s.statusUnary, recovery.UnaryServerInterceptor(caught)}
-	unary = append(unary, s.cfg.Unary...)
+	unary := append([]grpc.UnaryServerInterceptor{recovery.UnaryServerInterceptor(outer)}, s.cfg.Unary...)
 	unary = append(unary,
 		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator),
-		ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary, recovery.UnaryServerInterceptor(caught))
-	stream := []grpc.StreamServerInterceptor{s.statusStream, recovery.StreamServerInterceptor(caught)}
-	stream = append(stream, s.cfg.Stream...)
-	stream = append(stream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream, recovery.StreamServerInterceptor(caught))
+		s.statusUnary, ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary, recovery.UnaryServerInterceptor(inner))
+	stream := append([]grpc.StreamServerInterceptor{recovery.StreamServerInterceptor(outer)}, s.cfg.Stream...)
+	stream = append(stream,
+		s.statusStream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream, recovery.StreamServerInterceptor(inner))
 	return unary, stream
 }
 
@@ -41,20 +41,33 @@ func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamSer
 func (s *Server) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	resp, err := next(ctx, req)
 	if err != nil {
-		return nil, toStatus(s.cfg.Log, err)
+		return nil, s.status(err)
 	}
 	return resp, nil
 }
 
 // statusStream is statusUnary for streams.
 func (s *Server) statusStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	return toStatus(s.cfg.Log, next(srv, ss))
+	return s.status(next(srv, ss))
+}
+
+// status is toStatus, with a word in the log, once a second at most, about why the store can't be written: callers are not told.
+func (s *Server) status(err error) error {
+	if errors.Is(err, tokenbroker.ErrStoreUnavailable) {
+		s.trouble.Do(func() { s.cfg.Log.Error("the store refuses", "error", err) })
+	}
+	return toStatus(s.cfg.Log, err)
 }
 
 // caught turns a panic into an error. Its value may hold anything, so only its type is logged.
 func (s *Server) caught(_ context.Context, p any) error {
 	s.cfg.Log.Error("panic in a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 	return fmt.Errorf("panic of type %T", p)
+}
+
+// caughtOutside is caught for what lies outside of the statuses.
+func (s *Server) caughtOutside(ctx context.Context, p any) error {
+	return toStatus(s.cfg.Log, s.caught(ctx, p))
 }
 
 // deadline gives a call that came without a deadline one.
@@ -82,6 +95,7 @@ func (s *Server) logCall(ctx context.Context, level logging.Level, msg string, f
 // identityLimits is a token bucket per identity. Buckets of identities that were not seen for a while go.
 type identityLimits struct {
 	perSecond float64
+	burst     int
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -90,13 +104,14 @@ type identityLimits struct {
 
 type bucket struct {
 	*rate.Limiter
-	seen time.Time
+	seen   time.Time
+	missed uint64 // refused since the last that passed
 }
 
 const bucketLife = 10 * time.Minute
 
-func newIdentityLimits(l Limits) *identityLimits {
-	return &identityLimits{perSecond: l.CallsPerSecond, buckets: map[string]*bucket{}}
+func newIdentityLimits(perSecond float64, burst int) *identityLimits {
+	return &identityLimits{perSecond: perSecond, burst: burst, buckets: map[string]*bucket{}}
 }
 
 // Limit implements ratelimit.Limiter. It has nothing to say of a caller without an identity: the guard refuses that one, with the reason.
@@ -105,15 +120,26 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	if !l.bucket(c.Identity, time.Now()).Allow() {
+	if _, ok := l.take(c.Identity, time.Now()); !ok {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}
 	return nil
 }
 
-func (l *identityLimits) bucket(identity string, now time.Time) *bucket {
+// take takes a turn of an identity, and says how many it was refused since its last one.
+func (l *identityLimits) take(identity string, now time.Time) (missed uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b := l.bucketLocked(identity, now)
+	if !b.AllowN(now, 1) {
+		b.missed++
+		return 0, false
+	}
+	missed, b.missed = b.missed, 0
+	return missed, true
+}
+
+func (l *identityLimits) bucketLocked(identity string, now time.Time) *bucket {
 	if now.Sub(l.swept) > bucketLife {
 		for id, b := range l.buckets {
 			if now.Sub(b.seen) > bucketLife {
@@ -124,7 +150,7 @@ func (l *identityLimits) bucket(identity string, now time.Time) *bucket {
 	}
 	b := l.buckets[identity]
 	if b == nil {
-		b = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.perSecond), int(2*l.perSecond)+1)}
+		b = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.perSecond), l.burst)}
 		l.buckets[identity] = b
 	}
 	b.seen = now

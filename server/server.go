@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -66,6 +67,12 @@ func set[T comparable](field *T, value T) {
 	}
 }
 
+// How many denied calls of one identity are recorded one by one: beyond that they are refused and counted.
+const (
+	deniedPerSecond = 10
+	deniedBurst     = 200
+)
+
 // Server serves the broker's RPCs.
 type Server struct {
 	cfg     Config
@@ -73,6 +80,10 @@ type Server struct {
 	health  *healthService
 	streams *streams
 	limits  *identityLimits
+	trouble rate.Sometimes  // limits what is logged of a store that refuses
+	denials *identityLimits // denied calls that are recorded one by one
+
+	reflections sync.WaitGroup // reflection handlers, which may outlive their streams for a moment
 
 	drainOnce sync.Once
 	goingAway chan struct{} // closed: tell subscribers to go elsewhere
@@ -88,8 +99,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	cfg.Limits = cfg.Limits.filled()
-	s := &Server{cfg: cfg, goingAway: make(chan struct{}), ending: make(chan struct{})}
-	s.limits = newIdentityLimits(cfg.Limits)
+	s := &Server{cfg: cfg, goingAway: make(chan struct{}), ending: make(chan struct{}), trouble: rate.Sometimes{Interval: time.Second}}
+	s.limits = newIdentityLimits(cfg.Limits.CallsPerSecond, int(2*cfg.Limits.CallsPerSecond)+1)
+	s.denials = newIdentityLimits(deniedPerSecond, deniedBurst)
 	s.streams = newStreams(cfg.Limits.StreamsPerIdentity, cfg.Opened)
 	s.health = newHealth(s.ending)
 	s.grpc = grpc.NewServer(s.options()...)
@@ -143,6 +155,7 @@ func (s *Server) Drain(ctx context.Context) {
 			s.cfg.Broker.Drain()
 			close(s.ending)
 			s.grpc.GracefulStop()
+			s.reflections.Wait()
 			close(done)
 		}()
 		select {

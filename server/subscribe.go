@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -214,13 +215,30 @@ func (sub *subscription) next() (bool, error) {
 		return true, nil // two selectors turned out to be the same variant
 	}
 	sub.sent[key] = u.Snapshot.Order
+	if err := sub.granted(u); err != nil {
+		u.Removed = err
+		return true, sub.send(removed(u))
+	}
 	return true, sub.timed(func() error { return sub.out.SendMsg(encodedOf(u.Snapshot)) })
+}
+
+// granted judges a token that has other scopes than were judged when the selector was admitted: a provider may give more than was asked.
+func (sub *subscription) granted(u broker.Update) error {
+	t, v := u.Snapshot.Token, u.Snapshot.Variant
+	if t == nil || len(t.Scopes) == 0 || slices.Equal(t.Scopes, v.Scopes) {
+		return nil
+	}
+	v.Scopes = t.Scopes
+	return sub.admit(u.Snapshot.Credential, u.Selection, v)
 }
 
 func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
 	reason := tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND
-	if errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed) {
+	switch {
+	case errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED
+	case errors.Is(u.Removed, tokenbroker.ErrTooMany):
+		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY
 	}
 	sel := u.Selection
 	return &tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Removed{Removed: &tokenbrokerv1.Removed{

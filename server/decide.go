@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"slices"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// decide asks the policy whether the call may be made, and notes the decision in its record.
+func (s *Server) decide(ctx context.Context, c *call, req any) error {
+	if c.need.each {
+		if !c.policy.Grants(c.Identity, c.need.action) {
+			c.decision = policy.Decision{Reason: policy.ReasonRule}
+			return s.refused(c)
+		}
+		c.decision = policy.Decision{Allowed: true}
+		return nil
+	}
+	r, err := s.requestOf(ctx, c, req)
+	if err != nil {
+		return err
+	}
+	c.asked = r
+	return s.judge(c)
+}
+
+// judge decides on what is asked, by the policy of the call.
+func (s *Server) judge(c *call) error {
+	c.decision = c.may(c.asked)
+	if !c.decision.Allowed {
+		return s.refused(c)
+	}
+	return nil
+}
+
+// release judges an answer with a token once more before it leaves: by the policy that is in force now, since a call may have waited for
+// long, and by the scopes that the token has, since the credential may have been edited meanwhile and a provider may give more than was
+// asked.
+func (s *Server) release(c *call, resp any) error {
+	m, ok := resp.(interface{ GetToken() *tokenbrokerv1.Token })
+	if !ok {
+		return nil
+	}
+	now, granted := s.cfg.Policy(), m.GetToken().GetScopes()
+	if now == c.policy && slices.Equal(granted, c.asked.Scopes) {
+		return nil
+	}
+	c.policy, c.record.PolicyRevision = now, now.Revision()
+	if len(granted) > 0 {
+		c.asked.Scopes = granted
+	}
+	return s.judge(c)
+}
+
+// requestOf reads from a request what the policy has to judge, and notes it in the record. A malformed request is refused before
+// any look-up.
+func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Request, error) {
+	var r policy.Request
+	if sel, ok := req.(variantRequest); ok {
+		return s.tokenRequest(ctx, c, selectionOf(sel))
+	}
+	if m, ok := req.(interface{ GetCredential() string }); ok {
+		r.Credential = m.GetCredential()
+		if err := tokenbroker.ValidateName(r.Credential); err != nil {
+			return r, tokenbroker.Invalid("credential", err)
+		}
+	}
+	if m, ok := req.(interface{ GetOauthClient() string }); ok {
+		r.OAuthClient = m.GetOauthClient()
+		if err := tokenbroker.ValidateName(r.OAuthClient); err != nil {
+			return r, tokenbroker.Invalid("oauthClient", err)
+		}
+	}
+	if m, ok := req.(interface {
+		GetSpec() *tokenbrokerv1.CredentialSpec
+	}); ok {
+		s.specRequest(ctx, &r, m.GetSpec())
+	}
+	c.record.Credential, c.record.OAuthClient = clip(r.Credential), clip(r.OAuthClient)
+	return r, nil
+}
+
+// specRequest adds what a credential is to be made of: whoever configures it has to be allowed its OAuth client, scopes, subject and
+// audience. An edit that names no client is one of the client that there is.
+func (s *Server) specRequest(ctx context.Context, r *policy.Request, spec *tokenbrokerv1.CredentialSpec) {
+	r.OAuthClient, r.Scopes, r.Subject, r.Audience = spec.GetOauthClient(), spec.GetScopes(), spec.GetSubject(), spec.GetAudience()
+	if r.OAuthClient == "" {
+		if st, err := s.cfg.Broker.Credential(ctx, r.Credential); err == nil {
+			r.OAuthClient = st.Credential.Client
+		}
+	}
+}
+
+// tokenRequest is requestOf for the token methods: the policy judges the scopes that the token would have.
+func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection) (policy.Request, error) {
+	if err := sel.Check(); err != nil {
+		return policy.Request{}, err
+	}
+	c.record.Credential, c.record.ScopesAsked = sel.Credential, sel.Scopes
+	c.record.Subject, c.record.Audience = sel.Subject, sel.Audience
+	v, err := s.cfg.Broker.Resolve(ctx, sel)
+	if err != nil {
+		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})
+		if hides(c.decision) {
+			err = s.refused(c)
+		}
+		return policy.Request{}, err
+	}
+	return policyRequest(ctx, s.cfg.Broker, sel, v)
+}
+
+// policyRequest says to the policy what a selection asks for, v being what it resolves to. A subject or an audience that is the
+// credential's own was not chosen.
+func policyRequest(ctx context.Context, b *broker.Broker, sel broker.Selection, v tokenbroker.Variant) (policy.Request, error) {
+	r := policy.Request{Credential: sel.Credential, Scopes: v.Scopes}
+	if sel.Subject == "" && sel.Audience == "" {
+		return r, nil
+	}
+	own, err := b.Resolve(ctx, broker.Selection{Credential: sel.Credential})
+	if v.Subject != own.Subject {
+		r.Subject = v.Subject
+	}
+	if v.Audience != own.Audience {
+		r.Audience = v.Audience
+	}
+	return r, err
+}
+
+// hides reports whether a denial must not show that the credential exists, or in what state it is.
+func hides(d policy.Decision) bool {
+	return d.Reason == policy.ReasonRule || d.Reason == policy.ReasonCredential
+}
+
+// refused turns a denial into an error that gives nothing away.
+func (s *Server) refused(c *call) error {
+	if s.cfg.Denied != nil {
+		s.cfg.Denied(c.need.action, string(c.decision.Reason))
+	}
+	return denial(c.need, c.decision, c.policy.Grants(c.Identity, c.need.action))
+}
+
+// denial maps a decision to what the caller is told.
+func denial(n need, d policy.Decision, hasAction bool) error {
+	switch d.Reason {
+	case policy.ReasonScope:
+		return scopeDenied(d)
+	case policy.ReasonSubject:
+		return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "subject", Detail: "no rule lets this identity choose the subject"}
+	case policy.ReasonAudience:
+		return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "audience", Detail: "no rule lets this identity choose the audience"}
+	case policy.ReasonAllowed, policy.ReasonRule, policy.ReasonCredential, policy.ReasonOAuthClient:
+	}
+	switch {
+	case n.action == policy.TokenGet || n.action == policy.TokenReport:
+		return tokenbroker.ErrNotFound
+	case !hasAction || n.create:
+		return &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "no rule gives this identity " + string(n.action) + " on it"}
+	case d.Reason == policy.ReasonOAuthClient:
+		return tokenbroker.ErrClientNotFound
+	}
+	return tokenbroker.ErrNotFound
+}
+
+func scopeDenied(d policy.Decision) error {
+	p := &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Detail: "no rule allows this identity the scopes"}
+	if d.DeniedScope != "" {
+		p.Detail = "no rule allows this identity scope " + d.DeniedScope
+		p.Metadata = map[string]string{"scope": d.DeniedScope}
+	}
+	return p
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// need is what a method asks of its caller.
+type need struct {
+	action policy.Action // "" with open
+	open   bool          // any authenticated identity may call it, and it is not audited
+	each   bool          // the handler asks for each thing it touches; the guard only whether the identity has the action at all
+	create bool          // a refusal need not hide whether the name exists
+	change bool          // it changes something: a record is written before it runs, too
+}
+
+// needs is the table: method → what it asks. A method that is not here is denied.
+var needs = map[string]need{
+	tokenbrokerv1.TokenService_GetToken_FullMethodName:       {action: policy.TokenGet},
+	tokenbrokerv1.TokenService_Subscribe_FullMethodName:      {action: policy.TokenSubscribe, each: true},
+	tokenbrokerv1.TokenService_ReportRejected_FullMethodName: {action: policy.TokenReport},
+
+	tokenbrokerv1.CredentialService_CreateCredential_FullMethodName:   {action: policy.CredentialCreate, create: true, change: true},
+	tokenbrokerv1.CredentialService_GetCredential_FullMethodName:      {action: policy.CredentialGet},
+	tokenbrokerv1.CredentialService_ListCredentials_FullMethodName:    {action: policy.CredentialList, each: true},
+	tokenbrokerv1.CredentialService_UpdateCredential_FullMethodName:   {action: policy.CredentialUpdate, change: true},
+	tokenbrokerv1.CredentialService_DeleteCredential_FullMethodName:   {action: policy.CredentialDelete, change: true},
+	tokenbrokerv1.CredentialService_DisableCredential_FullMethodName:  {action: policy.CredentialDisable, change: true},
+	tokenbrokerv1.CredentialService_EnableCredential_FullMethodName:   {action: policy.CredentialEnable, change: true},
+	tokenbrokerv1.CredentialService_RefreshCredential_FullMethodName:  {action: policy.CredentialRefresh, change: true},
+	tokenbrokerv1.CredentialService_ImportRefreshToken_FullMethodName: {action: policy.CredentialImport, change: true},
+
+	tokenbrokerv1.OAuthClientService_CreateOAuthClient_FullMethodName:  {action: policy.OAuthClientCreate, create: true, change: true},
+	tokenbrokerv1.OAuthClientService_GetOAuthClient_FullMethodName:     {action: policy.OAuthClientGet},
+	tokenbrokerv1.OAuthClientService_ListOAuthClients_FullMethodName:   {action: policy.OAuthClientList, each: true},
+	tokenbrokerv1.OAuthClientService_UpdateOAuthClient_FullMethodName:  {action: policy.OAuthClientUpdate, change: true},
+	tokenbrokerv1.OAuthClientService_DeleteOAuthClient_FullMethodName:  {action: policy.OAuthClientDelete, change: true},
+	tokenbrokerv1.OAuthClientService_AddClientSecret_FullMethodName:    {action: policy.OAuthClientAddSecret, change: true},
+	tokenbrokerv1.OAuthClientService_RetireClientSecret_FullMethodName: {action: policy.OAuthClientRetireSecret, change: true},
+
+	grpc_health_v1.Health_Check_FullMethodName:                             {open: true},
+	grpc_health_v1.Health_List_FullMethodName:                              {open: true},
+	grpc_health_v1.Health_Watch_FullMethodName:                             {open: true},
+	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      {action: policy.ReflectionUse, each: true},
+	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {action: policy.ReflectionUse, each: true},
+}
