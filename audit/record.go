@@ -11,6 +11,7 @@ type Kind string
 
 // The kinds.
 const (
+	KindCallIntent     Kind = "call_intent"     // an RPC that changes something is about to run; its KindCall follows
 	KindCall           Kind = "call"            // an RPC, allowed or denied, before its answer leaves
 	KindExchangeIntent Kind = "exchange_intent" // a token request is about to be sent
 	KindExchangeResult Kind = "exchange_result" // what it brought
