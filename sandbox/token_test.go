@@ -263,7 +263,7 @@ func FuzzTokenRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK && res.StatusCode != 400 && res.StatusCode != 401 {
+		if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("got %d, want 200, 400 or 401", res.StatusCode)
 		}
 		if len(w.srv.Journal()) != 1 {
