@@ -143,6 +143,7 @@ func (m *metrics) observe(ev broker.Event) {
 		m.stand(ev)
 	case broker.EventForgotten:
 		m.forget(ev.Credential)
+		return
 	case broker.EventIntent:
 	}
 	if ev.Own && !ev.Expiry.IsZero() {

@@ -191,3 +191,20 @@ func (s *site) metric(line string) {
 		return code == http.StatusOK && strings.Contains(text, "\n"+line+"\n")
 	})
 }
+
+// TestNewerSchema: a store that a newer version wrote is left to that version.
+func TestNewerSchema(t *testing.T) {
+	t.Parallel()
+	s := filled(t)
+	db := s.read("tokenbroker.db")
+	newer := strings.ReplaceAll(db, `"schema":1`, `"schema":9`) // as long as before, so that the file stays whole
+	if newer == db {
+		t.Fatal("the head of the store is not where this test looks for it")
+	}
+	s.write("tokenbroker.db", newer)
+	before := s.sum("tokenbroker.db")
+	want(t, s.refused(patience), "tokenbroker.db", "has schema 9, this program knows 1", "nothing was changed")
+	if got := s.sum("tokenbroker.db"); got != before {
+		t.Errorf("the database changed")
+	}
+}
