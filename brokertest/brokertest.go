@@ -58,6 +58,8 @@ rules:
     credentials: ["**"]
     oauth_clients: ["**"]
     scopes: ["**"]
+    subjects: ["**"]
+    audiences: ["**"]
   - name: workers
     identities: ["spiffe://brokertest.local/worker/*"]
     actions: ["token.*"]
@@ -87,6 +89,8 @@ type Config struct {
 	StoreSize int64
 	// Log takes the broker's log. nil = nowhere.
 	Log io.Writer
+	// AllowDNS takes the DNS name of a certificate without SPIFFE ID for an identity.
+	AllowDNS bool
 	// CertLife is the life of client certificates. 0 = an hour.
 	CertLife time.Duration
 }
@@ -187,7 +191,7 @@ func (b *Broker) files() {
 	b.dc = daemon.Config{
 		TLS:       mtls.Files{Cert: b.path("server.pem"), Key: b.path("server.key"), CA: b.path("ca.pem")},
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
-		AuditFile: b.cfg.AuditFile, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
+		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
 		Transport: func(string) http.RoundTripper { return b.Sandbox }, Version: "test",
 	}
 	if b.cfg.Ops {

@@ -43,8 +43,9 @@ func checkIdentity(text string) error {
 	}
 	id, spiffe := strings.CutPrefix(text, "spiffe://")
 	if !spiffe {
-		if !dnsPattern.MatchString(text) {
-			return fmt.Errorf("identity %q must be spiffe://TRUST-DOMAIN/PATH, or a lower-case DNS name of two labels or more, "+
+		name, dns := strings.CutPrefix(text, "dns:")
+		if !dns || !dnsPattern.MatchString(name) {
+			return fmt.Errorf("identity %q must be spiffe://TRUST-DOMAIN/PATH, or dns: and a lower-case DNS name of two labels or more, "+
 				"\"*.\" in front at most", text)
 		}
 		return nil

@@ -118,7 +118,7 @@ func TestParseReportsAllProblemsInOrder(t *testing.T) {
 }
 
 func TestParseAcceptsDNSNames(t *testing.T) {
-	for _, id := range []string{"worker.example.org", "*.example.org"} {
+	for _, id := range []string{"dns:worker.example.org", "dns:*.example.org"} {
 		parse(t, strings.Replace(full(""), "spiffe://example.org/job/a", id, 1))
 	}
 }

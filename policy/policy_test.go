@@ -33,7 +33,7 @@ rules:
     oauth_clients: ["**"]
     scopes: ["**"]
   - name: lister
-    identities: ["*.jobs.example.org"]
+    identities: ["dns:*.jobs.example.org"]
     actions: [credential.list]
     credentials: ["team-a/**"]
 `
@@ -83,8 +83,8 @@ func TestDecide(t *testing.T) {
 		{"a client", policy.Request{Identity: operator, Action: policy.OAuthClientGet, OAuthClient: "c"}, policy.Decision{Allowed: true, Rule: "operators"}},
 		{"no client", policy.Request{Identity: operator, Action: policy.OAuthClientGet}, denied(policy.ReasonOAuthClient, "")},
 		{"a credential action without one", policy.Request{Identity: operator, Action: policy.CredentialGet}, denied(policy.ReasonCredential, "")},
-		{"a DNS name", policy.Request{Identity: "a.jobs.example.org", Action: policy.CredentialList, Credential: "team-a/x/y"}, policy.Decision{Allowed: true, Rule: "lister"}},
-		{"a client where the rule has none", policy.Request{Identity: "a.jobs.example.org", Action: policy.CredentialList, Credential: "team-a/x", OAuthClient: "c"}, denied(policy.ReasonOAuthClient, "")},
+		{"a DNS name", policy.Request{Identity: "dns:a.jobs.example.org", Action: policy.CredentialList, Credential: "team-a/x/y"}, policy.Decision{Allowed: true, Rule: "lister"}},
+		{"a client where the rule has none", policy.Request{Identity: "dns:a.jobs.example.org", Action: policy.CredentialList, Credential: "team-a/x", OAuthClient: "c"}, denied(policy.ReasonOAuthClient, "")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, p.Decide(tt.request)); diff != "" {

@@ -33,6 +33,8 @@ const (
 	RemovedReason_REMOVED_REASON_NOT_FOUND RemovedReason = 1
 	// The policy, the grant or the provider does not allow these scopes, this subject or this audience.
 	RemovedReason_REMOVED_REASON_NOT_ALLOWED RemovedReason = 2
+	// The credential has as many variants in use as are allowed. Subscribe again later.
+	RemovedReason_REMOVED_REASON_TOO_MANY RemovedReason = 3
 )
 
 // Enum value maps for RemovedReason.
@@ -41,11 +43,13 @@ var (
 		0: "REMOVED_REASON_UNSPECIFIED",
 		1: "REMOVED_REASON_NOT_FOUND",
 		2: "REMOVED_REASON_NOT_ALLOWED",
+		3: "REMOVED_REASON_TOO_MANY",
 	}
 	RemovedReason_value = map[string]int32{
 		"REMOVED_REASON_UNSPECIFIED": 0,
 		"REMOVED_REASON_NOT_FOUND":   1,
 		"REMOVED_REASON_NOT_ALLOWED": 2,
+		"REMOVED_REASON_TOO_MANY":    3,
 	}
 )
 
@@ -134,7 +138,8 @@ func (ReportOutcome) EnumDescriptor() ([]byte, []int) {
 }
 
 // Token is an access token and what a job needs to use it. Seen only by an identity that the policy gives token.get (or
-// token.subscribe, token.report) on the credential with all the scopes that the token has. Operators' replies never hold it.
+// token.subscribe, token.report) on the credential with all the scopes that the provider said it granted: a token with more than was
+// asked is judged by what it has, at the moment it is released. Operators' replies never hold it.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The access token (RFC 6749 §1.4). Secret: do not log it.
@@ -1226,11 +1231,12 @@ const file_tokenbroker_v1_token_service_proto_rawDesc = "" +
 	"\x0frecovery_action\x18\x03 \x01(\x0e2\x1e.tokenbroker.v1.RecoveryActionR\x0erecoveryAction\x127\n" +
 	"\aoutcome\x18\x04 \x01(\x0e2\x1d.tokenbroker.v1.ReportOutcomeR\aoutcome\x12:\n" +
 	"\vretry_delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryDelay*m\n" +
+	"retryDelay*\x8a\x01\n" +
 	"\rRemovedReason\x12\x1e\n" +
 	"\x1aREMOVED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REMOVED_REASON_NOT_FOUND\x10\x01\x12\x1e\n" +
-	"\x1aREMOVED_REASON_NOT_ALLOWED\x10\x02*~\n" +
+	"\x1aREMOVED_REASON_NOT_ALLOWED\x10\x02\x12\x1b\n" +
+	"\x17REMOVED_REASON_TOO_MANY\x10\x03*~\n" +
 	"\rReportOutcome\x12\x1e\n" +
 	"\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REPORT_OUTCOME_NEWER\x10\x01\x12\x17\n" +
