@@ -97,7 +97,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.openNetwork(); err != nil {
+	if err := d.openNetwork(ctx); err != nil {
 		return err
 	}
 	d.engine, err = bolt.Open(d.cfg.StorePath, bolt.Options{MaxSize: d.cfg.StoreSize})
@@ -132,10 +132,10 @@ func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
 	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr)
 }
 
-func (d *Daemon) openNetwork() (err error) {
+func (d *Daemon) openNetwork(ctx context.Context) (err error) {
 	d.listen = d.cfg.Listener
 	if d.listen == nil {
-		if d.listen, err = net.Listen("tcp", d.cfg.Listen); err != nil {
+		if d.listen, err = new(net.ListenConfig).Listen(ctx, "tcp", d.cfg.Listen); err != nil {
 			return fmt.Errorf("listen for gRPC: %w", err)
 		}
 	}
@@ -143,7 +143,7 @@ func (d *Daemon) openNetwork() (err error) {
 	if d.cfg.OpsListen == "" {
 		return nil
 	}
-	d.ops, err = openOps(d.cfg.OpsListen, d.ready)
+	d.ops, err = openOps(ctx, d.cfg.OpsListen, d.ready)
 	if err == nil {
 		d.closers = append(d.closers, d.ops.close)
 	}

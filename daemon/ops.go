@@ -18,8 +18,8 @@ type ops struct {
 	once   sync.Once
 }
 
-func openOps(addr string, ready func() error) (*ops, error) {
-	l, err := net.Listen("tcp", addr)
+func openOps(ctx context.Context, addr string, ready func() error) (*ops, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for probes and metrics: %w", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
@@ -98,15 +97,4 @@ func checkRedemptions(t *testing.T, up *upstream, explained int) {
 		t.Errorf("got %d refresh tokens redeemed, too few to say anything", spent)
 	}
 	t.Logf("%d refresh tokens redeemed, %d replays within the grace", spent, replays)
-}
-
-// states waits until every credential is in a state.
-func states(t testing.TB, client tokenbrokerv1.CredentialServiceClient, state tokenbrokerv1.CredentialState, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		eventually(t, name+" "+state.String(), func() bool {
-			r, err := client.GetCredential(t.Context(), &tokenbrokerv1.GetCredentialRequest{Credential: name})
-			return err == nil && r.GetCredential().GetStatus().GetState() == state
-		})
-	}
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -39,11 +40,7 @@ func (l *ledger) at(credential string) tokenbroker.Order {
 func (l *ledger) all() map[string]tokenbroker.Order {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := make(map[string]tokenbroker.Order, len(l.newest))
-	for k, v := range l.newest {
-		m[k] = v
-	}
-	return m
+	return maps.Clone(l.newest)
 }
 
 // saw notes an order. floor is what it must not fall below.
