@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 
@@ -14,33 +13,33 @@ import (
 func Example() {
 	dir, err := os.MkdirTemp("", "keyring")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 
 	// Once, with the store: a key file, and a ring of keys that it wraps. Only the wrapped form is kept.
 	path := filepath.Join(dir, "kek")
 	if err := keyring.GenerateFileKEK(path); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	kek, err := keyring.FileKEK(path)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ctx := context.Background()
 	_, wrapped, err := keyring.Generate(ctx, kek, "store-1")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	// At each start.
 	ring, err := keyring.Unwrap(ctx, kek, "store-1", wrapped)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	sealed, err := ring.Seal([]byte("a refresh token"), []byte("grant google/reports"))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	plain, err := ring.Open(sealed, []byte("grant google/reports"))
 	fmt.Println(string(plain), err)
