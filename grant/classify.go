@@ -65,29 +65,36 @@ var codeClass = map[string]tokenbroker.Class{
 }
 
 // statusClass is what a reply means whose status says all there is to say: always for the first rows, and without an error code
-// for the others. A 403 or 404 without a code comes of a gateway or a deployment in the way, no authorization server speaks there.
+// for the others. A redirect, or a 401 without JSON, a 403 or 404 without a code, comes of a gateway, a maintenance page or a deployment in the way: no
+// authorization server speaks there, and it passes as it came.
 var statusClass = []struct {
 	from, to int
 	always   bool
 	class    tokenbroker.Class
 	code     string // in place of the reply's; "" = the reply's
 }{
-	{300, 399, true, tokenbroker.ClassConfiguration, "redirect_refused"},
+	{300, 399, true, tokenbroker.ClassTransient, "redirect_refused"},
 	{408, 408, true, tokenbroker.ClassAmbiguous, ""},
 	{429, 429, true, tokenbroker.ClassThrottled, ""},
 	{500, 999, true, tokenbroker.ClassAmbiguous, ""},
 	{200, 299, false, tokenbroker.ClassAmbiguous, ""},
-	{400, 401, false, tokenbroker.ClassConfiguration, ""},
+	{400, 400, false, tokenbroker.ClassConfiguration, ""},
 	{405, 406, false, tokenbroker.ClassConfiguration, ""},
 	{411, 415, false, tokenbroker.ClassConfiguration, ""},
-	{402, 499, false, tokenbroker.ClassTransient, ""},
+	{401, 499, false, tokenbroker.ClassTransient, ""},
 }
 
 // refusal is the failure of a reply that says no.
 func (q *query) refusal(a answer, top fields) *tokenbroker.Failure {
 	given := errorCode(top, q.at.profile.ErrorPath)
 	f := &tokenbroker.Failure{HTTPStatus: a.status, Code: q.clean(given), Sent: true}
+	if given == "" && a.status >= http.StatusMultipleChoices {
+		f.Code = "http_" + strconv.Itoa(a.status) // more than nothing for whoever is on call
+	}
 	f.Class = q.class(a, f, given != "")
+	if given == "" && a.status == http.StatusUnauthorized && len(top.raw) > 0 {
+		f.Class = tokenbroker.ClassConfiguration // a server that speaks JSON refuses us in its own words
+	}
 	return q.finish(f, a, given, description(top, a.body))
 }
 

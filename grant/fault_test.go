@@ -46,7 +46,7 @@ func TestConnectionsThatBreak(t *testing.T) {
 			_, _ = c.Read(make([]byte, 1))
 			_, _ = io.WriteString(c, "HTTP/1.1 429 Wait\r\nContent-Length: 0\r\n\r\n")
 			_, _ = io.Copy(io.Discard, c)
-		}, 0, bad(throttled, "unparsable_error")},
+		}, 0, bad(throttled, "http_429")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := serveRaw(t, tt.handle)
@@ -220,7 +220,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		s := serve(t, reply(status, "", "", "Location", other.URL+"/token"))
 		for _, request := range []tokenbroker.ExchangeRequest{refreshRequest(), ccRequest()} {
 			_, err := newClient(t, trusting(t, s)).Exchange(t.Context(), request)
-			if f := failureOf(t, err); f.Class != config || f.Code != "redirect_refused" || f.HTTPStatus != status {
+			if f := failureOf(t, err); f.Class != transient || f.Code != "redirect_refused" || f.HTTPStatus != status {
 				t.Errorf("%d: got %+v", status, f)
 			}
 		}
