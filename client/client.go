@@ -216,7 +216,7 @@ func (c *Client) fetch(a *ask, key string) (tokenbroker.Token, error) {
 	if t := resp.GetRefreshTime(); t != nil {
 		h.askAt = t.AsTime()
 	}
-	if floor := time.Now().Add(h.token.Expiry.Sub(time.Now()) / 10); h.askAt.Before(floor) {
+	if floor := time.Now().Add(time.Until(h.token.Expiry) / 10); h.askAt.Before(floor) {
 		h.askAt = floor // the broker's refresh is due, or fails: give it time
 	}
 	c.held[key] = h
@@ -238,12 +238,12 @@ func (c *Client) ReportRejected(ctx context.Context, credential string, rejected
 	a := newAsk(credential, opts)
 	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: a.selector.GetScopes(),
 		Subject: a.selector.GetSubject(), Audience: a.selector.GetAudience(), Generation: uint64(rejected.Generation),
-		HttpStatus: int32(min(httpStatus, 999))}) //nolint:gosec // bounded on the same line
+		HttpStatus: int32(min(httpStatus, 999))})
 	if err != nil {
 		return tokenbroker.Token{}, 0, fromStatus(err)
 	}
 	t := fromProto(resp.GetToken())
-	c.keep(a.key(), t, time.Now().Add(t.Expiry.Sub(time.Now())/10))
+	c.keep(a.key(), t, time.Now().Add(time.Until(t.Expiry)/10))
 	return t, resp.GetRetryDelay().AsDuration(), nil
 }
 

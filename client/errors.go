@@ -70,8 +70,7 @@ func fromStatus(err error) error {
 // unanswered reports whether an error says nothing against the token that is held: the broker or the provider can't be reached, or asks
 // to wait.
 func unanswered(err error) bool {
-	var p *tokenbroker.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok {
 		return p.RetryAfter > 0
 	}
 	switch status.Code(errors.Unwrap(err)) {
@@ -85,5 +84,5 @@ func unanswered(err error) bool {
 // jitter is how long to wait after n failures in a row: full jitter, from 100 ms doubling to 30 s.
 func jitter(n int) time.Duration {
 	ceiling := min(30*time.Second, 100*time.Millisecond<<min(n, 10))
-	return time.Duration(rand.Float64() * float64(ceiling)) //nolint:gosec // jitter, not a secret
+	return time.Duration(rand.Float64() * float64(ceiling))
 }
