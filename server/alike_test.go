@@ -4,10 +4,8 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,6 +14,8 @@ import (
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
+	"github.com/tokenbroker/tokenbroker/store"
+	"github.com/tokenbroker/tokenbroker/store/bolt"
 )
 
 // narrowPolicy gives workers one of two scopes, and a stranger everything on what is its own.
@@ -127,41 +127,24 @@ func disable(t *testing.T, b *brokertest.Broker, name string) {
 func tamper(t *testing.T, b *brokertest.Broker, name string) {
 	t.Helper()
 	b.Shutdown()
-	db, err := bbolt.Open(filepath.Join(b.Dir, "tokenbroker.db"), 0o600, nil)
+	engine, err := bolt.Open(filepath.Join(b.Dir, "tokenbroker.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
-	err = db.Update(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(bucket []byte, bk *bbolt.Bucket) error { return spoil(bk, bucket, name, &found) })
-	})
-	if err != nil || db.Close() != nil || found == 0 {
-		t.Fatalf("tamper: %v, %d records found", err, found)
+	key := store.Key{Bucket: "credential", Name: name}
+	was, err := engine.Read(t.Context(), key)
+	if err != nil || len(was.Entries) != 1 || len(was.Entries[0].Value) == 0 {
+		t.Fatalf("read the record: %+v, %v", was, err)
+	}
+	spoilt := slices.Clone(was.Entries[0].Value)
+	spoilt[len(spoilt)-1] ^= 1
+	if _, err := engine.Txn(t.Context(), store.Txn{Do: []store.Op{{Key: key, Value: spoilt}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Close(); err != nil {
+		t.Fatal(err)
 	}
 	b.Restart()
-}
-
-func spoil(bk *bbolt.Bucket, bucket []byte, name string, found *int) error {
-	type change struct{ key, value []byte }
-	var changes []change
-	err := bk.ForEach(func(k, v []byte) error {
-		switch {
-		case v == nil:
-			return spoil(bk.Bucket(k), k, name, found)
-		case string(bucket) == "credential" && strings.Contains(string(k), name):
-			spoilt := slices.Clone(v)
-			spoilt[len(spoilt)-1] ^= 1
-			changes = append(changes, change{slices.Clone(k), spoilt})
-		}
-		return nil
-	})
-	for _, c := range changes {
-		*found++
-		if err == nil {
-			err = bk.Put(c.key, c.value)
-		}
-	}
-	return err
 }
 
 func TestASubscriberCanNotTellUnknownFromForbidden(t *testing.T) {

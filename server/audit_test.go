@@ -20,6 +20,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
@@ -222,7 +223,7 @@ func TestACallerWhoLeavesCanNotSuppressTheRecord(t *testing.T) {
 	reached, gone := make(chan struct{}), make(chan struct{})
 	r := newRig(t, b, func(c *server.Config) {
 		c.Audit = func(ctx context.Context, rec audit.Record) error {
-			if rec.Action == "credential.delete" {
+			if rec.Kind == audit.KindCall && rec.Action == "credential.delete" {
 				close(reached)
 				<-gone
 			}
@@ -245,8 +246,8 @@ func TestACallerWhoLeavesCanNotSuppressTheRecord(t *testing.T) {
 		t.Errorf("got %v, want CANCELED", err)
 	}
 	close(gone)
-	eventually(t, "the delete is recorded", func() bool { return len(trail.all()) == 1 })
-	if rec := trail.all()[0]; rec.Credential != "example/api" || rec.Decision != audit.Allow || rec.Code != "OK" {
+	eventually(t, "the delete is recorded", func() bool { return len(trail.all()) == 2 })
+	if rec := trail.all()[1]; rec.Kind != audit.KindCall || rec.Credential != "example/api" || rec.Decision != audit.Allow || rec.Code != "OK" {
 		t.Errorf("got %+v, want the delete that was done", rec)
 	}
 }
@@ -266,24 +267,29 @@ func TestStreamsEndWhenTheirDeliveriesCanNotBeRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	pointAt(t, path, good)
-	b := brokertest.Start(t, brokertest.Config{AuditFile: path})
+	b := brokertest.Start(t, brokertest.Config{AuditFile: path, Issuers: []sandbox.Issuer{{Name: "fast", AccessLife: 4 * time.Second,
+		Rotation: sandbox.RotateNone, Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}})
 	b.AddClientCredentials("example/api", "files.read")
 	w := watch(t, b.Worker(), sel("example/api"))
 	w.ready(0)
 	pointAt(t, path, "/dev/full")
 	_, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &v1.DisableCredentialRequest{Credential: "example/api"})
 	wantFault(t, err, codes.Unavailable, "AUDIT_UNAVAILABLE")
-	wantFault(t, w.end(), codes.Unavailable, "AUDIT_UNAVAILABLE")
 	began := time.Now()
-	wantFault(t, get(&v1.GetTokenRequest{Credential: "example/api"})(brief(t), b.Worker()), codes.FailedPrecondition, "CREDENTIAL_DISABLED")
+	wantFault(t, get(&v1.GetTokenRequest{Credential: "example/api"})(brief(t), b.Worker()), codes.Unavailable, "AUDIT_UNAVAILABLE")
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("an answer took %v without an audit log", took)
 	}
+	exchanges := b.Sandbox.Count(sandbox.Filter{})
+	wantFault(t, w.end(), codes.Unavailable, "AUDIT_UNAVAILABLE") // at the latest when the refresh is due
+	if n := b.Sandbox.Count(sandbox.Filter{}); n != exchanges {
+		t.Errorf("%d token requests were sent without a record", n-exchanges)
+	}
 	pointAt(t, path, good)
-	eventually(t, "the audit log is written again", func() bool {
-		_, err := credentialsOf(b.Operator()).EnableCredential(brief(t), &v1.EnableCredentialRequest{Credential: "example/api"})
-		return err == nil
-	})
+	eventually(t, "the audit log is written again", func() bool { return list(0, "")(brief(t), b.Operator()) == nil })
+	if credential(t, b, "example/api").GetStatus().GetDisabled() {
+		t.Error("the edit without a record was done")
+	}
 	watch(t, b.Worker(), sel("example/api")).ready(0)
 	if text, err := os.ReadFile(good); err != nil || !strings.Contains(string(text), audit.ActionGap) {
 		t.Errorf("the trail does not tell of the gap (%v)", err)
