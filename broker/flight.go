@@ -230,6 +230,10 @@ func codeOf(err error) string {
 		return f.Code
 	case errors.Is(err, tokenbroker.ErrStoreUnavailable):
 		return "store_unavailable"
+	case errors.Is(err, tokenbroker.ErrSuperseded):
+		return "superseded"
+	case isTampered(err):
+		return "tampered"
 	case errors.Is(err, tokenbroker.ErrAuditUnavailable):
 		return "audit_unavailable"
 	case errors.Is(err, tokenbroker.ErrThrottled):

@@ -83,16 +83,22 @@ func (f *Feed) Add(ctx context.Context, sel Selection) error {
 	return f.b.place(ctx, s)
 }
 
-// Reconsider asks Admit again about every selector.
+// Reconsider asks Admit again about every selector. What is not allowed any more is withdrawn before anything is added, since that
+// needs no audit record. An error ends the feed: what it holds could not be judged.
 func (f *Feed) Reconsider(ctx context.Context) error {
 	f.mu.Lock()
 	slots := slices.Clone(f.slots)
 	f.mu.Unlock()
-	var errs []error
 	for _, s := range slots {
-		errs = append(errs, f.b.place(ctx, s))
+		f.b.expel(s)
 	}
-	return errors.Join(errs...)
+	for _, s := range slots {
+		if err := f.b.place(ctx, s); err != nil {
+			f.fail(err)
+			return err
+		}
+	}
+	return nil
 }
 
 // Next takes what is to be told next; false if there is nothing. An error ends the feed. A token that was taken counts as
@@ -230,6 +236,20 @@ func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
 	return err
 }
 
+// expel takes a slot off the variant that it has, if it may not have it any more.
+func (b *Broker) expel(s *slot) {
+	s.place.Lock()
+	defer s.place.Unlock()
+	if s.closed || s.v == nil {
+		return
+	}
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.v); ofSelector(err) {
+		b.unplace(s)
+		b.park(s)
+		s.withdraw(err)
+	}
+}
+
 // ofSelector reports whether an error concerns one selector, so that the others of the feed go on.
 func ofSelector(err error) bool {
 	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
@@ -259,16 +279,17 @@ func (b *Broker) placeAll(name string, former []*variant) {
 	}
 }
 
-// admitted finds the variant that a slot may subscribe to.
+// admitted finds the variant that a slot may subscribe to: the very one that Admit was asked about, or errGone.
 func (b *Broker) admitted(ctx context.Context, s *slot) (*variant, error) {
-	asked, err := b.Resolve(ctx, s.sel)
+	e, err := b.entry(ctx, s.sel.Credential)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, asked); err != nil {
+	c := e.choose(s.sel)
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, c.v); err != nil {
 		return nil, err
 	}
-	return b.variant(ctx, s.sel)
+	return b.chosen(ctx, e, c)
 }
 
 // settleAt subscribes a slot to a variant and offers it the state, under a revision that the slot has not seen.

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -280,5 +281,86 @@ func TestSlowReaderGetsNoExpiredToken(t *testing.T) {
 		feed.take()
 		wantRising(t, feed.got)
 		stop()
+	})
+}
+
+// A configuration that changes between the question to Admit and the subscription is asked about again: nothing is delivered of a
+// variant that Admit never saw.
+func TestOnlyWhatWasAdmittedIsSubscribedTo(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		changed := false
+		var r *reader
+		r = &reader{t: t, feed: w.b.NewFeed(broker.FeedConfig{
+			Holder: "job",
+			Wake:   func() {},
+			Admit: func(_ string, _ broker.Selection, v tokenbroker.Variant) error {
+				if !changed {
+					changed = true
+					w.widen("a", "b")
+				}
+				if slices.Contains(v.Scopes, "b") {
+					return tokenbroker.ErrScopeNotAllowed
+				}
+				return nil
+			},
+		})}
+		t.Cleanup(r.feed.Close)
+		fatal(t, r.feed.Add(t.Context(), broker.Selection{Credential: "acme/jobs"}))
+		if u := r.one(); !errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed) {
+			t.Errorf("got %+v, want the selector refused", u)
+		}
+		for _, ev := range w.log.of(broker.EventDeliver) {
+			if slices.Contains(ev.Variant.Scopes, "b") {
+				t.Errorf("got a delivery of %v, which was never admitted", ev.Variant)
+			}
+		}
+	})
+}
+
+// widen gives the credential other scopes.
+func (w *world) widen(scopes ...string) {
+	w.t.Helper()
+	_, err := w.b.UpdateCredential(w.t.Context(), "acme/jobs", 0, func(c *tokenbroker.Credential) error {
+		c.Scopes = scopes
+		return nil
+	})
+	fatal(w.t, err)
+}
+
+// A policy that takes one selector away and gives another, while the audit log is down: what was taken away goes, and the
+// stream ends instead of staying silent about what it can't add.
+func TestReconsiderWithdrawsFirstAndFailsTheFeed(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		n := w.credential("a")
+		n.Credential.Name = "acme/other"
+		_, err := w.b.CreateCredential(t.Context(), n)
+		fatal(t, err)
+		w.settle()
+		denied := "acme/other"
+		r := w.subscribe(func(s broker.Selection) error {
+			if s.Credential == denied {
+				return tokenbroker.ErrNotFound
+			}
+			return nil
+		}, broker.Selection{Credential: "acme/other"}, broker.Selection{Credential: "acme/jobs"})
+		r.take()
+		w.log.refuseWith(func(_ context.Context, ev broker.Event) error {
+			if ev.Kind == broker.EventDeliver {
+				return errors.New("disk full")
+			}
+			return nil
+		})
+		denied = "acme/jobs"
+		if err := r.feed.Reconsider(t.Context()); !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+			t.Errorf("got %v, want ErrAuditUnavailable", err)
+		}
+		if got := w.status().Subscribers; got != 0 {
+			t.Errorf("got %d subscribers of what was taken away, want 0", got)
+		}
+		if _, _, err := r.feed.Next(); !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+			t.Errorf("got %v from the feed, want it ended", err)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -67,22 +68,57 @@ func scopeProblem(detail string) error {
 	return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Detail: detail}
 }
 
+// choice is what a selection names under one configuration of its credential.
+type choice struct {
+	v          tokenbroker.Variant
+	refused    error // what the grant has against it
+	uid        string
+	generation tokenbroker.Generation // of the configuration
+}
+
+func (e *entry) choose(s Selection) choice {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v, err := e.resolve(s)
+	return choice{v: v, refused: err, uid: e.cred.UID, generation: e.cred.Generation}
+}
+
+// of reports whether the credential is still configured as it was at the choice. e.mu is held.
+func (e *entry) of(c choice) bool {
+	return !e.gone && e.cred.UID == c.uid && e.cred.Generation == c.generation
+}
+
 // variant finds the variant that a selection names, and brings it to life.
 func (b *Broker) variant(ctx context.Context, s Selection) (*variant, error) {
-	e, err := b.entry(ctx, s.Credential)
-	if err != nil {
-		return nil, err
+	for range joinTries {
+		e, err := b.entry(ctx, s.Credential)
+		if err != nil {
+			return nil, err
+		}
+		if v := e.own.Load(); v != nil && s.isDefault() {
+			return v, nil
+		}
+		if v, err := b.chosen(ctx, e, e.choose(s)); !errors.Is(err, errGone) {
+			return v, err
+		}
 	}
-	if v := e.own.Load(); v != nil && s.isDefault() {
-		return v, nil
+	return nil, problem(tokenbroker.ErrBackoff, "reconfigured", retryBase)
+}
+
+// chosen brings the variant of a choice to life. It is errGone if the credential was configured anew or deleted since: the
+// choice has to be made again.
+func (b *Broker) chosen(ctx context.Context, e *entry, c choice) (*variant, error) {
+	if c.refused != nil {
+		return nil, c.refused
 	}
 	e.mu.Lock()
-	want, err := e.resolve(s)
-	uid, key := e.cred.UID, want.Key()
-	v := e.variants[key]
+	v, same := e.variants[c.v.Key()], e.of(c)
 	e.mu.Unlock()
-	if err != nil || v != nil {
-		return v, err
+	switch {
+	case !same:
+		return nil, errGone
+	case v != nil:
+		return v, nil
 	}
-	return b.vivify(ctx, e, want, uid)
+	return b.vivify(ctx, e, c)
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -69,17 +70,18 @@ func (h *held) end(now time.Time) time.Time {
 }
 
 // vivify loads a variant's token, if it ever had one, and adds the variant.
-func (b *Broker) vivify(ctx context.Context, e *entry, want tokenbroker.Variant, uid string) (*variant, error) {
-	ch := b.loads.DoChan(e.name+"\x00"+uid+"\x00"+want.Key(), func() (any, error) {
-		tok, ok, err := b.cfg.Store.Token(b.work, e.name, uid, want.Key())
+func (b *Broker) vivify(ctx context.Context, e *entry, c choice) (*variant, error) {
+	key := c.v.Key()
+	ch := b.loads.DoChan(fmt.Sprintf("%s\x00%s\x00%d\x00%s", e.name, c.uid, c.generation, key), func() (any, error) {
+		tok, ok, err := b.cfg.Store.Token(b.work, e.name, c.uid, key)
 		if err != nil && !isTampered(err) {
 			return nil, err
 		}
 		if err != nil { // a token that does not open is as good as none: the next exchange replaces it
-			b.observe(Event{Kind: EventTampered, Credential: e.name, Variant: want})
+			b.observe(Event{Kind: EventTampered, Credential: e.name, Variant: c.v, Code: codeOf(err)})
 			ok = false
 		}
-		return b.add(e, want, uid, tok, ok)
+		return b.add(e, c, tok, ok)
 	})
 	select {
 	case r := <-ch:
@@ -93,12 +95,12 @@ func (b *Broker) vivify(ctx context.Context, e *entry, want tokenbroker.Variant,
 }
 
 // add puts a variant beside the others of its credential, if there is room.
-func (b *Broker) add(e *entry, want tokenbroker.Variant, uid string, tok tokenbroker.Token, had bool) (*variant, error) {
-	now, key := time.Now(), want.Key()
+func (b *Broker) add(e *entry, c choice, tok tokenbroker.Token, had bool) (*variant, error) {
+	now, key := time.Now(), c.v.Key()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone || e.cred.UID != uid {
-		return nil, tokenbroker.ErrNotFound
+	if !e.of(c) {
+		return nil, errGone
 	}
 	if v := e.variants[key]; v != nil {
 		return v, nil
@@ -107,7 +109,7 @@ func (b *Broker) add(e *entry, want tokenbroker.Variant, uid string, tok tokenbr
 	if err := b.makeRoom(e, key == own, now); err != nil {
 		return nil, err
 	}
-	v := &variant{e: e, v: want, id: uid + "\x00" + key, isOwn: key == own, subs: map[*slot]struct{}{}}
+	v := &variant{e: e, v: c.v, id: c.uid + "\x00" + key, isOwn: key == own, subs: map[*slot]struct{}{}}
 	v.idle.Store(true)
 	v.item.variant = v
 	if had && tok.Generation >= e.cred.Generation { // an older one belongs to a former configuration
