@@ -59,6 +59,7 @@ type Daemon struct {
 	broker  *broker.Broker
 	server  *server.Server
 	metrics *metrics
+	events  *engineLog
 	listen  net.Listener
 	ops     *ops
 
@@ -68,7 +69,7 @@ type Daemon struct {
 // Open opens all that a broker is made of, and listens. ctx governs the opening. Run it, or Close it.
 func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	cfg.fill()
-	d := &Daemon{cfg: cfg, log: cfg.Log}
+	d := &Daemon{cfg: cfg, log: cfg.Log, events: newEngineLog(cfg.Log)}
 	if err := d.open(ctx); err != nil {
 		d.Close()
 		return nil, err
@@ -179,6 +180,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 // observe passes an event on to all who look.
 func (d *Daemon) observe(ev broker.Event) {
 	d.metrics.observe(ev)
+	d.events.observe(ev)
 	if d.cfg.Observe != nil {
 		d.cfg.Observe(ev)
 	}

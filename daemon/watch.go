@@ -16,6 +16,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	wg.Go(func() {
 		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(_, now *policy.Policy) { d.policyChanged(ctx, now) }, d.policyRefused)
 	})
+	wg.Go(func() { d.watchAudit(ctx) })
 	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
 	wg.Wait()
 }

@@ -116,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) options() []grpc.ServerOption {
 	unary, stream := s.interceptors()
 	return []grpc.ServerOption{
-		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept)),
+		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, logRefused(s.cfg.Log))),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
@@ -20,22 +22,32 @@ const certificateGrace = time.Second
 // transport is TLS that knows who is at the other end: the identity is parsed once per connection.
 type transport struct {
 	credentials.TransportCredentials
-	accept mtls.ServerOptions
+	accept  mtls.ServerOptions
+	refused func(addr string, err error)
 }
 
-func newCredentials(src *mtls.Source, accept mtls.ServerOptions) credentials.TransportCredentials {
-	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept}
+func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error)) credentials.TransportCredentials {
+	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused}
+}
+
+// logRefused says why a handshake was refused: some of them, as anybody can cause as many as it likes.
+func logRefused(log *slog.Logger) func(string, error) {
+	few := &rate.Sometimes{First: 10, Interval: time.Second}
+	return func(addr string, err error) {
+		few.Do(func() { log.Warn("TLS handshake refused", "peer", addr, "error", err) })
+	}
 }
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept}
+	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused}
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
+		t.refused(raw.RemoteAddr().String(), err)
 		return nil, nil, err
 	}
 	tlsInfo, ok := info.(credentials.TLSInfo)

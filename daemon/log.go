@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+)
+
+// engineLog tells in the log what an operator has to know of the engine: what broke, and when it works again. What goes well is
+// told by metrics and the audit log.
+type engineLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	trouble map[string]bool // credential and variant that were said to be in trouble
+}
+
+func newEngineLog(log *slog.Logger) *engineLog {
+	return &engineLog{log: log, trouble: map[string]bool{}}
+}
+
+// observe sees every event of the engine.
+func (l *engineLog) observe(ev broker.Event) {
+	switch ev.Kind {
+	case broker.EventState:
+		l.state(ev)
+	case broker.EventCommitErr:
+		l.say(slog.LevelError, "a new refresh token can't be stored: it is in memory only, mend the disk and do not restart", ev)
+	case broker.EventOrphan:
+		l.say(slog.LevelWarn, "a result came too late and is kept apart", ev)
+	case broker.EventTampered:
+		l.say(slog.LevelError, "a stored record does not open", ev)
+	case broker.EventForgotten, broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:
+	}
+}
+
+// levels are the states that are worth a line.
+var levels = map[tokenbroker.State]slog.Level{
+	tokenbroker.StateReauthorize:   slog.LevelError,
+	tokenbroker.StateQuarantined:   slog.LevelError,
+	tokenbroker.StateMisconfigured: slog.LevelWarn,
+	tokenbroker.StateUncertain:     slog.LevelWarn,
+	tokenbroker.StateDegraded:      slog.LevelWarn,
+}
+
+func (l *engineLog) state(ev broker.Event) {
+	level, bad := levels[ev.State]
+	key := ev.Credential + "\x00" + ev.Variant.Key()
+	l.mu.Lock()
+	was := l.trouble[key]
+	if bad {
+		l.trouble[key] = true
+	} else {
+		delete(l.trouble, key)
+	}
+	l.mu.Unlock()
+	switch {
+	case bad:
+		l.say(level, "credential is "+string(ev.State), ev, "recovery", string(ev.State.Recovery()))
+	case was && ev.State == tokenbroker.StateReady:
+		l.say(slog.LevelInfo, "credential is READY again", ev)
+	}
+}
+
+func (l *engineLog) say(level slog.Level, text string, ev broker.Event, more ...any) {
+	args := []any{"credential", ev.Credential, "provider", ev.Provider, "code", ev.Code}
+	if len(ev.Variant.Scopes) > 0 && !ev.Own {
+		args = append(args, "scopes", ev.Variant.Scopes)
+	}
+	if ev.Attempt != "" {
+		args = append(args, "attempt", ev.Attempt)
+	}
+	l.log.Log(context.Background(), level, text, append(args, more...)...)
+}
+
+// watchAudit says when the audit log can't be written, and when it can again.
+func (d *Daemon) watchAudit(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	ill := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := d.audit.Healthy()
+		switch {
+		case err != nil && !ill:
+			d.log.Error("the audit log can't be written: nothing is handed out", "error", err)
+		case err == nil && ill:
+			d.log.Info("the audit log can be written again")
+		}
+		ill = err != nil
+	}
+}
