@@ -307,7 +307,7 @@ type CredentialStatus struct {
 	RefreshTokenExerciseTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=refresh_token_exercise_time,json=refreshTokenExerciseTime,proto3" json:"refresh_token_exercise_time,omitempty"`
 	// When the refresh token dies, as far as is known. Absent: not known, or never.
 	RefreshTokenExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=refresh_token_expire_time,json=refreshTokenExpireTime,proto3" json:"refresh_token_expire_time,omitempty"`
-	// Generation of the newest access token of the credential's own variant. 0 if it never had one.
+	// Generation of the access token of the credential's own variant. 0 if there is none that is valid.
 	Generation uint64 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
 	// When that token expires. Absent if there is none.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`

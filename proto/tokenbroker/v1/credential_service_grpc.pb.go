@@ -43,7 +43,8 @@ const (
 type CredentialServiceClient interface {
 	// CreateCredential adds a credential and tries it at once, in the background; see its state a moment later.
 	//
-	// Status codes: INVALID_ARGUMENT (FIELD_VIOLATION, UNKNOWN_PROVIDER); NOT_FOUND (the OAuth client); ALREADY_EXISTS.
+	// Status codes: INVALID_ARGUMENT (FIELD_VIOLATION, UNKNOWN_PROVIDER); NOT_FOUND (the OAuth client); ALREADY_EXISTS;
+	// PERMISSION_DENIED (no rule covers the name, or SCOPE_NOT_ALLOWED: a scope, the subject or the audience).
 	CreateCredential(ctx context.Context, in *CreateCredentialRequest, opts ...grpc.CallOption) (*CreateCredentialResponse, error)
 	// GetCredential returns one credential.
 	//
@@ -194,7 +195,8 @@ func (c *credentialServiceClient) ImportRefreshToken(ctx context.Context, in *Im
 type CredentialServiceServer interface {
 	// CreateCredential adds a credential and tries it at once, in the background; see its state a moment later.
 	//
-	// Status codes: INVALID_ARGUMENT (FIELD_VIOLATION, UNKNOWN_PROVIDER); NOT_FOUND (the OAuth client); ALREADY_EXISTS.
+	// Status codes: INVALID_ARGUMENT (FIELD_VIOLATION, UNKNOWN_PROVIDER); NOT_FOUND (the OAuth client); ALREADY_EXISTS;
+	// PERMISSION_DENIED (no rule covers the name, or SCOPE_NOT_ALLOWED: a scope, the subject or the audience).
 	CreateCredential(context.Context, *CreateCredentialRequest) (*CreateCredentialResponse, error)
 	// GetCredential returns one credential.
 	//

@@ -472,7 +472,7 @@ func (x *Selector) GetAudience() string {
 // SubscribeRequest names what to subscribe to.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From 1 to 256 selectors, no two alike.
+	// From 1 to 256 selectors (the server may be configured otherwise), no two alike.
 	Selectors     []*Selector `protobuf:"bytes,1,rep,name=selectors,proto3" json:"selectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -634,7 +634,7 @@ type SubscribeResponse_SnapshotEnd struct {
 }
 
 type SubscribeResponse_Heartbeat struct {
-	// Sent every 30 s, so that silence can be told from death.
+	// Sent every 30 s (the server may be configured otherwise), so that silence can be told from death.
 	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
 }
 

@@ -59,8 +59,8 @@ type TokenServiceClient interface {
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// ReportRejected tells the broker that a resource server refused a token, and returns a newer one if there is or can be one.
 	// Only http_status 401 of the newest generation causes a refresh, at most one per floor interval for the whole fleet,
-	// and the interval doubles while such refreshes do not help. Other reports are counted. The reply always holds the current
-	// token; compare its generation with the one reported.
+	// and the interval doubles while such refreshes do not help. Other reports are counted. Unless it is an error the reply
+	// holds the current token; compare its generation with the one reported.
 	//
 	// Status codes: as for GetToken, and FAILED_PRECONDITION (GENERATION_NOT_HANDED: this identity was not handed that
 	// generation since the broker started; call GetToken first).
@@ -149,8 +149,8 @@ type TokenServiceServer interface {
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// ReportRejected tells the broker that a resource server refused a token, and returns a newer one if there is or can be one.
 	// Only http_status 401 of the newest generation causes a refresh, at most one per floor interval for the whole fleet,
-	// and the interval doubles while such refreshes do not help. Other reports are counted. The reply always holds the current
-	// token; compare its generation with the one reported.
+	// and the interval doubles while such refreshes do not help. Other reports are counted. Unless it is an error the reply
+	// holds the current token; compare its generation with the one reported.
 	//
 	// Status codes: as for GetToken, and FAILED_PRECONDITION (GENERATION_NOT_HANDED: this identity was not handed that
 	// generation since the broker started; call GetToken first).
