@@ -14,6 +14,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -23,6 +25,7 @@ import (
 )
 
 func main() {
+	log.SetOutput(io.Discard) // net/http writes bytes of a provider's connection to it
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2) // holds the second one, too, however soon it comes
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
