@@ -31,6 +31,8 @@ type Broker struct {
 	work context.Context
 	stop context.CancelFunc
 
+	drain chan struct{} // closed when draining begins
+
 	mu       sync.RWMutex
 	entries  map[string]*entry             // name → credential that exists
 	parked   map[string]map[*slot]struct{} // name → slots that wait for it to be created or allowed
@@ -49,6 +51,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		entries: map[string]*entry{},
 		parked:  map[string]map[*slot]struct{}{},
 		gates:   map[gateKey]*gate{},
+		drain:   make(chan struct{}),
 	}
 	b.schedule = newSchedule()
 	b.work, b.stop = context.WithCancel(context.Background())
@@ -114,7 +117,11 @@ func (b *Broker) Drain() {
 func (b *Broker) refuse() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.draining {
+		return
+	}
 	b.draining = true
+	close(b.drain)
 }
 
 // Close ends exchanges that are still in flight, without waiting for their answers. Call it when Drain took too long, and at

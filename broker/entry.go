@@ -30,14 +30,17 @@ type entry struct {
 	probeAt  time.Time           // MISCONFIGURED: when to try again unasked
 	probes   int
 
-	recoverNext time.Time // an intent stands: no replay before then, of any variant
-	unspent     bool      // an intent may stand in the store although its refresh token is not spent for sure
+	stalls      int           // results that can't be stored at present
+	stalled     chan struct{} // closed while there are any
+	recoverNext time.Time     // an intent stands: no replay before then, of any variant
+	unspent     bool          // an intent may stand in the store although its refresh token is not spent for sure
 
 	item item // on the schedule: to exercise the refresh token
 }
 
 func (b *Broker) newEntry(name string) *entry {
-	e := &entry{name: name, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1), variants: map[string]*variant{}}
+	e := &entry{name: name, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1),
+		stalled: make(chan struct{}), variants: map[string]*variant{}}
 	e.item.entry = e
 	return e
 }

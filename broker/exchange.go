@@ -251,59 +251,6 @@ func (t try) outcome(secret tokenbroker.ClientSecret, r tokenbroker.ExchangeRepl
 	return o
 }
 
-// commit makes an outcome durable. If it holds a new refresh token, which is the only copy there is, commit does not give up
-// before the broker ends, and tries once even then: the spend lock stays taken, and nobody sees the token that came with it.
-func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
-	for n := 0; ; n++ {
-		grant, tok, err := b.commitOnce(ctx, o)
-		switch {
-		case err == nil:
-			b.wrote()
-			return grant, tok, nil
-		case errors.Is(err, tokenbroker.ErrSuperseded), isTampered(err): // the store keeps it apart
-			b.observe(t.event(EventOrphan))
-			b.reread(ctx, t.v.e)
-			return grant, tok, err
-		case o.RefreshToken.IsZero():
-			b.markUnspent(t)
-			return grant, tok, err
-		}
-		b.observe(t.event(EventCommitErr))
-		if pause(ctx, min(50*time.Millisecond<<min(n, 12), commitPause)) != nil {
-			return grant, tok, err
-		}
-	}
-}
-
-// commitOnce does not end with the broker: what a provider gave must not be lost to a shutdown.
-func (b *Broker) commitOnce(ctx context.Context, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
-	return b.cfg.Store.Commit(ctx, o)
-}
-
-// markUnspent remembers that the attempt's intent could not be cleared although its refresh token is not spent.
-func (b *Broker) markUnspent(t try) {
-	e := t.v.e
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if t.rotating && !t.replay && e.grant.Serial == t.serial {
-		e.unspent = true
-	}
-}
-
-// pause sleeps, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // adoptToken puts a committed token in a variant's place.
 func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, same bool, sent time.Time) *Snapshot {
 	now, v, e := time.Now(), t.v, t.v.e

@@ -37,8 +37,14 @@ func (b *Broker) join(ctx context.Context, v *variant, w want) (*Snapshot, error
 	return nil, problem(tokenbroker.ErrBackoff, "superseded", retryBase)
 }
 
-// joinOnce also says whether it began the flight.
+// joinOnce also says whether it began the flight, or could not wait for its end.
 func (b *Broker) joinOnce(ctx context.Context, v *variant, w want) (*Snapshot, bool, error) {
+	stalled := v.e.stalling()
+	select {
+	case <-stalled:
+		return nil, true, problem(tokenbroker.ErrStoreUnavailable, "store_unavailable", retryBase)
+	default:
+	}
 	began := false
 	ch := b.flights.DoChan(v.id, func() (any, error) {
 		began = true
@@ -50,6 +56,8 @@ func (b *Broker) joinOnce(ctx context.Context, v *variant, w want) (*Snapshot, b
 			return nil, began, r.Err
 		}
 		return r.Val.(*Snapshot), began, nil
+	case <-stalled:
+		return nil, true, problem(tokenbroker.ErrStoreUnavailable, "store_unavailable", retryBase)
 	case <-ctx.Done():
 		return nil, true, ctx.Err()
 	}

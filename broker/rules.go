@@ -26,6 +26,7 @@ const (
 	exerciseRetry = time.Minute      // after an exercise that could not even be begun
 	commitTimeout = 10 * time.Second // of one try to make a result durable
 	commitPause   = time.Minute      // the longest pause between two tries
+	drainPause    = time.Second      // the same once the broker drains
 	joinTries     = 3
 )
 
