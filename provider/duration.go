@@ -2,6 +2,7 @@ package provider
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
 	rest, days := s, int64(0)
 	if head, tail, ok := strings.Cut(s, "d"); ok {
-		n, err := strconv.ParseUint(head, 10, 16)
-		if err != nil {
+		n, err := strconv.ParseUint(head, 10, 32)
+		if err != nil || n > uint64(math.MaxInt64/day) {
 			return fmt.Errorf("duration %q is not of a form like 90s, 12h, 180d or 1d12h", s)
 		}
 		rest, days = tail, int64(n)

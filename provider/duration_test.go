@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -34,4 +35,27 @@ func TestDurationText(t *testing.T) {
 			t.Errorf("%q: got %v, want an error", text, d)
 		}
 	}
+}
+
+// FuzzDuration: what is read is written so that it reads the same, and nothing is read as another sign or size than it says.
+func FuzzDuration(f *testing.F) {
+	for _, text := range []string{"90s", "0", "180d", "1d12h", "65535d2500000h", "7000000000s", "1d9223372036854775807ns", "-5s", "1.5h", "1d-5h", "0d", "d"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var d, again provider.Duration
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			if d != 0 {
+				t.Errorf("%q: got %v beside the error %v", text, d, err)
+			}
+			return
+		}
+		if d < 0 && !strings.Contains(text, "-") || d > 0 && strings.Contains(text, "-") {
+			t.Errorf("%q: got %v, of the other sign", text, d)
+		}
+		written := d.String()
+		if err := again.UnmarshalText([]byte(written)); err != nil || again != d {
+			t.Errorf("%q: written as %q and read again as %v, %v", text, written, again, err)
+		}
+	})
 }
