@@ -166,9 +166,8 @@ func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 	for _, e := range effects() {
 		known[e.field] = "a row"
 	}
-	profile := reflect.TypeFor[provider.Profile]()
-	for i := range profile.NumField() {
-		key := profile.Field(i).Tag.Get("yaml")
+	for field := range reflect.TypeFor[provider.Profile]().Fields() {
+		key := field.Tag.Get("yaml")
 		if known[key] == "" {
 			t.Errorf("field %q has no row", key)
 		}
