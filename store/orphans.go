@@ -49,7 +49,8 @@ func (s *Store) openOrphan(e Entry) (Orphan, error) {
 }
 
 // orphan keeps an outcome that could not be committed because of why, and returns the error for the caller. That the
-// compare failed can't become untrue: serials rise and UIDs do not come back. So this needs no compare of its own.
+// compare failed can't become untrue: serials rise and UIDs do not come back. So this needs no compare of its own. Where not
+// even that could be written, the error is tokenbroker.ErrStoreUnavailable and not why: the caller has the only copy.
 func (s *Store) orphan(ctx context.Context, o tokenbroker.Outcome, why error) error {
 	if errors.Is(why, tokenbroker.ErrNotFound) {
 		why = fmt.Errorf("credential %q: %w: it is gone", o.Credential, tokenbroker.ErrSuperseded)
@@ -57,13 +58,29 @@ func (s *Store) orphan(ctx context.Context, o tokenbroker.Outcome, why error) er
 	if o.Token == nil && o.RefreshToken.IsZero() {
 		return why
 	}
-	d, err := s.draft(ctx, 0)
-	if err != nil {
-		return errors.Join(why, fmt.Errorf("keep the outcome: %w", err))
-	}
-	d.put(Key{bucketOrphan, o.Credential + nameDivider + rand.Text()}, orphanToRecord(o))
-	if err := s.write(ctx, d); err != nil {
-		return errors.Join(why, fmt.Errorf("keep the outcome: %w", err))
+	if err := s.keepApart(ctx, o); err != nil {
+		return notKept(why, err)
 	}
 	return why
+}
+
+func (s *Store) keepApart(ctx context.Context, o tokenbroker.Outcome) error {
+	d, err := s.draft(ctx, 0)
+	if err != nil {
+		return err
+	}
+	d.put(Key{bucketOrphan, o.Credential + nameDivider + rand.Text()}, orphanToRecord(o))
+	return s.write(ctx, d)
+}
+
+// notKept is the error for an outcome that is neither committed nor kept apart. It matches no sentinel that says the latter.
+func notKept(why, err error) error {
+	text := "keep the outcome apart (" + why.Error() + ")"
+	switch {
+	case lost(err) || errors.Is(err, tokenbroker.ErrSuperseded):
+		return fmt.Errorf("%w: %s: %s", tokenbroker.ErrStoreUnavailable, text, err.Error())
+	case errors.Is(err, tokenbroker.ErrStoreUnavailable):
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	return fmt.Errorf("%w: %s: %w", tokenbroker.ErrStoreUnavailable, text, err)
 }

@@ -184,6 +184,27 @@ type storeUnderTest struct {
 	made tokenbroker.Credential
 }
 
+// A late result that could not be kept apart must not look as if it was: its refresh token would be dropped.
+func TestALateResultThatCanNotBeKeptIsNotSuperseded(t *testing.T) {
+	p := newPlace(t)
+	f := &faulty{Engine: p.start(t)}
+	s := openOn(t, f, p.kek)
+	c := create(t, s, "a")
+	o := outcome(c, 7, "try-7", "at-7", "rt-7")
+	f.before = func(store.Txn) error { return syscall.ENOSPC }
+	_, _, err := s.Commit(t.Context(), o)
+	if !errors.Is(err, tokenbroker.ErrStoreUnavailable) || errors.Is(err, tokenbroker.ErrSuperseded) || errors.Is(err, tokenbroker.ErrTampered) {
+		t.Errorf("on a full disk: got %v, want ErrStoreUnavailable alone", err)
+	}
+	f.before = nil
+	if _, _, err := s.Commit(t.Context(), o); !errors.Is(err, tokenbroker.ErrSuperseded) {
+		t.Errorf("again: got %v, want ErrSuperseded", err)
+	}
+	if kept := orphans(t, s); len(kept) != 1 || kept[0].Outcome.RefreshToken.Reveal() != "rt-7" {
+		t.Errorf("orphans: got %+v, want rt-7", kept)
+	}
+}
+
 func TestALateResultWithoutTokensLeavesNoOrphan(t *testing.T) {
 	s := newPlace(t).open(t)
 	o := tokenbroker.Outcome{Credential: "a", UID: "x", Serial: 1}
