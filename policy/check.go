@@ -56,7 +56,7 @@ func checkIdentity(text string) error {
 		return fmt.Errorf("identity %q leaves the trust domain open; write it out, as in spiffe://example.org/job/*", text)
 	case !trustDomain.MatchString(domain):
 		return fmt.Errorf("identity %q: a trust domain is made of a-z, 0-9, '.', '-' and '_'", text)
-	case path == "" || strings.HasSuffix(path, "/") || strings.Contains(path, "//"):
+	case path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//"):
 		return fmt.Errorf("identity %q must have a path of non-empty segments behind the trust domain", text)
 	}
 	return nil
