@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 	"github.com/tokenbroker/tokenbroker/store"
 	"github.com/tokenbroker/tokenbroker/store/bolt"
@@ -44,43 +44,43 @@ const stranger, reader, chooser = domain + "/stranger/1", domain + "/reader/1", 
 // aboutCredential are the methods that take one credential, each with a well-formed request.
 var aboutCredential = map[string]func(context.Context, *grpc.ClientConn, string) error{
 	"GetToken": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := tokensOf(c).GetToken(ctx, &v1.GetTokenRequest{Credential: name})
+		_, err := tokensOf(c).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name})
 		return err
 	},
 	"GetToken with scopes": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := tokensOf(c).GetToken(ctx, &v1.GetTokenRequest{Credential: name, Scopes: []string{"admin"}, Audience: "a", Subject: "s"})
+		_, err := tokensOf(c).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name, Scopes: []string{"admin"}, Audience: "a", Subject: "s"})
 		return err
 	},
 	"ReportRejected": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := tokensOf(c).ReportRejected(ctx, &v1.ReportRejectedRequest{Credential: name, Generation: 1, HttpStatus: 401})
+		_, err := tokensOf(c).ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: name, Generation: 1, HttpStatus: 401})
 		return err
 	},
 	"Get": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).GetCredential(ctx, &v1.GetCredentialRequest{Credential: name})
+		_, err := credentialsOf(c).GetCredential(ctx, &tokenbrokerv1.GetCredentialRequest{Credential: name})
 		return err
 	},
 	"Update": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).UpdateCredential(ctx, &v1.UpdateCredentialRequest{Credential: name, Etag: "1", Spec: &v1.CredentialSpec{Owner: "x"}})
+		_, err := credentialsOf(c).UpdateCredential(ctx, &tokenbrokerv1.UpdateCredentialRequest{Credential: name, Etag: "1", Spec: &tokenbrokerv1.CredentialSpec{Owner: "x"}})
 		return err
 	},
 	"Delete": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).DeleteCredential(ctx, &v1.DeleteCredentialRequest{Credential: name, Etag: "7"})
+		_, err := credentialsOf(c).DeleteCredential(ctx, &tokenbrokerv1.DeleteCredentialRequest{Credential: name, Etag: "7"})
 		return err
 	},
 	"Disable": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).DisableCredential(ctx, &v1.DisableCredentialRequest{Credential: name})
+		_, err := credentialsOf(c).DisableCredential(ctx, &tokenbrokerv1.DisableCredentialRequest{Credential: name})
 		return err
 	},
 	"Enable": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).EnableCredential(ctx, &v1.EnableCredentialRequest{Credential: name})
+		_, err := credentialsOf(c).EnableCredential(ctx, &tokenbrokerv1.EnableCredentialRequest{Credential: name})
 		return err
 	},
 	"Refresh": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).RefreshCredential(ctx, &v1.RefreshCredentialRequest{Credential: name})
+		_, err := credentialsOf(c).RefreshCredential(ctx, &tokenbrokerv1.RefreshCredentialRequest{Credential: name})
 		return err
 	},
 	"Import": func(ctx context.Context, c *grpc.ClientConn, name string) error {
-		_, err := credentialsOf(c).ImportRefreshToken(ctx, &v1.ImportRefreshTokenRequest{Credential: name, RefreshToken: "r"})
+		_, err := credentialsOf(c).ImportRefreshToken(ctx, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: name, RefreshToken: "r"})
 		return err
 	},
 }
@@ -118,7 +118,7 @@ func TestUnknownAndForbiddenCredentialsAnswerAlike(t *testing.T) {
 
 func disable(t *testing.T, b *brokertest.Broker, name string) {
 	t.Helper()
-	if _, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &v1.DisableCredentialRequest{Credential: name}); err != nil {
+	if _, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &tokenbrokerv1.DisableCredentialRequest{Credential: name}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -153,7 +153,7 @@ func TestASubscriberCanNotTellUnknownFromForbidden(t *testing.T) {
 	w := watch(t, b.Conn(stranger), sel("example/api"), sel("example/none"), sel("stranger/none"))
 	for range 3 {
 		r := w.next().GetRemoved()
-		if r == nil || r.GetReason() != v1.RemovedReason_REMOVED_REASON_NOT_FOUND || r.GetSelector().GetCredential() == "" {
+		if r == nil || r.GetReason() != tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND || r.GetSelector().GetCredential() == "" {
 			t.Errorf("got %v, want removed with NOT_FOUND", r)
 		}
 	}
@@ -168,7 +168,7 @@ func TestScopesBeyondTheRuleAreRefusedByName(t *testing.T) {
 	tokens := tokensOf(b.Conn(reader))
 	for name, scopes := range map[string][]string{"asked for": {"files.read", "files.write"}, "the credential's own": nil} {
 		t.Run(name, func(t *testing.T) {
-			r, err := tokens.GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/wide", Scopes: scopes})
+			r, err := tokens.GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/wide", Scopes: scopes})
 			f := wantFault(t, err, codes.PermissionDenied, "SCOPE_NOT_ALLOWED")
 			if f.Meta["scope"] != "files.write" || r.GetToken() != nil {
 				t.Errorf("got scope %q and token %v, want files.write named and no token", f.Meta["scope"], r.GetToken() != nil)
@@ -176,10 +176,10 @@ func TestScopesBeyondTheRuleAreRefusedByName(t *testing.T) {
 		})
 	}
 	w := watch(t, b.Conn(reader), sel("example/wide"), sel("example/wide", "files.read"))
-	if r := w.next().GetRemoved(); r.GetReason() != v1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
+	if r := w.next().GetRemoved(); r.GetReason() != tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
 		t.Errorf("got %v for the wide scopes, want removed with NOT_ALLOWED", r)
 	}
-	narrow, err := tokens.GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/wide", Scopes: []string{"files.read"}})
+	narrow, err := tokens.GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/wide", Scopes: []string{"files.read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,8 +191,8 @@ func TestScopesBeyondTheRuleAreRefusedByName(t *testing.T) {
 
 func TestOnlyARuleLetsACallerChooseSubjectAndAudience(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
-	b.Add(&v1.CreateCredentialRequest{Credential: "example/aud", Spec: &v1.CredentialSpec{Provider: "fast",
-		GrantType: v1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS, Scopes: []string{"files.read"}, Audience: "https://own.example"}})
+	b.Add(&tokenbrokerv1.CreateCredentialRequest{Credential: "example/aud", Spec: &tokenbrokerv1.CredentialSpec{Provider: "fast",
+		GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS, Scopes: []string{"files.read"}, Audience: "https://own.example"}})
 	for _, row := range []struct {
 		name, identity, subject, audience string
 		reason, field                     string
@@ -207,7 +207,7 @@ func TestOnlyARuleLetsACallerChooseSubjectAndAudience(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := b.Sandbox.Count(sandbox.Filter{})
-			_, err := tokensOf(b.Conn(row.identity)).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/aud", Subject: row.subject, Audience: row.audience})
+			_, err := tokensOf(b.Conn(row.identity)).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/aud", Subject: row.subject, Audience: row.audience})
 			if row.reason == "" {
 				if err != nil {
 					t.Errorf("got %v, want a token", err)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 	"github.com/tokenbroker/tokenbroker/server"
 )
@@ -35,16 +35,16 @@ func TestEveryDecisionIsOneRecord(t *testing.T) {
 		conn *grpc.ClientConn
 		want auditLine
 	}{
-		{get(&v1.GetTokenRequest{Credential: "example/api"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Credential: "example/api",
+		{get(&tokenbrokerv1.GetTokenRequest{Credential: "example/api"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Credential: "example/api",
 			Rule: "workers", Decision: "allow", Code: "OK", Generation: tok.GetGeneration()}},
-		{get(&v1.GetTokenRequest{Credential: "example/none"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Credential: "example/none",
+		{get(&tokenbrokerv1.GetTokenRequest{Credential: "example/none"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Credential: "example/none",
 			Code: "CREDENTIAL_NOT_FOUND"}},
-		{get(&v1.GetTokenRequest{Credential: "example/api"}), out, auditLine{Identity: stranger, Action: "token.get", Credential: "example/api",
+		{get(&tokenbrokerv1.GetTokenRequest{Credential: "example/api"}), out, auditLine{Identity: stranger, Action: "token.get", Credential: "example/api",
 			Decision: "deny", Reason: "credential", Code: "CREDENTIAL_NOT_FOUND"}},
-		{get(&v1.GetTokenRequest{Credential: "example/api", Scopes: []string{"files.write"}}), b.Conn(reader), auditLine{Identity: reader, Action: "token.get",
+		{get(&tokenbrokerv1.GetTokenRequest{Credential: "example/api", Scopes: []string{"files.write"}}), b.Conn(reader), auditLine{Identity: reader, Action: "token.get",
 			Credential: "example/api", Decision: "deny", Reason: "scope", Code: "SCOPE_NOT_ALLOWED"}},
-		{get(&v1.GetTokenRequest{Credential: "No Name"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Decision: "deny", Code: "FIELD_VIOLATION"}},
-		{report(&v1.ReportRejectedRequest{Credential: "example/api", Generation: tok.GetGeneration(), HttpStatus: 401}), conn, auditLine{Identity: brokertest.WorkerID,
+		{get(&tokenbrokerv1.GetTokenRequest{Credential: "No Name"}), conn, auditLine{Identity: brokertest.WorkerID, Action: "token.get", Decision: "deny", Code: "FIELD_VIOLATION"}},
+		{report(&tokenbrokerv1.ReportRejectedRequest{Credential: "example/api", Generation: tok.GetGeneration(), HttpStatus: 401}), conn, auditLine{Identity: brokertest.WorkerID,
 			Action: "token.report", Credential: "example/api", Rule: "workers", Decision: "allow", Code: "OK", Generation: tok.GetGeneration()}},
 		{about("Delete", "example/api"), conn, auditLine{Identity: brokertest.WorkerID, Action: "credential.delete", Credential: "example/api",
 			Decision: "deny", Reason: "no_rule", Code: "CALLER_NOT_ALLOWED"}},
@@ -180,8 +180,8 @@ func TestWithoutAuditNothingIsServedAndItComesBack(t *testing.T) {
 				defer wg.Wait()
 				defer stop()
 				tokens := tokensOf(newRig(t, b, func(c *server.Config) { c.Audit = trail.Write }).serve(brokertest.WorkerID))
-				ask := func() (*v1.GetTokenResponse, error) {
-					return tokens.GetToken(context.Background(), &v1.GetTokenRequest{Credential: "example/api"})
+				ask := func() (*tokenbrokerv1.GetTokenResponse, error) {
+					return tokens.GetToken(context.Background(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 				}
 				if _, err := ask(); err != nil {
 					t.Fatal(err)
@@ -200,7 +200,7 @@ func TestWithoutAuditNothingIsServedAndItComesBack(t *testing.T) {
 						t.Errorf("got a token=%v after %v with %+v, want none, within 2 s", r.GetToken() != nil, took, f)
 					}
 				}
-				s, err := tokens.Subscribe(context.Background(), &v1.SubscribeRequest{Selectors: []*v1.Selector{sel("example/api")}})
+				s, err := tokens.Subscribe(context.Background(), &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{sel("example/api")}})
 				if err == nil {
 					_, err = s.Recv()
 				}
@@ -237,7 +237,7 @@ func TestACallerWhoLeavesCanNotSuppressTheRecord(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := credentialsOf(conn).DeleteCredential(ctx, &v1.DeleteCredentialRequest{Credential: "example/api"})
+		_, err := credentialsOf(conn).DeleteCredential(ctx, &tokenbrokerv1.DeleteCredentialRequest{Credential: "example/api"})
 		ended <- err
 	}()
 	<-reached
@@ -273,10 +273,10 @@ func TestStreamsEndWhenTheirDeliveriesCanNotBeRecorded(t *testing.T) {
 	w := watch(t, b.Worker(), sel("example/api"))
 	w.ready(0)
 	pointAt(t, path, "/dev/full")
-	_, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &v1.DisableCredentialRequest{Credential: "example/api"})
+	_, err := credentialsOf(b.Operator()).DisableCredential(brief(t), &tokenbrokerv1.DisableCredentialRequest{Credential: "example/api"})
 	wantFault(t, err, codes.Unavailable, "AUDIT_UNAVAILABLE")
 	began := time.Now()
-	wantFault(t, get(&v1.GetTokenRequest{Credential: "example/api"})(brief(t), b.Worker()), codes.Unavailable, "AUDIT_UNAVAILABLE")
+	wantFault(t, get(&tokenbrokerv1.GetTokenRequest{Credential: "example/api"})(brief(t), b.Worker()), codes.Unavailable, "AUDIT_UNAVAILABLE")
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("an answer took %v without an audit log", took)
 	}

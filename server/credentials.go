@@ -212,7 +212,7 @@ func statusToProto(st broker.Status) *tokenbrokerv1.CredentialStatus {
 	return out
 }
 
-func clampInt32(n int) int32 { return int32(min(n, 1<<31-1)) } //nolint:gosec // bounded on the same line
+func clampInt32(n int) int32 { return int32(min(n, 1<<31-1)) }
 
 func etag(version uint64) string {
 	if version == 0 {

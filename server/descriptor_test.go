@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 const accessToken = "tokenbroker.v1.Token.access_token"
@@ -141,7 +141,7 @@ func TestTheFieldThatNamesACredentialIsCredential(t *testing.T) {
 		fields(m.Input(), map[protoreflect.FullName]bool{}, check)
 		fields(m.Output(), map[protoreflect.FullName]bool{}, check)
 	})
-	if f := (&v1.Selector{}).ProtoReflect().Descriptor().Fields().ByName("credential"); f == nil || f.Number() != 1 {
+	if f := (&tokenbrokerv1.Selector{}).ProtoReflect().Descriptor().Fields().ByName("credential"); f == nil || f.Number() != 1 {
 		t.Error("Selector does not name its credential by string credential = 1")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
@@ -61,7 +61,7 @@ func TestADrainEndsInOrder(t *testing.T) {
 		time.Sleep(time.Minute)
 		b.Sandbox.Fail("rotating", sandbox.Fault{Delay: 10 * time.Second})
 		go func() {
-			_, err := credentialsOf(conn).RefreshCredential(context.Background(), &v1.RefreshCredentialRequest{Credential: "example/slow"})
+			_, err := credentialsOf(conn).RefreshCredential(context.Background(), &tokenbrokerv1.RefreshCredentialRequest{Credential: "example/slow"})
 			tell("refresh ended", err)
 		}()
 		time.Sleep(time.Second) // the exchange is in flight now
@@ -70,11 +70,11 @@ func TestADrainEndsInOrder(t *testing.T) {
 		began := time.Now()
 		down := make(chan struct{})
 		go func() { b.Shutdown(); close(down) }()
-		w.until(func(e *v1.SubscribeResponse) bool { return e.GetGoingAway() != nil })
+		w.until(func(e *tokenbrokerv1.SubscribeResponse) bool { return e.GetGoingAway() != nil })
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("got going_away after %v, want it at once", took)
 		}
-		_, err = tokensOf(b.Worker()).GetToken(context.Background(), &v1.GetTokenRequest{Credential: "example/drive"})
+		_, err = tokensOf(b.Worker()).GetToken(context.Background(), &tokenbrokerv1.GetTokenRequest{Credential: "example/drive"})
 		if err != nil {
 			t.Errorf("got %v while draining, want the token in memory", err)
 		}
@@ -127,7 +127,7 @@ func TestADrainWithoutEndIsCut(t *testing.T) {
 	b.AddClientCredentials("example/hangs", "files.read")
 	asked := make(chan error, 1)
 	go func() {
-		_, err := tokensOf(conn).GetToken(context.Background(), &v1.GetTokenRequest{Credential: "example/hangs"})
+		_, err := tokensOf(conn).GetToken(context.Background(), &tokenbrokerv1.GetTokenRequest{Credential: "example/hangs"})
 		asked <- err
 	}()
 	eventually(t, "an exchange hangs", func() bool { return b.Sandbox.Count(sandbox.Filter{Unanswered: true}) > 0 })

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 	"github.com/tokenbroker/tokenbroker/server"
 )
@@ -78,7 +78,7 @@ func rawCall(t *testing.T, addr net.Addr, cfg *tls.Config, path string, message 
 			t.Fatal(err)
 		}
 	}
-	body := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // a few bytes
+	body := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
 	for _, err := range []error{f.WriteSettings(), f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndHeaders: true}),
 		f.WriteData(1, true, append(body, message...))} {
 		if err != nil {
@@ -112,11 +112,11 @@ func TestInvariant10NoPathTrickReachesAHandler(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{TCP: true})
 	b.AddClientCredentials("example/api", "files.read")
 	cfg := clientTLS(t, b, mtls.Template{SPIFFEID: brokertest.OperatorID, Client: true})
-	message, err := proto.Marshal(&v1.GetTokenRequest{Credential: "example/api"})
+	message, err := proto.Marshal(&tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := v1.TokenService_GetToken_FullMethodName
+	good := tokenbrokerv1.TokenService_GetToken_FullMethodName
 	refused := []string{strconv.Itoa(int(codes.Unimplemented)), strconv.Itoa(int(codes.PermissionDenied)), "reset"}
 	for _, path := range []string{
 		strings.TrimPrefix(good, "/"), "/" + good, "/." + good, "/x/.." + good, good + "/", good + "?x=1", good + "#x", strings.ToUpper(good),
@@ -147,7 +147,7 @@ func TestAnIdentityInAHeaderIsIgnored(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
 	b.AddClientCredentials("example/api", "files.read")
 	ctx := metadata.AppendToOutgoingContext(brief(t), "x-forwarded-client-cert", "URI="+brokertest.OperatorID, "x-identity", brokertest.OperatorID)
-	_, err := credentialsOf(b.Worker()).GetCredential(ctx, &v1.GetCredentialRequest{Credential: "example/api"})
+	_, err := credentialsOf(b.Worker()).GetCredential(ctx, &tokenbrokerv1.GetCredentialRequest{Credential: "example/api"})
 	wantFault(t, err, codes.PermissionDenied, "CALLER_NOT_ALLOWED")
 	if n := b.Sandbox.Count(sandbox.Filter{Endpoint: sandbox.EndpointResource}); n != 0 {
 		t.Errorf("got %d calls of the resource, want 0", n)

@@ -23,7 +23,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // forge signs a certificate with the CA's own key, past the CA's checks.
@@ -107,7 +107,7 @@ func TestBadCertificatesAreRefusedInTheHandshake(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			conn := dialTLS(t, b.Daemon.Addr(), cfg)
-			_, err := tokensOf(conn).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/api"})
+			_, err := tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 			if status.Code(err) != codes.Unavailable {
 				t.Errorf("got %v, want no connection", err)
 			}
@@ -117,7 +117,7 @@ func TestBadCertificatesAreRefusedInTheHandshake(t *testing.T) {
 		t.Errorf("%d calls reached the guard without a good certificate", n)
 	}
 	conn := dialTLS(t, b.Daemon.Addr(), forged(b.CA(), good))
-	if _, err := tokensOf(conn).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/api"}); err != nil || tokenCalls(t, b) != 1 {
+	if _, err := tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"}); err != nil || tokenCalls(t, b) != 1 {
 		t.Errorf("with a good certificate: got %v and %d calls, want 1", err, tokenCalls(t, b))
 	}
 }
@@ -157,10 +157,10 @@ func TestACertificatesEndEndsItsStreamsAndItsConnection(t *testing.T) {
 		if late := time.Since(end); late < 0 || late > time.Second {
 			t.Errorf("the stream ended %v after the certificate, want within a second", late)
 		}
-		_, err = tokensOf(conn).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/api"})
+		_, err = tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 		wantFault(t, err, codes.Unauthenticated, "CERTIFICATE_EXPIRED")
 		time.Sleep(2*time.Second - time.Since(end))
-		_, err = tokensOf(conn).GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/api"})
+		_, err = tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 		if status.Code(err) != codes.Unavailable {
 			t.Errorf("got %v two seconds after the end, want the connection cut and no other", err)
 		}
@@ -172,11 +172,11 @@ func TestACallOnAnExpiredConnectionIsRefusedWhateverItsStream(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{})
 		defer b.Stop()
 		conn := b.ConnWith(mtls.Template{SPIFFEID: brokertest.OperatorID, Client: true, NotAfter: time.Now().Add(10 * time.Minute)})
-		if _, err := credentialsOf(conn).ListCredentials(brief(t), &v1.ListCredentialsRequest{}); err != nil {
+		if _, err := credentialsOf(conn).ListCredentials(brief(t), &tokenbrokerv1.ListCredentialsRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10*time.Minute + 100*time.Millisecond)
-		_, err := credentialsOf(conn).ListCredentials(context.Background(), &v1.ListCredentialsRequest{})
+		_, err := credentialsOf(conn).ListCredentials(context.Background(), &tokenbrokerv1.ListCredentialsRequest{})
 		wantFault(t, err, codes.Unauthenticated, "CERTIFICATE_EXPIRED")
 	})
 }

@@ -12,7 +12,7 @@ import (
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
@@ -38,12 +38,12 @@ func TestReflectionIsForThoseWhomThePolicyLets(t *testing.T) {
 	ctx, cancel := context.WithCancel(brief(t))
 	defer cancel()
 	names, err := services(ctx, b.Operator())
-	if err != nil || !slices.Contains(names, v1.TokenService_ServiceDesc.ServiceName) {
+	if err != nil || !slices.Contains(names, tokenbrokerv1.TokenService_ServiceDesc.ServiceName) {
 		t.Errorf("the operator got %v, %v; want the services", names, err)
 	}
 	_, err = services(ctx, b.Worker())
 	wantFault(t, err, codes.PermissionDenied, "CALLER_NOT_ALLOWED")
-	old, err := reflectionv1alpha.NewServerReflectionClient(b.Worker()).ServerReflectionInfo(ctx) //nolint:staticcheck // older clients ask for it
+	old, err := reflectionv1alpha.NewServerReflectionClient(b.Worker()).ServerReflectionInfo(ctx)
 	if err == nil {
 		_, err = old.Recv()
 	}
@@ -63,8 +63,8 @@ func TestHealthIsOpenToEveryIdentity(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
 	b.AddClientCredentials("example/api", "files.read")
 	health := grpc_health_v1.NewHealthClient(b.Conn(domain + "/nobody/1"))
-	for _, service := range []string{"", "readiness", "liveness", v1.TokenService_ServiceDesc.ServiceName, v1.CredentialService_ServiceDesc.ServiceName,
-		v1.OAuthClientService_ServiceDesc.ServiceName} {
+	for _, service := range []string{"", "readiness", "liveness", tokenbrokerv1.TokenService_ServiceDesc.ServiceName, tokenbrokerv1.CredentialService_ServiceDesc.ServiceName,
+		tokenbrokerv1.OAuthClientService_ServiceDesc.ServiceName} {
 		r, err := health.Check(brief(t), &grpc_health_v1.HealthCheckRequest{Service: service})
 		if err != nil || r.GetStatus() != serving {
 			t.Errorf("%q: got %v, %v; want SERVING", service, r.GetStatus(), err)
@@ -139,11 +139,11 @@ func TestSharedMessagesAreNeverChanged(t *testing.T) {
 			return
 		}
 		for range 20 {
-			r, err := tokensOf(conn).GetToken(t.Context(), &v1.GetTokenRequest{Credential: "example/api"})
+			r, err := tokensOf(conn).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 			if err != nil || r.GetToken().GetAccessToken() != tok.GetAccessToken() {
 				t.Errorf("got %v, %v", r.GetToken().GetGeneration(), err)
 			}
-			if _, err := tokensOf(conn).ReportRejected(t.Context(), &v1.ReportRejectedRequest{Credential: "example/api", Generation: tok.GetGeneration(), HttpStatus: 403}); err != nil {
+			if _, err := tokensOf(conn).ReportRejected(t.Context(), &tokenbrokerv1.ReportRejectedRequest{Credential: "example/api", Generation: tok.GetGeneration(), HttpStatus: 403}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -158,7 +158,7 @@ func TestNoLogLinePerRead(t *testing.T) {
 	before := log.String()
 	for range 50 {
 		b.Token("example/api")
-		_ = get(&v1.GetTokenRequest{Credential: "example/none"})(brief(t), b.Worker())
+		_ = get(&tokenbrokerv1.GetTokenRequest{Credential: "example/none"})(brief(t), b.Worker())
 	}
 	watch(t, b.Worker(), sel("example/api")).ready(0)
 	if after := log.String(); after != before {

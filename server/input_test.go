@@ -16,30 +16,30 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // attempt is one call with bad input.
 type attempt func(context.Context, *grpc.ClientConn) error
 
-func get(r *v1.GetTokenRequest) attempt {
+func get(r *tokenbrokerv1.GetTokenRequest) attempt {
 	return func(ctx context.Context, c *grpc.ClientConn) error {
 		_, err := tokensOf(c).GetToken(ctx, r)
 		return err
 	}
 }
 
-func report(r *v1.ReportRejectedRequest) attempt {
+func report(r *tokenbrokerv1.ReportRejectedRequest) attempt {
 	return func(ctx context.Context, c *grpc.ClientConn) error {
 		_, err := tokensOf(c).ReportRejected(ctx, r)
 		return err
 	}
 }
 
-func subscribe(selectors ...*v1.Selector) attempt {
+func subscribe(selectors ...*tokenbrokerv1.Selector) attempt {
 	return func(ctx context.Context, c *grpc.ClientConn) error {
-		s, err := tokensOf(c).Subscribe(ctx, &v1.SubscribeRequest{Selectors: selectors})
+		s, err := tokensOf(c).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: selectors})
 		if err == nil {
 			_, err = s.Recv()
 		}
@@ -47,9 +47,9 @@ func subscribe(selectors ...*v1.Selector) attempt {
 	}
 }
 
-func create(name string, change func(*v1.CreateCredentialRequest)) attempt {
-	r := &v1.CreateCredentialRequest{Credential: name, Spec: &v1.CredentialSpec{Provider: "fast", OauthClient: "fast",
-		GrantType: v1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS, Scopes: []string{"files.read"}}}
+func create(name string, change func(*tokenbrokerv1.CreateCredentialRequest)) attempt {
+	r := &tokenbrokerv1.CreateCredentialRequest{Credential: name, Spec: &tokenbrokerv1.CredentialSpec{Provider: "fast", OauthClient: "fast",
+		GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS, Scopes: []string{"files.read"}}}
 	if change != nil {
 		change(r)
 	}
@@ -59,9 +59,9 @@ func create(name string, change func(*v1.CreateCredentialRequest)) attempt {
 	}
 }
 
-func createClient(name string, change func(*v1.CreateOAuthClientRequest)) attempt {
-	r := &v1.CreateOAuthClientRequest{OauthClient: name, ClientSecret: "x", Spec: &v1.OAuthClientSpec{Provider: "fast", ClientId: "job",
-		AuthMethod: v1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}}
+func createClient(name string, change func(*tokenbrokerv1.CreateOAuthClientRequest)) attempt {
+	r := &tokenbrokerv1.CreateOAuthClientRequest{OauthClient: name, ClientSecret: "x", Spec: &tokenbrokerv1.OAuthClientSpec{Provider: "fast", ClientId: "job",
+		AuthMethod: tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}}
 	if change != nil {
 		change(r)
 	}
@@ -71,7 +71,7 @@ func createClient(name string, change func(*v1.CreateOAuthClientRequest)) attemp
 	}
 }
 
-func update(r *v1.UpdateCredentialRequest) attempt {
+func update(r *tokenbrokerv1.UpdateCredentialRequest) attempt {
 	return func(ctx context.Context, c *grpc.ClientConn) error {
 		_, err := credentialsOf(c).UpdateCredential(ctx, r)
 		return err
@@ -80,7 +80,7 @@ func update(r *v1.UpdateCredentialRequest) attempt {
 
 func list(size int32, token string) attempt {
 	return func(ctx context.Context, c *grpc.ClientConn) error {
-		_, err := credentialsOf(c).ListCredentials(ctx, &v1.ListCredentialsRequest{PageSize: size, PageToken: token})
+		_, err := credentialsOf(c).ListCredentials(ctx, &tokenbrokerv1.ListCredentialsRequest{PageSize: size, PageToken: token})
 		return err
 	}
 }
@@ -93,7 +93,7 @@ func many(n int, text string) []string {
 	return list
 }
 
-func selectors(n int) (list []*v1.Selector) {
+func selectors(n int) (list []*tokenbrokerv1.Selector) {
 	for i := range n {
 		list = append(list, sel(fmt.Sprint("example/n", i)))
 	}
@@ -140,60 +140,66 @@ func TestBadInputIsRefusedWithItsField(t *testing.T) {
 	conn := b.Operator()
 	const api = "example/api"
 	long := func(d time.Duration) attempt {
-		return get(&v1.GetTokenRequest{Credential: api, MinValidity: durationpb.New(d)})
+		return get(&tokenbrokerv1.GetTokenRequest{Credential: api, MinValidity: durationpb.New(d)})
 	}
-	grow := func(change func(*v1.CreateCredentialRequest)) attempt { return create("example/new", change) }
+	grow := func(change func(*tokenbrokerv1.CreateCredentialRequest)) attempt {
+		return create("example/new", change)
+	}
 	rows := []struct {
 		name  string
 		call  attempt
 		field string
 	}{
-		{"1,000 scopes", get(&v1.GetTokenRequest{Credential: api, Scopes: many(1000, "s")}), "scopes"},
-		{"a scope with a blank", get(&v1.GetTokenRequest{Credential: api, Scopes: []string{"a b"}}), "scopes"},
-		{"a scope with a quote", get(&v1.GetTokenRequest{Credential: api, Scopes: []string{`a"`}}), "scopes"},
-		{"an empty scope", get(&v1.GetTokenRequest{Credential: api, Scopes: []string{""}}), "scopes"},
-		{"a scope of unicode", get(&v1.GetTokenRequest{Credential: api, Scopes: []string{"lesen–ß"}}), "scopes"},
-		{"a scope of 257 bytes", get(&v1.GetTokenRequest{Credential: api, Scopes: []string{strings.Repeat("s", 257)}}), "scopes"},
-		{"a subject of 321 bytes", get(&v1.GetTokenRequest{Credential: api, Subject: strings.Repeat("s", 321)}), "subject"},
-		{"an audience with a newline", get(&v1.GetTokenRequest{Credential: api, Audience: "a\nb"}), "audience"},
+		{"1,000 scopes", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: many(1000, "s")}), "scopes"},
+		{"a scope with a blank", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: []string{"a b"}}), "scopes"},
+		{"a scope with a quote", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: []string{`a"`}}), "scopes"},
+		{"an empty scope", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: []string{""}}), "scopes"},
+		{"a scope of unicode", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: []string{"lesen–ß"}}), "scopes"},
+		{"a scope of 257 bytes", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Scopes: []string{strings.Repeat("s", 257)}}), "scopes"},
+		{"a subject of 321 bytes", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Subject: strings.Repeat("s", 321)}), "subject"},
+		{"an audience with a newline", get(&tokenbrokerv1.GetTokenRequest{Credential: api, Audience: "a\nb"}), "audience"},
 		{"a negative validity", long(-time.Second), "minValidity"},
 		{"a validity of 25 h", long(25 * time.Hour), "minValidity"},
-		{"an overflowing validity", get(&v1.GetTokenRequest{Credential: api, MinValidity: &durationpb.Duration{Seconds: 1 << 62}}), "minValidity"},
-		{"a validity of mixed signs", get(&v1.GetTokenRequest{Credential: api, MinValidity: &durationpb.Duration{Seconds: 1, Nanos: -1}}), "minValidity"},
-		{"a report without generation", report(&v1.ReportRejectedRequest{Credential: api, HttpStatus: 401}), "generation"},
-		{"a report of success", report(&v1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: 200}), "httpStatus"},
-		{"a report of a negative status", report(&v1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: -401}), "httpStatus"},
-		{"a report with a text for a code", report(&v1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: 401, ErrorCode: "a b\n"}), "errorCode"},
+		{"an overflowing validity", get(&tokenbrokerv1.GetTokenRequest{Credential: api, MinValidity: &durationpb.Duration{Seconds: 1 << 62}}), "minValidity"},
+		{"a validity of mixed signs", get(&tokenbrokerv1.GetTokenRequest{Credential: api, MinValidity: &durationpb.Duration{Seconds: 1, Nanos: -1}}), "minValidity"},
+		{"a report without generation", report(&tokenbrokerv1.ReportRejectedRequest{Credential: api, HttpStatus: 401}), "generation"},
+		{"a report of success", report(&tokenbrokerv1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: 200}), "httpStatus"},
+		{"a report of a negative status", report(&tokenbrokerv1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: -401}), "httpStatus"},
+		{"a report with a text for a code", report(&tokenbrokerv1.ReportRejectedRequest{Credential: api, Generation: 1, HttpStatus: 401, ErrorCode: "a b\n"}), "errorCode"},
 		{"no selectors", subscribe(), "selectors"},
 		{"257 selectors", subscribe(selectors(257)...), "selectors"},
 		{"a selector twice", subscribe(sel(api, "b", "a"), sel(api, "a", "b", "a")), "selectors"},
-		{"a null selector", subscribe(sel(api), &v1.Selector{}), "selectors[1].credential"},
+		{"a null selector", subscribe(sel(api), &tokenbrokerv1.Selector{}), "selectors[1].credential"},
 		{"a selector with a bad scope", subscribe(sel(api, "a b")), "selectors[0].scopes"},
 		{"a negative page size", list(-1, ""), "pageSize"},
 		{"a page token that is no base64", list(0, "%%%"), "pageToken"},
 		{"a page token of nobody", list(0, "c2VjcmV0"), "pageToken"},
-		{"no spec", grow(func(r *v1.CreateCredentialRequest) { r.Spec = nil }), "spec.grantType"},
-		{"an unset grant", grow(func(r *v1.CreateCredentialRequest) { r.Spec.GrantType = 0 }), "spec.grantType"},
-		{"an unknown grant", grow(func(r *v1.CreateCredentialRequest) { r.Spec.GrantType = 99 }), "spec.grantType"},
-		{"an unknown provider", grow(func(r *v1.CreateCredentialRequest) { r.Spec.Provider = "nobody" }), "spec.provider"},
-		{"1,000 scopes to create", grow(func(r *v1.CreateCredentialRequest) { r.Spec.Scopes = many(1000, "s") }), "spec.scopes"},
-		{"33 labels", grow(func(r *v1.CreateCredentialRequest) { r.Spec.Labels = labels(33) }), "spec.labels"},
-		{"a label without key", grow(func(r *v1.CreateCredentialRequest) { r.Spec.Labels = map[string]string{"": "x"} }), "spec.labels"},
-		{"an owner of 1 kB", grow(func(r *v1.CreateCredentialRequest) { r.Spec.Owner = strings.Repeat("o", 1024) }), "spec.owner"},
-		{"a refresh token for another grant", grow(func(r *v1.CreateCredentialRequest) { r.RefreshToken = "r" }), "refreshToken"},
-		{"no refresh token", grow(func(r *v1.CreateCredentialRequest) { r.Spec.GrantType = v1.GrantType_GRANT_TYPE_REFRESH_TOKEN }), "refreshToken"},
-		{"a refresh token of 17 kB", grow(func(r *v1.CreateCredentialRequest) {
-			r.Spec.GrantType, r.RefreshToken = v1.GrantType_GRANT_TYPE_REFRESH_TOKEN, strings.Repeat("r", 17<<10)
+		{"no spec", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec = nil }), "spec.grantType"},
+		{"an unset grant", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.GrantType = 0 }), "spec.grantType"},
+		{"an unknown grant", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.GrantType = 99 }), "spec.grantType"},
+		{"an unknown provider", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.Provider = "nobody" }), "spec.provider"},
+		{"1,000 scopes to create", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.Scopes = many(1000, "s") }), "spec.scopes"},
+		{"33 labels", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.Labels = labels(33) }), "spec.labels"},
+		{"a label without key", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.Labels = map[string]string{"": "x"} }), "spec.labels"},
+		{"an owner of 1 kB", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.Spec.Owner = strings.Repeat("o", 1024) }), "spec.owner"},
+		{"a refresh token for another grant", grow(func(r *tokenbrokerv1.CreateCredentialRequest) { r.RefreshToken = "r" }), "refreshToken"},
+		{"no refresh token", grow(func(r *tokenbrokerv1.CreateCredentialRequest) {
+			r.Spec.GrantType = tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN
 		}), "refreshToken"},
-		{"a time that is none", grow(func(r *v1.CreateCredentialRequest) { r.RefreshTokenExpireTime = &timestamppb.Timestamp{Nanos: -1} }), "refreshTokenExpireTime"},
-		{"a client secret of 17 kB", createClient("big", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat("s", 17<<10) }), "clientSecret"},
-		{"an unknown method", createClient("odd", func(r *v1.CreateOAuthClientRequest) { r.Spec.AuthMethod = 99 }), "spec.authMethod"},
-		{"no client spec", createClient("odd", func(r *v1.CreateOAuthClientRequest) { r.Spec = nil }), "spec.authMethod"},
-		{"an unknown path", update(&v1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"refresh_token"}}}), "updateMask"},
-		{"a path that can't change", update(&v1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"provider"}}}), "updateMask"},
-		{"a star among paths", update(&v1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"*", "owner"}}}), "updateMask"},
-		{"nothing to change", update(&v1.UpdateCredentialRequest{Credential: api}), "updateMask"},
-		{"a bad scope in an update", update(&v1.UpdateCredentialRequest{Credential: api, Spec: &v1.CredentialSpec{Scopes: []string{"a b"}}}), "spec.scopes"},
+		{"a refresh token of 17 kB", grow(func(r *tokenbrokerv1.CreateCredentialRequest) {
+			r.Spec.GrantType, r.RefreshToken = tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN, strings.Repeat("r", 17<<10)
+		}), "refreshToken"},
+		{"a time that is none", grow(func(r *tokenbrokerv1.CreateCredentialRequest) {
+			r.RefreshTokenExpireTime = &timestamppb.Timestamp{Nanos: -1}
+		}), "refreshTokenExpireTime"},
+		{"a client secret of 17 kB", createClient("big", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat("s", 17<<10) }), "clientSecret"},
+		{"an unknown method", createClient("odd", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.Spec.AuthMethod = 99 }), "spec.authMethod"},
+		{"no client spec", createClient("odd", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.Spec = nil }), "spec.authMethod"},
+		{"an unknown path", update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"refresh_token"}}}), "updateMask"},
+		{"a path that can't change", update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"provider"}}}), "updateMask"},
+		{"a star among paths", update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"*", "owner"}}}), "updateMask"},
+		{"nothing to change", update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api}), "updateMask"},
+		{"a bad scope in an update", update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api, Spec: &tokenbrokerv1.CredentialSpec{Scopes: []string{"a b"}}}), "spec.scopes"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -204,7 +210,7 @@ func TestBadInputIsRefusedWithItsField(t *testing.T) {
 		})
 	}
 	for _, etag := range []string{"x", "-1", "0", "18446744073709551616", strings.Repeat("9", 1000)} {
-		wantFault(t, update(&v1.UpdateCredentialRequest{Credential: api, Etag: etag, Spec: &v1.CredentialSpec{Owner: "o"}})(brief(t), conn), codes.Aborted, "ETAG_MISMATCH")
+		wantFault(t, update(&tokenbrokerv1.UpdateCredentialRequest{Credential: api, Etag: etag, Spec: &tokenbrokerv1.CredentialSpec{Owner: "o"}})(brief(t), conn), codes.Aborted, "ETAG_MISMATCH")
 	}
 	wantNothingMade(t, b, 1)
 	if got := b.Token(api); got.GetAccessToken() == "" {
@@ -223,7 +229,7 @@ func labels(n int) map[string]string {
 func TestSeveralBadFieldsAreToldAtOnce(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
 	b.AddClientCredentials("example/api", "files.read")
-	f := faultOf(t, create("Bad", func(r *v1.CreateCredentialRequest) {
+	f := faultOf(t, create("Bad", func(r *tokenbrokerv1.CreateCredentialRequest) {
 		r.Credential, r.Spec.Scopes, r.Spec.Labels, r.RefreshToken = "example/new", []string{"a b"}, labels(33), "r"
 	})(brief(t), b.Operator()))
 	for _, want := range []string{"spec.scopes", "spec.labels", "refreshToken"} {
@@ -237,9 +243,9 @@ func TestAMessageBeyondTheLimitIsRefused(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
 	b.AddClientCredentials("example/api", "files.read")
 	for what, call := range map[string]attempt{
-		"a name of 1 MB":    get(&v1.GetTokenRequest{Credential: strings.Repeat("a", 1<<20)}),
+		"a name of 1 MB":    get(&tokenbrokerv1.GetTokenRequest{Credential: strings.Repeat("a", 1<<20)}),
 		"100,000 selectors": subscribe(selectors(100_000)...),
-		"a secret of 1 MB":  createClient("big", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat("s", 1<<20) }),
+		"a secret of 1 MB":  createClient("big", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat("s", 1<<20) }),
 	} {
 		if err := call(brief(t), b.Operator()); status.Code(err) != codes.ResourceExhausted || len(err.Error()) > 1000 {
 			t.Errorf("%s: got %.200v, want RESOURCE_EXHAUSTED", what, err)
@@ -251,11 +257,11 @@ func TestAMessageBeyondTheLimitIsRefused(t *testing.T) {
 // wantNothingMade checks that there are so many credentials, one OAuth client, and no token requests but for the credentials themselves.
 func wantNothingMade(t *testing.T, b *brokertest.Broker, credentials int) {
 	t.Helper()
-	l, err := credentialsOf(b.Operator()).ListCredentials(brief(t), &v1.ListCredentialsRequest{})
+	l, err := credentialsOf(b.Operator()).ListCredentials(brief(t), &tokenbrokerv1.ListCredentialsRequest{})
 	if err != nil || len(l.GetCredentials()) != credentials {
 		t.Errorf("got %d credentials (%v), want %d", len(l.GetCredentials()), err, credentials)
 	}
-	c, err := clientsOf(b.Operator()).ListOAuthClients(brief(t), &v1.ListOAuthClientsRequest{})
+	c, err := clientsOf(b.Operator()).ListOAuthClients(brief(t), &tokenbrokerv1.ListOAuthClientsRequest{})
 	if err != nil || len(c.GetOauthClients()) != 1 {
 		t.Errorf("got %d OAuth clients (%v), want 1", len(c.GetOauthClients()), err)
 	}

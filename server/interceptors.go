@@ -85,11 +85,11 @@ func operatorMethod(_ context.Context, m interceptors.CallMeta) bool {
 	return strings.HasPrefix(m.Service, "tokenbroker.v1.") && m.Service != "tokenbroker.v1.TokenService"
 }
 
-func (s *Server) logCall(ctx context.Context, level logging.Level, msg string, fields ...any) {
+func (s *Server) logCall(ctx context.Context, level logging.Level, _ string, fields ...any) {
 	if c, err := callerOf(ctx); err == nil {
 		fields = append(fields, "identity", c.Identity)
 	}
-	s.cfg.Log.Log(ctx, slog.Level(level), msg, fields...)
+	s.cfg.Log.Log(ctx, slog.Level(level), "call ended", fields...)
 }
 
 // identityLimits is a token bucket per identity. Buckets of identities that were not seen for a while go.

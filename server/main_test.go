@@ -27,7 +27,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
@@ -240,12 +240,14 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("in vain: %s", what)
 }
 
-func tokensOf(c *grpc.ClientConn) v1.TokenServiceClient { return v1.NewTokenServiceClient(c) }
-func credentialsOf(c *grpc.ClientConn) v1.CredentialServiceClient {
-	return v1.NewCredentialServiceClient(c)
+func tokensOf(c *grpc.ClientConn) tokenbrokerv1.TokenServiceClient {
+	return tokenbrokerv1.NewTokenServiceClient(c)
 }
-func clientsOf(c *grpc.ClientConn) v1.OAuthClientServiceClient {
-	return v1.NewOAuthClientServiceClient(c)
+func credentialsOf(c *grpc.ClientConn) tokenbrokerv1.CredentialServiceClient {
+	return tokenbrokerv1.NewCredentialServiceClient(c)
+}
+func clientsOf(c *grpc.ClientConn) tokenbrokerv1.OAuthClientServiceClient {
+	return tokenbrokerv1.NewOAuthClientServiceClient(c)
 }
 
 // syncBuffer is a log that several goroutines write.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
@@ -29,14 +30,14 @@ func (s *seenByClients) add(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		fmt.Fprintf(&s.text, "%v %s\n", err, prototext.Format(status.Convert(err).Proto()))
+		fmt.Fprintf(&s.text, "%v %s\n", err, prototext.Format(status.Convert(err).Proto())) //nolint:forbidigo // to be searched for secrets
 	}
 }
 
 func (s *seenByClients) reply(m proto.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.text.WriteString(prototext.Format(m))
+	s.text.WriteString(prototext.Format(m)) //nolint:forbidigo // to be searched for secrets
 }
 
 // The secrets that go in.
@@ -64,8 +65,8 @@ func TestNoSecretEverShows(t *testing.T) {
 	metrics := metricsText(t, b)
 	b.Stop()
 
-	secrets := append(tokens, canaryRefresh, canaryImport, canarySecret, canaryAdded, canaryBody, canaryOut, canaryAccess, strings.TrimSpace(canaryBad),
-		sandbox.AccessPrefix, sandbox.RefreshPrefix, brokertest.Secret)
+	secrets := slices.Concat(tokens, []string{canaryRefresh, canaryImport, canarySecret, canaryAdded, canaryBody, canaryOut, canaryAccess, strings.TrimSpace(canaryBad),
+		sandbox.AccessPrefix, sandbox.RefreshPrefix, brokertest.Secret})
 	places := map[string]string{"the log": log.String(), "the audit file": read(t, b, "audit.jsonl"), "what clients were told": told.text.String(),
 		"/metrics": metrics, "the database file": read(t, b, "tokenbroker.db")}
 	for place, text := range places {
@@ -94,22 +95,24 @@ func scenario(t *testing.T, b *brokertest.Broker, told *seenByClients) {
 	t.Helper()
 	op, ctx := b.Operator(), brief(t)
 	do := func(call attempt) { told.add(call(ctx, op)) }
-	c, err := clientsOf(op).CreateOAuthClient(ctx, &v1.CreateOAuthClientRequest{OauthClient: "canary", ClientSecret: canarySecret,
-		Spec: &v1.OAuthClientSpec{Provider: "fast", ClientId: "job", AuthMethod: v1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}})
+	c, err := clientsOf(op).CreateOAuthClient(ctx, &tokenbrokerv1.CreateOAuthClientRequest{OauthClient: "canary", ClientSecret: canarySecret,
+		Spec: &tokenbrokerv1.OAuthClientSpec{Provider: "fast", ClientId: "job", AuthMethod: tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}})
 	told.add(err)
 	told.reply(c)
-	a, err := clientsOf(op).AddClientSecret(ctx, &v1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
+	a, err := clientsOf(op).AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
 	told.add(err)
 	told.reply(a)
-	_, err = clientsOf(op).AddClientSecret(ctx, &v1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
+	_, err = clientsOf(op).AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
 	told.add(err)
-	do(createClient("canary", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = canarySecret }))
-	do(createClient("big", func(r *v1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat(canarySecret, 2000) }))
-	do(create("example/bad", func(r *v1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
-	do(create("Bad Name", func(r *v1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
-	do(create("example/bad", func(r *v1.CreateCredentialRequest) { r.Spec.Audience, r.Spec.Scopes = canaryBad, []string{canaryBad} }))
-	do(get(&v1.GetTokenRequest{Credential: canaryBad}))
-	do(get(&v1.GetTokenRequest{Credential: "example/api", Subject: canaryBad}))
+	do(createClient("canary", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = canarySecret }))
+	do(createClient("big", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat(canarySecret, 2000) }))
+	do(create("example/bad", func(r *tokenbrokerv1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
+	do(create("Bad Name", func(r *tokenbrokerv1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
+	do(create("example/bad", func(r *tokenbrokerv1.CreateCredentialRequest) {
+		r.Spec.Audience, r.Spec.Scopes = canaryBad, []string{canaryBad}
+	}))
+	do(get(&tokenbrokerv1.GetTokenRequest{Credential: canaryBad}))
+	do(get(&tokenbrokerv1.GetTokenRequest{Credential: "example/api", Subject: canaryBad}))
 
 	// A provider that echoes secrets in errors, and one whose reply can't be read.
 	echo := fmt.Sprintf(`{"error":"invalid_request","error_description":%q,"refresh_token":%q}`, canaryBody, canaryOut)
@@ -124,17 +127,17 @@ func scenario(t *testing.T, b *brokertest.Broker, told *seenByClients) {
 	} {
 		tryFault(t, b, told, f)
 	}
-	imported, err := credentialsOf(op).ImportRefreshToken(ctx, &v1.ImportRefreshTokenRequest{Credential: "example/f0", RefreshToken: canaryImport})
+	imported, err := credentialsOf(op).ImportRefreshToken(ctx, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: "example/f0", RefreshToken: canaryImport})
 	told.add(err)
 	told.reply(imported)
 	b.AddRefreshToken("example/drive", "rotating", "files.read")
 	b.AddClientCredentials("example/api", "files.read")
-	do(get(&v1.GetTokenRequest{Credential: "example/drive", Scopes: []string{"files.write"}}))
-	do(report(&v1.ReportRejectedRequest{Credential: "example/drive", Generation: 1, HttpStatus: 401, ErrorCode: strings.TrimSpace(canaryBad)}))
-	l, err := credentialsOf(op).ListCredentials(ctx, &v1.ListCredentialsRequest{})
+	do(get(&tokenbrokerv1.GetTokenRequest{Credential: "example/drive", Scopes: []string{"files.write"}}))
+	do(report(&tokenbrokerv1.ReportRejectedRequest{Credential: "example/drive", Generation: 1, HttpStatus: 401, ErrorCode: strings.TrimSpace(canaryBad)}))
+	l, err := credentialsOf(op).ListCredentials(ctx, &tokenbrokerv1.ListCredentialsRequest{})
 	told.add(err)
 	told.reply(l)
-	o, err := clientsOf(op).ListOAuthClients(ctx, &v1.ListOAuthClientsRequest{})
+	o, err := clientsOf(op).ListOAuthClients(ctx, &tokenbrokerv1.ListOAuthClientsRequest{})
 	told.add(err)
 	told.reply(o)
 }
@@ -146,14 +149,14 @@ func tryFault(t *testing.T, b *brokertest.Broker, told *seenByClients, f sandbox
 	defer cancel()
 	name := fmt.Sprintf("example/f%d", b.Sandbox.Count(sandbox.Filter{}))
 	b.Sandbox.Fail("fast", f)
-	r, err := credentialsOf(b.Operator()).CreateCredential(ctx, &v1.CreateCredentialRequest{Credential: name, RefreshToken: canaryRefresh,
-		Spec: &v1.CredentialSpec{Provider: "fast", OauthClient: "canary", GrantType: v1.GrantType_GRANT_TYPE_REFRESH_TOKEN, Scopes: []string{"files.read"}}})
+	r, err := credentialsOf(b.Operator()).CreateCredential(ctx, &tokenbrokerv1.CreateCredentialRequest{Credential: name, RefreshToken: canaryRefresh,
+		Spec: &tokenbrokerv1.CredentialSpec{Provider: "fast", OauthClient: "canary", GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN, Scopes: []string{"files.read"}}})
 	told.add(err)
 	told.reply(r)
-	_, err = tokensOf(b.Worker()).GetToken(ctx, &v1.GetTokenRequest{Credential: name})
+	_, err = tokensOf(b.Worker()).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name})
 	told.add(err)
 	told.add(subscribe(sel(name))(ctx, b.Worker()))
-	got, err := credentialsOf(b.Operator()).GetCredential(ctx, &v1.GetCredentialRequest{Credential: name})
+	got, err := credentialsOf(b.Operator()).GetCredential(ctx, &tokenbrokerv1.GetCredentialRequest{Credential: name})
 	told.add(err)
 	told.reply(got)
 	b.Sandbox.Clear("fast")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -158,9 +159,7 @@ func dress(st *status.Status, details ...protoadapt.MessageV1) error {
 func info(r row, p *tokenbroker.Problem) *errdetails.ErrorInfo {
 	meta := map[string]string{"recoveryAction": string(r.recovery)}
 	if p != nil {
-		for k, v := range p.Metadata {
-			meta[k] = v
-		}
+		maps.Copy(meta, p.Metadata)
 	}
 	return &errdetails.ErrorInfo{Reason: r.reason, Domain: Domain, Metadata: meta}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
@@ -101,7 +101,7 @@ func TestSeveralViolationsAreToldAtOnce(t *testing.T) {
 }
 
 // odd is a request that passes the guard as a GetTokenRequest and is none, so that the generated handler panics.
-type odd struct{ *v1.GetTokenRequest }
+type odd struct{ *tokenbrokerv1.GetTokenRequest }
 
 func TestAPanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 	const canary = "canary-in-a-panic"
@@ -118,7 +118,7 @@ func TestAPanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 	})
 	tokens := tokensOf(r.serve(brokertest.WorkerID))
 	get := func() error {
-		_, err := tokens.GetToken(brief(t), &v1.GetTokenRequest{Credential: "example/api"})
+		_, err := tokens.GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 		return err
 	}
 
@@ -128,7 +128,7 @@ func TestAPanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 		t.Errorf("got text %q and log %q, want neither to hold the panic's value, and the log to name it", f.Text, log.String())
 	}
 
-	handled = func(req any) any { return &odd{req.(*v1.GetTokenRequest)} }
+	handled = func(req any) any { return &odd{req.(*tokenbrokerv1.GetTokenRequest)} }
 	wantFault(t, get(), codes.Internal, "INTERNAL")
 	if got := trail.all(); len(got) != 1 || got[0].Code != "INTERNAL" || got[0].Decision != audit.Allow || got[0].Identity != brokertest.WorkerID {
 		t.Errorf("got records %+v, want one of the call whose handler panicked", got)

@@ -11,17 +11,17 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tokenbroker/tokenbroker"
-	v1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-func sel(credential string, scopes ...string) *v1.Selector {
-	return &v1.Selector{Credential: credential, Scopes: scopes}
+func sel(credential string, scopes ...string) *tokenbrokerv1.Selector {
+	return &tokenbrokerv1.Selector{Credential: credential, Scopes: scopes}
 }
 
 // watcher reads a subscription and checks of every stream that orders strictly rise.
 type watcher struct {
 	t      *testing.T
-	events chan *v1.SubscribeResponse
+	events chan *tokenbrokerv1.SubscribeResponse
 	ended  chan error
 	cancel context.CancelFunc
 
@@ -29,16 +29,16 @@ type watcher struct {
 }
 
 // watch subscribes and reads until the stream ends, at the end of the test at the latest. In a bubble call stop before it ends.
-func watch(t *testing.T, conn *grpc.ClientConn, selectors ...*v1.Selector) *watcher {
+func watch(t *testing.T, conn *grpc.ClientConn, selectors ...*tokenbrokerv1.Selector) *watcher {
 	t.Helper()
 	return watchWith(t, conn, nil, selectors...)
 }
 
-func watchWith(t *testing.T, conn *grpc.ClientConn, opts []grpc.CallOption, selectors ...*v1.Selector) *watcher {
+func watchWith(t *testing.T, conn *grpc.ClientConn, opts []grpc.CallOption, selectors ...*tokenbrokerv1.Selector) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{t: t, events: make(chan *v1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel, patience: 20 * time.Second}
-	stream, err := tokensOf(conn).Subscribe(ctx, &v1.SubscribeRequest{Selectors: selectors}, opts...)
+	w := &watcher{t: t, events: make(chan *tokenbrokerv1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel, patience: 20 * time.Second}
+	stream, err := tokensOf(conn).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: selectors}, opts...)
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func watchWith(t *testing.T, conn *grpc.ClientConn, opts []grpc.CallOption, sele
 	return w
 }
 
-func (w *watcher) read(stream grpc.ServerStreamingClient[v1.SubscribeResponse]) error {
+func (w *watcher) read(stream grpc.ServerStreamingClient[tokenbrokerv1.SubscribeResponse]) error {
 	newest := map[string]tokenbroker.Order{}
 	for {
 		e, err := stream.Recv()
@@ -69,12 +69,12 @@ func (w *watcher) read(stream grpc.ServerStreamingClient[v1.SubscribeResponse]) 
 	}
 }
 
-func orderOf(u *v1.Update) tokenbroker.Order {
+func orderOf(u *tokenbrokerv1.Update) tokenbroker.Order {
 	return tokenbroker.Order{Generation: tokenbroker.Generation(u.GetGeneration()), Revision: u.GetRevision()}
 }
 
 // next is the next message but heartbeats. The test fails if none comes.
-func (w *watcher) next() *v1.SubscribeResponse {
+func (w *watcher) next() *tokenbrokerv1.SubscribeResponse {
 	w.t.Helper()
 	for {
 		select {
@@ -92,7 +92,7 @@ func (w *watcher) next() *v1.SubscribeResponse {
 }
 
 // update is the next update; what else comes before it fails the test, but for snapshot_end.
-func (w *watcher) update() *v1.Update {
+func (w *watcher) update() *tokenbrokerv1.Update {
 	w.t.Helper()
 	e := w.next()
 	if e.GetSnapshotEnd() != nil {
@@ -105,7 +105,7 @@ func (w *watcher) update() *v1.Update {
 }
 
 // until reads on to the first message that fits.
-func (w *watcher) until(fits func(*v1.SubscribeResponse) bool) *v1.SubscribeResponse {
+func (w *watcher) until(fits func(*tokenbrokerv1.SubscribeResponse) bool) *tokenbrokerv1.SubscribeResponse {
 	w.t.Helper()
 	for {
 		if e := w.next(); fits(e) {
@@ -115,14 +115,14 @@ func (w *watcher) until(fits func(*v1.SubscribeResponse) bool) *v1.SubscribeResp
 }
 
 // ready reads on to the first update with a token after a generation.
-func (w *watcher) ready(after uint64) *v1.Update {
+func (w *watcher) ready(after uint64) *tokenbrokerv1.Update {
 	w.t.Helper()
-	return w.until(func(e *v1.SubscribeResponse) bool {
+	return w.until(func(e *tokenbrokerv1.SubscribeResponse) bool {
 		return e.GetUpdate().GetToken() != nil && e.GetUpdate().GetGeneration() > after
 	}).GetUpdate()
 }
 
-func isRemoved(e *v1.SubscribeResponse) bool { return e.GetRemoved() != nil }
+func isRemoved(e *tokenbrokerv1.SubscribeResponse) bool { return e.GetRemoved() != nil }
 
 // end waits for the end of the stream and says why it ended; nil for io.EOF.
 func (w *watcher) end() error {
