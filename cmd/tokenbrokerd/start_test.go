@@ -40,6 +40,7 @@ func TestRefusedStartTouchesNothing(t *testing.T) {
 	s := filled(t)
 	kek, policy, cert := s.read("kek.key"), s.read("policy.yaml"), s.read("server.pem")
 	mend := func() { s.write("kek.key", kek); s.write("policy.yaml", policy); s.write("server.pem", cert) }
+	lastLine := fmt.Sprintf("line %d, column 5", strings.Count(policy, "\n")+1)
 	other := s.path("other.key")
 	if err := keyring.GenerateFileKEK(other); err != nil {
 		t.Fatal(err)
@@ -56,7 +57,7 @@ func TestRefusedStartTouchesNothing(t *testing.T) {
 		"no policy":             {func() { must(t, os.Remove(s.path("policy.yaml"))) }, []string{"policy.yaml", "no such file"}},
 		"an empty policy":       {func() { s.write("policy.yaml", "") }, []string{"policy.yaml", "policy is empty"}},
 		"a policy of garbage":   {func() { s.write("policy.yaml", "\x00\x01{{") }, []string{"policy.yaml"}},
-		"an unknown policy key": {func() { s.write("policy.yaml", policy+"    allow_everything: true\n") }, []string{"policy.yaml", "line 16", "allow_everything"}},
+		"an unknown policy key": {func() { s.write("policy.yaml", policy+"    allow_everything: true\n") }, []string{"policy.yaml", lastLine, "allow_everything"}},
 		"a policy rule twice":   {func() { s.write("policy.yaml", strings.Replace(policy, "example-worker", "operators", 1)) }, []string{"policy.yaml", "operators"}},
 		"no certificate":        {func() { must(t, os.Remove(s.path("server.pem"))) }, []string{"server.pem", "no such file"}},
 		"another's certificate": {func() { s.write("server.pem", s.read("worker.pem")) }, []string{"server.pem", "server.key"}},
