@@ -108,7 +108,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Drain refuses new exchanges and waits for those in flight.
+// Drain refuses new exchanges, also those that wait for their turn, and waits for those in flight.
 func (b *Broker) Drain() {
 	b.refuse()
 	b.running.Wait()
@@ -122,6 +122,9 @@ func (b *Broker) refuse() {
 	}
 	b.draining = true
 	close(b.drain)
+	for _, g := range b.gates {
+		g.close()
+	}
 }
 
 // Close ends exchanges that are still in flight, without waiting for their answers. Call it when Drain took too long, and at

@@ -16,25 +16,34 @@ type want struct {
 	after  tokenbroker.Generation // a token of a later generation will do
 	due    bool                   // the schedule asks: only if a refresh is still due
 	report bool                   // a worker had a 401: an uncertain refresh token may be tried
+	longer bool                   // a caller wants a token that lives longer than the valid one
 	force  bool                   // an operator asks: remembered refusals do not count
 }
 
 // join waits for the variant's flight, which it begins if there is none. A flight that others began may have wanted less;
-// then join begins one of its own, as it does if the result lost to a new grant.
+// then join begins one of its own, as it does if the result lost to a new grant. An exchange that went well meanwhile is as good
+// as an own one, whatever it brought.
 func (b *Broker) join(ctx context.Context, v *variant, w want) (*Snapshot, error) {
 	v.waiters.Add(1)
 	defer v.waiters.Add(-1)
+	came := time.Now()
 	for range joinTries {
 		s, mine, err := b.joinOnce(ctx, v, w)
 		switch {
 		case errors.Is(err, tokenbroker.ErrSuperseded):
 		case err != nil && (mine || !w.force && !w.report):
 			return nil, err
-		case err == nil && (mine || s.Order.Generation > w.after):
+		case err == nil && (mine || s.Order.Generation > w.after || v.fetchedSince(came)):
 			return s, nil
 		}
 	}
 	return nil, problem(tokenbroker.ErrBackoff, "superseded", retryBase)
+}
+
+func (v *variant) fetchedSince(came time.Time) bool {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	return !v.fetched.Before(came)
 }
 
 // joinOnce also says whether it began the flight, or could not wait for its end.
@@ -134,6 +143,9 @@ func (v *variant) settled(w want) (*Snapshot, error) {
 	if s.Order.Generation > w.after && s.usable(now) {
 		return s, nil
 	}
+	if s.usable(now) && v.tooSoon(w, s, now) {
+		return s, nil
+	}
 	if err := v.blocked(w, now); err != nil {
 		return nil, err
 	}
@@ -141,6 +153,12 @@ func (v *variant) settled(w want) (*Snapshot, error) {
 		return s, nil
 	}
 	return nil, nil
+}
+
+// tooSoon reports whether a caller who has a valid token may not cause another exchange yet. Whoever wants one has asked before;
+// since then others may have had theirs. e.mu is held.
+func (v *variant) tooSoon(w want, s *Snapshot, now time.Time) bool {
+	return w.report && v.reportWait(s, now) > 0 || w.longer && v.worthwhile(s, now) != nil
 }
 
 // blocked says why no exchange is to be tried now. e.mu is held.

@@ -32,6 +32,7 @@ type gate struct {
 	failures int       // in a row
 	openTill time.Time
 	trial    *turn // whose exchange tries whether the provider is back; nil = nobody's
+	shut     bool  // the broker drains
 }
 
 // turn is a flight's, to wait for and then to use.
@@ -39,6 +40,7 @@ type turn struct {
 	gate  *gate
 	v     *variant
 	ready chan struct{}
+	err   error // once ready: why the turn is none
 }
 
 func (t *turn) urgent() bool { return t.v.waiters.Load() > 0 }
@@ -53,6 +55,7 @@ func (b *Broker) gate(e *entry) *gate {
 	g := b.gates[key]
 	if g == nil {
 		g = newGate(key, b.limit(key.provider))
+		g.shut = b.draining
 		b.gates[key] = g
 	}
 	return g
@@ -76,8 +79,8 @@ func newGate(key gateKey, l Limit) *gate {
 	return &gate{key: key, limiter: rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst)}
 }
 
-// pass waits for the variant's turn. It refuses at once while the provider wants us to wait, or seems to be down. Who got a turn
-// has to tell its result, or that it was unused.
+// pass waits for the variant's turn. It refuses, also those who wait already, while the provider wants us to wait or seems to be
+// down, and once the broker drains. Who got a turn has to tell its result, or that it was unused.
 func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
 	t := &turn{gate: g, v: v, ready: make(chan struct{})}
 	g.mu.Lock()
@@ -90,6 +93,9 @@ func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
 	g.mu.Unlock()
 	select {
 	case <-t.ready:
+		if t.err != nil {
+			return nil, t.err
+		}
 		return t, nil
 	case <-ctx.Done():
 		t.unused()
@@ -100,11 +106,13 @@ func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
 // refusal is the answer while nobody may pass. g.mu is held.
 func (g *gate) refusal(t *turn, now time.Time) error {
 	switch {
+	case g.shut:
+		return tokenbroker.ErrDraining
 	case now.Before(g.paused):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrThrottled, RetryAfter: g.paused.Sub(now)}
 	case now.Before(g.openTill):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed", RetryAfter: g.openTill.Sub(now)}
-	case g.failures >= breakerAfter && g.trial != nil:
+	case g.failures >= breakerAfter && g.trial != nil && g.trial != t:
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed, one is on trial", RetryAfter: retryBase}
 	case g.failures >= breakerAfter:
 		g.trial = t
@@ -112,19 +120,30 @@ func (g *gate) refusal(t *turn, now time.Time) error {
 	return nil
 }
 
-// dispatchLocked lets pass whoever the bucket has room for, those with callers first, and sets the timer for the next.
+// dispatchLocked lets pass whoever the bucket has room for, those with callers first, and sets the timer for the next. What was
+// learnt since a turn was queued counts for it too.
 func (g *gate) dispatchLocked() {
-	for len(g.queue) > 0 {
-		r := g.limiter.Reserve()
-		if d := r.Delay(); d > 0 {
+	for now := time.Now(); len(g.queue) > 0; {
+		i := max(0, slices.IndexFunc(g.queue, (*turn).urgent))
+		t := g.queue[i]
+		if t.err = g.refusal(t, now); t.err != nil {
+			t.overLocked()
+		} else if r := g.limiter.Reserve(); r.Delay() > 0 {
+			g.rearm(r.Delay())
 			r.Cancel()
-			g.rearm(d)
 			return
 		}
-		i := max(0, slices.IndexFunc(g.queue, (*turn).urgent))
-		close(g.queue[i].ready)
+		close(t.ready)
 		g.queue = slices.Delete(g.queue, i, i+1)
 	}
+}
+
+// close refuses all who wait, and all who come.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	g.dispatchLocked()
 }
 
 func (g *gate) rearm(d time.Duration) {
@@ -162,6 +181,7 @@ func (t *turn) result(err error) bool {
 	errors.As(err, &f)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.dispatchLocked()
 	t.overLocked()
 	switch {
 	case f != nil && f.Class == tokenbroker.ClassThrottled:

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync"
+	"time"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -11,6 +12,15 @@ import (
 type handed struct {
 	mu     sync.RWMutex
 	newest map[string]tokenbroker.Generation // identity → highest generation handed to it
+}
+
+// hand notes that an identity gets what is in a snapshot of the variant: who may report it, and, at most once a second, that the
+// credential is used.
+func (v *variant) hand(holder string, s *Snapshot, now time.Time) {
+	v.handed.note(holder, s.Order.Generation)
+	if n := now.UnixNano(); s.Token != nil && n-v.e.lastUse.Load() > int64(time.Second) {
+		v.e.lastUse.Store(n)
+	}
 }
 
 // note remembers that an identity got a generation. "" is nobody.

@@ -110,7 +110,7 @@ func (f *Feed) Next() (Update, bool, error) {
 		case s == nil || s.Token == nil:
 			return u, ok, err
 		case s.usable(time.Now()):
-			s.of.handed.note(f.cfg.Holder, s.Order.Generation)
+			s.of.hand(f.cfg.Holder, s, time.Now())
 			return u, ok, err
 		default: // it ended in the slot
 			f.b.startBackground(func() { f.b.outlive(s.of) })

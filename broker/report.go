@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"time"
 
@@ -29,6 +28,8 @@ const (
 	ReportWait    ReportOutcome = "wait"    // a report-driven refresh is not due yet
 	ReportCounted ReportOutcome = "counted" // a status that a refresh can't help
 )
+
+const unauthorized = 401 // the one HTTP status that a refresh may help
 
 var reportCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
 
@@ -61,11 +62,12 @@ func (b *Broker) ReportRejected(ctx context.Context, r Report) (*Snapshot, Repor
 	b.touch(v, time.Now())
 	s, outcome, wait, err := b.judgeReport(ctx, v, r)
 	if errors.Is(err, errGone) { // reconfigured meanwhile: its token is of no use, whatever it was refused for
-		s, err = b.Token(ctx, Request{Selection: r.Selection})
+		outcome = ReportNewer
+		s, err = b.Token(ctx, Request{Selection: r.Selection, Holder: r.Holder})
 	}
 	b.observeReport(v, r, outcome)
 	if err == nil {
-		v.handed.note(r.Holder, s.Order.Generation)
+		s.of.hand(r.Holder, s, time.Now())
 	}
 	return s, outcome, wait, err
 }
@@ -75,23 +77,28 @@ func (b *Broker) judgeReport(ctx context.Context, v *variant, r Report) (*Snapsh
 	s := v.snap.Load()
 	switch {
 	case !s.usable(now):
-		s, err := b.join(ctx, v, want{after: r.Generation, report: true})
+		// Only a 401 says something of the token, and may spend an uncertain refresh token.
+		s, err := b.join(ctx, v, want{after: r.Generation, report: r.HTTPStatus == unauthorized})
 		return s, ReportNewer, 0, err
 	case s.Order.Generation > r.Generation:
 		return s, ReportNewer, 0, nil
-	case r.HTTPStatus != http.StatusUnauthorized:
+	case r.HTTPStatus != unauthorized:
 		return s, ReportCounted, 0, nil
 	}
-	if wait := v.reportWait(s, now); wait > 0 {
+	if wait := v.waitToReport(s, now); wait > 0 {
 		return s, ReportWait, wait, nil
 	}
 	return b.refreshReported(ctx, v, s, r.Generation)
 }
 
-// reportWait is how long reports of this token lead to nothing yet.
-func (v *variant) reportWait(s *Snapshot, now time.Time) time.Duration {
+func (v *variant) waitToReport(s *Snapshot, now time.Time) time.Duration {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
+	return v.reportWait(s, now)
+}
+
+// reportWait is how long reports of this token lead to nothing yet. e.mu is held.
+func (v *variant) reportWait(s *Snapshot, now time.Time) time.Duration {
 	since := v.fetched
 	if since.IsZero() { // the token is from before this process
 		since = s.Token.Obtained
@@ -114,7 +121,7 @@ func (b *Broker) refreshReported(ctx context.Context, v *variant, s *Snapshot, r
 	if newer.Order.Generation > rejected {
 		return newer, ReportNewer, 0, nil
 	}
-	return newer, ReportWait, max(0, v.reportWait(newer, time.Now())), nil
+	return newer, ReportWait, max(0, v.waitToReport(newer, time.Now())), nil
 }
 
 func (b *Broker) observeReport(v *variant, r Report, outcome ReportOutcome) {

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -204,5 +205,73 @@ func TestMinValidity(t *testing.T) {
 			}
 			w.wantSent(1)
 		})
+	})
+}
+
+// uncertain is a world in which the answer to the refresh of the credential's own, expired token was lost, while the token of
+// another variant is valid yet.
+func (w *world) uncertain() *broker.Snapshot {
+	w.t.Helper()
+	w.up.use(func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+		life := 10 * time.Minute
+		if len(r.Variant.Scopes) == 1 {
+			life = 3 * time.Hour
+		}
+		return gives(life, true)(ctx, n, r)
+	})
+	w.create("a", "b")
+	_, err := w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs", Scopes: []string{"a"}}})
+	fatal(w.t, err)
+	s := w.get()
+	w.up.use(failure(tokenbroker.ClassAmbiguous, "timeout"))
+	w.pass(10 * time.Minute)
+	w.wantSent(3)
+	w.wantState(tokenbroker.StateUncertain)
+	return s
+}
+
+// A status that a refresh can't help says nothing of the token: it must not cause the one probe of an uncertain refresh token.
+func TestOnlyA401ProbesAnUncertainGrant(t *testing.T) {
+	run(t, plan{traits: tokenbroker.Traits{Rotates: true, Downscopes: true}}, func(t *testing.T, w *world) {
+		s := w.uncertain()
+		for _, status := range []int{400, 403, 500} {
+			if _, _, _, err := w.report("job", s.Order.Generation, status); !errors.Is(err, tokenbroker.ErrUncertain) {
+				t.Errorf("status %d: got %v, want ErrUncertain", status, err)
+			}
+		}
+		w.wantSent(3)
+		_, _, _, _ = w.report("job", s.Order.Generation, 401) // an error
+		w.wantSent(4)
+	})
+}
+
+// A report that is answered after the credential was configured anew hands out a token, which can be reported in turn.
+func TestReportDuringAnEditHandsOutTheNewToken(t *testing.T) {
+	run(t, plan{traits: tokenbroker.Traits{Rotates: true, Downscopes: true}}, func(t *testing.T, w *world) {
+		w.create("a", "b")
+		g := w.get().Order.Generation
+		w.pass(time.Minute)
+		let := make(chan struct{})
+		w.up.use(held(let, gives(time.Hour, true)))
+		go func() { // takes the spend lock
+			_, _ = w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs", Scopes: []string{"a"}}})
+		}()
+		w.settle()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s, outcome, _, err := w.report("job", g, 401)
+			if err != nil || outcome != broker.ReportNewer {
+				t.Errorf("got %s, %v; want a newer token", outcome, err)
+				return
+			}
+			if _, _, _, err := w.report("job", s.Order.Generation, 401); err != nil {
+				t.Errorf("got %v for a report of the token that came of a report, want it taken", err)
+			}
+		}()
+		w.settle()
+		w.widen("a", "b", "c")
+		close(let)
+		<-done
 	})
 }

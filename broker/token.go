@@ -42,8 +42,9 @@ func (b *Broker) serve(ctx context.Context, v *variant, r Request) (*Snapshot, e
 		if s, err = b.better(ctx, v, s, r.MinValidity); err != nil {
 			return nil, err
 		}
+		now = time.Now()
 	}
-	v.handed.note(r.Holder, s.Order.Generation)
+	v.hand(r.Holder, s, now)
 	return s, nil
 }
 
@@ -52,10 +53,13 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 	now := time.Now()
 	w := want{}
 	if s.usable(now) {
-		if err := v.worthwhile(s, now); err != nil {
+		v.e.mu.Lock()
+		err := v.worthwhile(s, now)
+		v.e.mu.Unlock()
+		if err != nil {
 			return nil, err
 		}
-		w.after = s.Order.Generation
+		w.after, w.longer = s.Order.Generation, true
 	}
 	s, err := b.join(ctx, v, w)
 	if err != nil {
@@ -67,10 +71,8 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 	return s, nil
 }
 
-// worthwhile says whether a caller who wants a longer life may cause an exchange although there is a valid token.
+// worthwhile says whether a caller who wants a longer life may cause an exchange although there is a valid token. e.mu is held.
 func (v *variant) worthwhile(s *Snapshot, now time.Time) error {
-	v.e.mu.Lock()
-	defer v.e.mu.Unlock()
 	if v.e.traits.KillsOld {
 		return unattainable(s, now, "a refresh would end the token that others hold")
 	}

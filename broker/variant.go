@@ -172,7 +172,6 @@ func (v *variant) inUse(now time.Time) bool {
 func (b *Broker) touch(v *variant, now time.Time) {
 	if n := now.UnixNano(); n-v.read.Load() > int64(time.Second) {
 		v.read.Store(n)
-		v.e.lastUse.Store(n)
 	}
 	if v.idle.Load() {
 		b.reschedule(v)
