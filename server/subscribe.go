@@ -26,6 +26,7 @@ type subscription struct {
 	feed *broker.Feed
 	wake chan struct{}                // holds a value while the feed may have something
 	slow *time.Timer                  // cuts the connection when a send is blocked
+	told map[string]bool              // selectors that were answered
 	sent map[string]tokenbroker.Order // credential and variant → the newest sent
 }
 
@@ -61,7 +62,7 @@ func (s *Server) selections(r *tokenbrokerv1.SubscribeRequest) ([]broker.Selecti
 		if err := asked.Check(); err != nil {
 			return nil, within(fmt.Sprintf("selectors[%d].", i), err)
 		}
-		key := asked.Credential + "\x00" + tokenbroker.NewVariant(asked.Scopes, asked.Subject, asked.Audience).Key()
+		key := keyOf(asked)
 		if seen[key] {
 			return nil, tokenbroker.Invalid("selectors", fmt.Errorf("selector %d is there twice", i))
 		}
@@ -71,8 +72,13 @@ func (s *Server) selections(r *tokenbrokerv1.SubscribeRequest) ([]broker.Selecti
 	return selections, nil
 }
 
+// keyOf tells the selectors of one request apart.
+func keyOf(s broker.Selection) string {
+	return s.Credential + "\x00" + tokenbroker.NewVariant(s.Scopes, s.Subject, s.Audience).Key()
+}
+
 func (s *Server) subscribe(c *call, out grpc.ServerStream) *subscription {
-	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), sent: map[string]tokenbroker.Order{}}
+	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), sent: map[string]tokenbroker.Order{}, told: map[string]bool{}}
 	sub.feed = s.cfg.Broker.NewFeed(broker.FeedConfig{Holder: c.Identity, Admit: sub.admit, Wake: sub.awake})
 	sub.slow = time.AfterFunc(time.Hour, func() { _ = c.cut() })
 	sub.slow.Stop()
@@ -149,10 +155,8 @@ func (sub *subscription) close() {
 
 // run sends the first state of each selector, the end of the snapshot, and then whatever comes.
 func (sub *subscription) run(ctx context.Context, selectors int) error {
-	for range selectors {
-		if _, err := sub.next(); err != nil {
-			return err
-		}
+	if err := sub.snapshot(ctx, selectors); err != nil {
+		return err
 	}
 	if err := sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_SnapshotEnd{
 		SnapshotEnd: &tokenbrokerv1.SnapshotEnd{}}}); err != nil {
@@ -163,6 +167,28 @@ func (sub *subscription) run(ctx context.Context, selectors int) error {
 	expiry := time.NewTimer(time.Until(sub.call.NotAfter))
 	defer expiry.Stop()
 	return sub.loop(ctx, heartbeat.C, expiry.C)
+}
+
+// snapshot sends until every selector has been answered once. One may have nothing ready: its token ended between the look at it and
+// now, and what took its place is on its way.
+func (sub *subscription) snapshot(ctx context.Context, selectors int) error {
+	for len(sub.told) < selectors {
+		more, err := sub.next()
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-sub.wake:
+		case <-sub.s.ending:
+			return tokenbroker.ErrDraining
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time.Time) error {
@@ -207,6 +233,7 @@ func (sub *subscription) next() (bool, error) {
 	if !ok || err != nil {
 		return false, err
 	}
+	sub.told[keyOf(u.Selection)] = true
 	if u.Removed != nil {
 		return true, sub.send(removed(u))
 	}
