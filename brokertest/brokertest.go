@@ -263,7 +263,7 @@ func (b *Broker) Restart() {
 	b.start()
 }
 
-// SetPolicy replaces the policy file. The broker takes it up within half a second.
+// SetPolicy replaces the policy file. The broker takes it up within a quarter of a second.
 func (b *Broker) SetPolicy(text string) {
 	b.t.Helper()
 	tmp := b.path("policy.yaml.new")

@@ -39,7 +39,7 @@ type Config struct {
 	Providers  map[string]provider.Profile             // the providers
 	Limits     server.Limits                           // zero values are good
 	DrainFor   time.Duration                           // how long a shutdown may take; 0 = 45 s, more than an exchange
-	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 500 ms
+	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 250 ms
 	Log        *slog.Logger                            // nil = slog.Default()
 	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
 	Observe    func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
@@ -85,7 +85,7 @@ func (c *Config) fill() {
 		c.DrainFor = 45 * time.Second
 	}
 	if c.WatchEvery <= 0 {
-		c.WatchEvery = 500 * time.Millisecond
+		c.WatchEvery = 250 * time.Millisecond
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

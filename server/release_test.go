@@ -180,7 +180,7 @@ func TestDenialsDoNotFillTheLog(t *testing.T) {
 		scopes[i] = strings.Repeat("s", 250) + string(rune('a'+i%26)) + string(rune('a'+i/26))
 	}
 	refused := map[codes.Code]int{}
-	for range 1000 {
+	for range 400 {
 		_, err := stranger.GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api", Scopes: scopes,
 			Audience: strings.Repeat("a", 1000)})
 		refused[status.Code(err)]++
@@ -194,7 +194,7 @@ func TestDenialsDoNotFillTheLog(t *testing.T) {
 		t.Errorf("got %v, want some NOT_FOUND and then RESOURCE_EXHAUSTED", refused)
 	}
 	if limit := int64(1 << 20); info.Size() > limit {
-		t.Errorf("1000 denied calls of 26 kB wrote %d bytes, want at most %d", info.Size(), limit)
+		t.Errorf("400 denied calls of 26 kB wrote %d bytes, want at most %d", info.Size(), limit)
 	}
 }
 
