@@ -74,7 +74,7 @@ func (l *engineLog) say(level slog.Level, text string, ev broker.Event, more ...
 	if ev.Attempt != "" {
 		args = append(args, "attempt", ev.Attempt)
 	}
-	l.log.Log(context.Background(), level, text, append(args, more...)...)
+	l.log.Log(context.Background(), level, text, append(args, more...)...) //nolint:sloglint // the callers' texts are constants
 }
 
 // watchAudit says when the audit log can't be written, and when it can again.

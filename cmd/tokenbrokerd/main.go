@@ -14,8 +14,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -25,7 +24,7 @@ import (
 )
 
 func main() {
-	log.SetOutput(io.Discard) // net/http writes bytes of a provider's connection to it
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // and with it package log: net/http writes bytes of a provider's connection there
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2) // holds the second one, too, however soon it comes
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
