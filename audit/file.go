@@ -111,10 +111,14 @@ func (f *File) Close() error {
 
 // follow goes over to the file that Reopen opened, or to the one that the path names by now.
 func (f *File) follow() error {
-	if h := f.next.Swap(nil); h != nil {
-		return f.turn(h)
-	}
+	next := f.next.Swap(nil)
 	info, err := os.Stat(f.path)
+	if next != nil {
+		if err == nil && os.SameFile(info, next.info) {
+			return f.turn(next)
+		}
+		_ = next.file.Close() // moved away since Reopen: what came after it may already hold later lines
+	}
 	switch {
 	case err == nil && os.SameFile(info, f.cur.info):
 		if f.cur.regular && !f.cur.dirty {

@@ -130,10 +130,13 @@ func TestReopenDoesNotRaceWithWrites(t *testing.T) {
 // TestTwoProcessesOnOneFileBreakNoLine is what an overlap of an old and a new broker does. Each counts for itself.
 func TestTwoProcessesOnOneFileBreakNoLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	var wg sync.WaitGroup
-	for _, name := range []string{"old", "new"} {
+	logs := map[string]*audit.Log{}
+	for _, name := range []string{"old", "new"} { // both open the file before either writes
 		f := openFile(t, path)
-		l := run(t, f, audit.Options{Tail: f.Tail()})
+		logs[name] = run(t, f, audit.Options{Tail: f.Tail()})
+	}
+	var wg sync.WaitGroup
+	for name, l := range logs {
 		wg.Go(func() { writeMany(t, l, name, 4, 50) })
 	}
 	wg.Wait()
