@@ -14,7 +14,13 @@ import (
 type line struct {
 	chain []*link
 	dead  bool
-	live  map[string]time.Time // access token → its end
+	live  map[string]time.Time // access token → its end; the zero time once it was revoked
+}
+
+func (l *line) revokeAccess() {
+	for token := range l.live {
+		l.live[token] = time.Time{}
+	}
 }
 
 type link struct {
@@ -37,7 +43,7 @@ func (l *line) ask(at int, iss sandbox.Issuer, now time.Time) bool {
 		return true
 	case used:
 		l.dead = true
-		clear(l.live)
+		l.revokeAccess()
 		return false
 	}
 	return iss.RefreshLife == 0 || now.Sub(k.issued) < iss.RefreshLife
@@ -60,7 +66,7 @@ func (l *line) after(at int) *link {
 // bring enters what a refresh brought.
 func (l *line) bring(at int, iss sandbox.Issuer, access, refresh string, now time.Time) {
 	if iss.KillsOld {
-		clear(l.live)
+		l.revokeAccess()
 	}
 	l.live[access] = now.Add(iss.AccessLife)
 	k := l.chain[at]
