@@ -208,7 +208,7 @@ func TestAFileAtItsMaximumSizeRefusesWritesAndServesReads(t *testing.T) {
 // TestAnEditNeverLosesARefreshToken lets two processes share a store. Each commit of the one finds that the other edited
 // the configuration after it read and before it wrote.
 func TestAnEditNeverLosesARefreshToken(t *testing.T) {
-	const rounds = 1000
+	const rounds = 400
 	p := newPlace(t)
 	editor := p.open(t)
 	f := &faulty{Engine: p.engine}

@@ -148,7 +148,7 @@ func record(t *testing.T, p *place) []step {
 	return slices.DeleteFunc(steps, func(s step) bool { return s.new.pages == nil })
 }
 
-const filled = 18 // credentials
+const filled = 14 // credentials
 
 func filledName(i int) string { return fmt.Sprintf("c%02d", i) }
 

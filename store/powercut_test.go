@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	imagesVariable = "TOKENBROKER_CRASH_IMAGES" // how many images to build; 240 if unset
+	imagesVariable = "TOKENBROKER_CRASH_IMAGES" // how many images to build; 160 if unset
 	folderVariable = "TOKENBROKER_RESUME_IMAGES"
 	imageTimeout   = 20 * time.Second
 )
 
 func imageCount(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(cmp.Or(os.Getenv(imagesVariable), "240"))
+	n, err := strconv.Atoi(cmp.Or(os.Getenv(imagesVariable), "160"))
 	if err != nil {
 		t.Fatalf("%s: %v", imagesVariable, err)
 	}
