@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -33,11 +32,25 @@ type NewCredential struct {
 
 // CreateCredential checks a credential, stores it and tries it in the background.
 func (b *Broker) CreateCredential(ctx context.Context, n NewCredential) (Status, error) {
-	if err := b.checkNew(ctx, n); err != nil {
+	c, err := b.insert(ctx, n)
+	if err != nil {
 		return Status{}, err
 	}
 	if n.ValidateOnly {
-		return Status{Credential: n.Credential, Snapshot: &Snapshot{State: tokenbroker.StatePending, Recovery: tokenbroker.RecoveryRetry}}, nil
+		return Status{Credential: c, Snapshot: &Snapshot{State: tokenbroker.StatePending, Recovery: tokenbroker.RecoveryRetry}}, nil
+	}
+	b.wrote()
+	b.changes.Add(1)
+	b.placeAll(c.Name, nil)
+	return b.tried(ctx, c.Name)
+}
+
+// insert checks a credential and stores it, unless it is to be checked only. Its OAuth client is not deleted meanwhile.
+func (b *Broker) insert(ctx context.Context, n NewCredential) (tokenbroker.Credential, error) {
+	b.inUse.RLock()
+	defer b.inUse.RUnlock()
+	if err := b.checkNew(ctx, n); err != nil || n.ValidateOnly {
+		return n.Credential, err
 	}
 	now := time.Now()
 	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now}
@@ -46,15 +59,12 @@ func (b *Broker) CreateCredential(ctx context.Context, n NewCredential) (Status,
 	}
 	c, err := b.cfg.Store.CreateCredential(ctx, n.Credential, g)
 	if err != nil {
-		return Status{}, err
+		return c, err
 	}
-	b.wrote()
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.entries[c.Name] = b.newEntry(c.Name)
-	b.mu.Unlock()
-	b.changes.Add(1)
-	b.placeAll(c.Name, nil)
-	return b.tried(ctx, c.Name)
+	return c, nil
 }
 
 // tried brings a credential's own variant to life, as if somebody had just asked for it, and returns its status.
@@ -131,46 +141,6 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 	return st, nil
 }
 
-// Credentials lists up to limit credentials in name order, from after a name on, of those that allowed says yes to. next is the name to
-// go on from, "" at the end.
-func (b *Broker) Credentials(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []Status, next string, err error) {
-	limit = max(1, limit)
-	for _, name := range b.names(after) {
-		if !allowed(name) {
-			continue
-		}
-		if len(list) == limit {
-			return list, list[limit-1].Credential.Name, nil
-		}
-		st, err := b.Credential(ctx, name)
-		switch {
-		case errors.Is(err, tokenbroker.ErrNotFound):
-			continue
-		case errors.Is(err, tokenbroker.ErrQuarantined):
-			st = Status{Credential: tokenbroker.Credential{Name: name},
-				Snapshot: &Snapshot{State: tokenbroker.StateQuarantined, Recovery: tokenbroker.RecoveryAskOperator, Code: "tampered"}}
-		case err != nil:
-			return nil, "", err
-		}
-		list = append(list, st)
-	}
-	return list, "", nil
-}
-
-// names returns the names of all credentials after one, sorted.
-func (b *Broker) names(after string) []string {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	names := make([]string, 0, len(b.entries))
-	for name := range b.entries {
-		if name > after {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 // UpdateCredential changes a credential's configuration by change, if its version is still the one given (0 = any). What change
 // must not touch (name, provider, grant) is kept.
 func (b *Broker) UpdateCredential(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (Status, error) {
@@ -210,18 +180,7 @@ func (b *Broker) edit(ctx context.Context, name string, version uint64, change f
 		return err
 	}
 	for range 10 {
-		c, _, err := b.cfg.Store.Load(ctx, name)
-		if err != nil {
-			return b.unreadable(name, err)
-		}
-		if version != 0 && c.Version != version {
-			return tokenbroker.ErrETagMismatch
-		}
-		read := c.Version
-		if err := change(&c); err != nil {
-			return err
-		}
-		c, err = b.cfg.Store.UpdateCredential(ctx, c, read)
+		c, err := b.editOnce(ctx, name, version, change)
 		if err == nil {
 			b.wrote()
 			b.reinstall(e, c)
@@ -232,6 +191,23 @@ func (b *Broker) edit(ctx context.Context, name string, version uint64, change f
 		}
 	}
 	return tokenbroker.ErrETagMismatch
+}
+
+func (b *Broker) editOnce(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (tokenbroker.Credential, error) {
+	b.inUse.RLock()
+	defer b.inUse.RUnlock()
+	c, _, err := b.cfg.Store.Load(ctx, name)
+	if err != nil {
+		return c, b.unreadable(name, err)
+	}
+	if version != 0 && c.Version != version {
+		return c, tokenbroker.ErrETagMismatch
+	}
+	read := c.Version
+	if err := change(&c); err != nil {
+		return c, err
+	}
+	return b.cfg.Store.UpdateCredential(ctx, c, read)
 }
 
 // reinstall puts a changed configuration in place. If tokens depend on what changed, its generation rose: the variants of
@@ -245,6 +221,7 @@ func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
 	var former []*variant
 	if c.Generation != e.cred.Generation {
 		former = b.dropVariants(e)
+		e.storedEnd = time.Time{} // what is stored is not served any more
 	}
 	e.install(c, b.traits(c.Provider))
 	e.retryNow()

@@ -28,10 +28,11 @@ type Broker struct {
 	written   atomic.Int64  // unix nanoseconds of the last durable write that went well
 
 	// work is the context of flights: it outlives every caller and Run itself, until Close. It is the one context that is stored.
-	work context.Context
+	work context.Context //nolint:containedctx // flights belong to no caller whose context they could be given
 	stop context.CancelFunc
 
 	drain chan struct{} // closed when draining begins
+	inUse sync.RWMutex  // held for writing while an OAuth client is looked at and deleted, for reading while a credential takes one
 
 	mu       sync.RWMutex
 	entries  map[string]*entry             // name → credential that exists
@@ -41,7 +42,8 @@ type Broker struct {
 	running  sync.WaitGroup // flights
 }
 
-// New makes a Broker over the credentials that the store has. It reads their summaries, no secrets. ctx governs that reading.
+// New makes a Broker over the credentials that the store has. It reads their summaries, no secrets. One that does not open
+// quarantines its credential and no other. ctx governs that reading.
 func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -57,12 +59,17 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b.work, b.stop = context.WithCancel(context.Background())
 	b.revisions.Store(cfg.Store.Boot() << bootShift)
 	for s, err := range cfg.Store.Summaries(ctx) {
-		if err != nil {
+		if err != nil && (s.Name == "" || !isTampered(err)) {
 			b.stop()
 			return nil, fmt.Errorf("read the credentials: %w", err)
 		}
 		e := b.newEntry(s.Name)
 		b.entries[s.Name] = e
+		if err != nil { // of this one alone: it is quarantined, and the way out is to delete it
+			_ = b.unreadable(s.Name, err)
+			continue
+		}
+		e.storedEnd = s.Expiry
 		b.wakeAtStart(e, s)
 	}
 	return b, nil

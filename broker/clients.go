@@ -48,13 +48,14 @@ func (b *Broker) checkClient(c tokenbroker.OAuthClient) error {
 	return b.cfg.Upstream.ValidateClient(c)
 }
 
-// newSecret gives a secret its id and a fingerprint: 48 bits of a hash, enough to tell secrets apart and too few to be one.
+// newSecret gives a secret its id and a fingerprint, which tells the secrets of a client apart and serves nothing else: it is a
+// hash under a random salt that nobody keeps, so that whoever may see it can't try guesses at a weak secret.
 func newSecret(s tokenbroker.Secret) (tokenbroker.ClientSecret, error) {
 	if len(s.Reveal()) > tokenbroker.MaxSecretBytes {
 		return tokenbroker.ClientSecret{}, tokenbroker.Invalid("clientSecret", errors.New("is longer than 16 KiB"))
 	}
 	id := rand.Text()[:12]
-	sum := sha256.Sum256([]byte("tokenbroker client secret\x00" + s.Reveal()))
+	sum := sha256.Sum256([]byte(rand.Text() + s.Reveal()))
 	return tokenbroker.ClientSecret{ID: id, Secret: s, Fingerprint: hex.EncodeToString(sum[:6]), Added: time.Now()}, nil
 }
 
@@ -64,13 +65,20 @@ func (b *Broker) Client(ctx context.Context, name string) (tokenbroker.OAuthClie
 	return withoutSecrets(c), err
 }
 
-// ListClients lists up to limit OAuth clients in name order, without their secrets, of those that allowed says yes to.
+// ListClients lists up to limit OAuth clients in name order, without their secrets, of those that allowed says yes to. One that
+// does not open is left out.
 func (b *Broker) ListClients(ctx context.Context, after string, limit int, allowed func(name string) bool) (list []tokenbroker.OAuthClient, next string, err error) {
 	limit = max(1, limit)
 	for {
 		page, err := b.cfg.Store.Clients(ctx, after, limit)
-		if err != nil || len(page) == 0 {
+		if err != nil && !isTampered(err) {
 			return list, "", err
+		}
+		if err != nil {
+			b.observe(Event{Kind: EventTampered, Code: codeOf(err)})
+		}
+		if len(page) == 0 {
+			return list, "", nil
 		}
 		for _, c := range page {
 			after = c.Name
@@ -167,14 +175,10 @@ func (b *Broker) RetireSecret(ctx context.Context, name, id string) (tokenbroker
 
 // DeleteClient removes an OAuth client that no credential uses, if its version is still the one given (0 = any).
 func (b *Broker) DeleteClient(ctx context.Context, name string, version uint64) error {
-	if _, err := b.cfg.Store.Client(ctx, name); err != nil {
+	b.inUse.Lock()
+	defer b.inUse.Unlock()
+	if err := b.unused(ctx, name); err != nil {
 		return err
-	}
-	for _, cred := range b.names("") {
-		c, _, err := b.cfg.Store.Load(ctx, cred)
-		if err == nil && c.Client == name {
-			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "credential " + cred + " uses it"}
-		}
 	}
 	if err := b.cfg.Store.DeleteClient(ctx, name, version); err != nil {
 		return err
@@ -182,6 +186,26 @@ func (b *Broker) DeleteClient(ctx context.Context, name string, version uint64) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	maps.DeleteFunc(b.gates, func(k gateKey, _ *gate) bool { return k.client == name })
+	return nil
+}
+
+// unused is nil if an OAuth client is there and no credential uses it. It names none: whoever may delete a client need not be
+// allowed to know of the credentials. One that does not open may use it, for all we know.
+func (b *Broker) unused(ctx context.Context, name string) error {
+	if _, err := b.cfg.Store.Client(ctx, name); err != nil && !isTampered(err) {
+		return err
+	}
+	for _, cred := range b.names("") {
+		switch c, _, err := b.cfg.Store.Load(ctx, cred); {
+		case isTampered(err):
+			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "a credential that does not open may use it; delete that first"}
+		case errors.Is(err, tokenbroker.ErrNotFound): // deleted meanwhile
+		case err != nil:
+			return err
+		case c.Client == name:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "a credential uses it"}
+		}
+	}
 	return nil
 }
 

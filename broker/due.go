@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -81,7 +82,11 @@ func (b *Broker) exercise(e *entry) {
 	e.mu.Unlock()
 	if needed {
 		after := v.snap.Load().Order.Generation
-		<-b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after}) })
+		r := <-b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after}) })
+		if errors.Is(r.Err, errGone) {
+			b.exerciseLater(e)
+			return
+		}
 	}
 	b.scheduleExercise(e)
 }

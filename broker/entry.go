@@ -32,6 +32,7 @@ type entry struct {
 
 	stalls      int           // results that can't be stored at present
 	stalled     chan struct{} // closed while there are any
+	storedEnd   time.Time     // expiry of the newest token that was stored before this process; its variant may not be in memory
 	recoverNext time.Time     // an intent stands: no replay before then, of any variant
 	unspent     bool          // an intent may stand in the store although its refresh token is not spent for sure
 
@@ -92,7 +93,7 @@ func (b *Broker) unreadable(name string, err error) error {
 	if !isTampered(err) {
 		return err
 	}
-	b.observe(Event{Kind: EventTampered, Credential: name, State: tokenbroker.StateQuarantined})
+	b.observe(Event{Kind: EventTampered, Credential: name, State: tokenbroker.StateQuarantined, Code: codeOf(err)})
 	return &tokenbroker.Problem{Err: tokenbroker.ErrQuarantined, Detail: "a record of it does not open; restore it or create it anew"}
 }
 

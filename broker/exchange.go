@@ -112,8 +112,7 @@ func (b *Broker) conclusion(ctx context.Context, t try, err error) {
 	ev := t.event(EventExchange)
 	ev.Took = time.Since(t.began)
 	ev.Waiters = int(t.v.waiters.Load())
-	var f *tokenbroker.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok {
 		ev.Class, ev.Code, ev.HTTPStatus = f.Class, f.Code, f.HTTPStatus
 	} else if err != nil {
 		ev.Class, ev.Code = tokenbroker.ClassTransient, codeOf(err)

@@ -62,3 +62,16 @@ var (
 	InGrace     = inGrace
 	GrantEnd    = grantEnd
 )
+
+// Alive returns how many variants there are in memory, of all credentials.
+func (b *Broker) Alive() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	n := 0
+	for _, e := range b.entries {
+		e.mu.Lock()
+		n += len(e.variants)
+		e.mu.Unlock()
+	}
+	return n
+}

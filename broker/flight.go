@@ -205,11 +205,10 @@ func (e *entry) recoverAt(now time.Time) time.Time {
 	}
 	for _, v := range e.variants {
 		if v.token.usable(now) {
-			margin := min(30*time.Second, v.token.Life()/10)
-			at = later(at, v.token.end(now).Add(-margin))
+			at = later(at, v.token.end(now).Add(-min(probeMargin, v.token.Life()/10)))
 		}
 	}
-	return at
+	return later(at, e.storedEnd.Add(-maxGuard-probeMargin))
 }
 
 // failed makes sure that a failed flight is not flown again at once, whatever it failed of.
@@ -273,8 +272,7 @@ func codeOf(err error) string {
 }
 
 func retryAfterOf(err error) time.Duration {
-	var p *tokenbroker.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok {
 		return p.RetryAfter
 	}
 	return 0

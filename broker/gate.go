@@ -241,8 +241,7 @@ func (b *Broker) heldBack(key gateKey, now time.Time) []heldBack {
 
 // outage reports whether an error comes of a provider that is down.
 func outage(err error) bool {
-	var f *tokenbroker.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok {
 		return f.Class == tokenbroker.ClassTransient || f.Class == tokenbroker.ClassAmbiguous
 	}
 	return errors.Is(err, tokenbroker.ErrUpstream)

@@ -290,8 +290,7 @@ func TestOnlyWhatWasAdmittedIsSubscribedTo(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.create("a")
 		changed := false
-		var r *reader
-		r = &reader{t: t, feed: w.b.NewFeed(broker.FeedConfig{
+		r := &reader{t: t, feed: w.b.NewFeed(broker.FeedConfig{
 			Holder: "job",
 			Wake:   func() {},
 			Admit: func(_ string, _ broker.Selection, v tokenbroker.Variant) error {

@@ -21,8 +21,10 @@ const (
 	floorCap    = time.Hour
 	proofLife   = time.Second // a durable write this recent shows that the store can be written
 	minUse      = 10 * time.Minute
-	waitCap     = time.Hour // the longest that a provider's Retry-After is obeyed at a time
+	barrenUse   = 10 * time.Second // how long a variant that never had a token keeps its place where places are short
+	waitCap     = time.Hour        // the longest that a provider's Retry-After is obeyed at a time
 
+	probeMargin   = 30 * time.Second // before the last valid token ends, when an uncertain refresh token is tried
 	exerciseRetry = time.Minute      // after an exercise that could not even be begun
 	commitTimeout = 10 * time.Second // of one try to make a result durable
 	commitPause   = time.Minute      // the longest pause between two tries
@@ -130,4 +132,4 @@ func after(t time.Time, d time.Duration) time.Time {
 	return t.Add(d)
 }
 
-func draw() float64 { return rand.Float64() } //nolint:gosec // jitter, not a secret
+func draw() float64 { return rand.Float64() }

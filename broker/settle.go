@@ -153,7 +153,7 @@ func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time
 	case j.variantOnly:
 		v.refusedTill = now.Add(variantMemo)
 		v.next = v.refusedTill
-	case j.answer == tokenbroker.ErrMisconfigured:
+	case errors.Is(j.answer, tokenbroker.ErrMisconfigured):
 		e.probes++
 		e.probeAt = now.Add(probeDelay(e.probes, draw()))
 	case j.clearIntent || t.intent == nil:
@@ -168,8 +168,7 @@ func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time
 }
 
 func asFailure(err error) *tokenbroker.Failure {
-	var f *tokenbroker.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok {
 		return f
 	}
 	return &tokenbroker.Failure{Class: tokenbroker.ClassAmbiguous, Code: "internal", Sent: true}
@@ -186,7 +185,7 @@ func (e *failedExchange) Unwrap() []error { return []error{e.problem, e.failure}
 
 // tell makes the callers' error.
 func tell(j judgement, f *tokenbroker.Failure, after time.Duration) error {
-	if j.answer == tokenbroker.ErrReauthorize || j.answer == tokenbroker.ErrMisconfigured || j.variantOnly {
+	if errors.Is(j.answer, tokenbroker.ErrReauthorize) || errors.Is(j.answer, tokenbroker.ErrMisconfigured) || j.variantOnly {
 		after = 0
 	}
 	return &failedExchange{problem: problem(j.answer, f.Code, after), failure: f}

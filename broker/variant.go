@@ -38,6 +38,7 @@ type variant struct {
 	published   *Snapshot // what subscribers were last told of
 	subs        map[*slot]struct{}
 	gone        bool
+	born        time.Time
 }
 
 // held is a token with the moments after which it is not served.
@@ -109,7 +110,7 @@ func (b *Broker) add(e *entry, c choice, tok tokenbroker.Token, had bool) (*vari
 	if err := b.makeRoom(e, key == own, now); err != nil {
 		return nil, err
 	}
-	v := &variant{e: e, v: c.v, id: c.uid + "\x00" + key, isOwn: key == own, subs: map[*slot]struct{}{}}
+	v := &variant{e: e, v: c.v, id: c.uid + "\x00" + key, isOwn: key == own, born: now, subs: map[*slot]struct{}{}}
 	v.idle.Store(true)
 	v.item.variant = v
 	if had && tok.Generation >= e.cred.Generation { // an older one belongs to a former configuration
@@ -125,7 +126,8 @@ func (b *Broker) add(e *entry, c choice, tok tokenbroker.Token, had bool) (*vari
 	return v, nil
 }
 
-// makeRoom sees to the bound on variants: those nobody uses go, else the new one is refused. e.mu is held.
+// makeRoom sees to the bound on variants: those that never had a token go, then those nobody uses, else the new one is refused.
+// Asking for what there is no token of does not hold a place for long: made-up audiences would lock others out. e.mu is held.
 func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 	most := b.cfg.MaxVariants
 	if t := e.traits.LiveTokens; t > 0 {
@@ -137,16 +139,25 @@ func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 	if own || len(e.variants) < most {
 		return nil
 	}
-	for key, v := range e.variants {
-		if v != e.own.Load() && !v.inUse(now) {
-			b.forget(v)
-			delete(e.variants, key)
+	wait := minUse
+	for _, idle := range []func(*variant) bool{
+		func(v *variant) bool { return v.barren() && now.Sub(v.born) >= barrenUse },
+		func(v *variant) bool { return !v.inUse(now) },
+	} {
+		for key, v := range e.variants {
+			if v != e.own.Load() && idle(v) {
+				b.forget(v)
+				delete(e.variants, key)
+			}
+			if v.barren() {
+				wait = barrenUse
+			}
+		}
+		if len(e.variants) < most {
+			return nil
 		}
 	}
-	if len(e.variants) < most {
-		return nil
-	}
-	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, RetryAfter: minUse,
+	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, RetryAfter: wait,
 		Detail: "the credential has as many variants (scopes, subject, audience) in use as are allowed"}
 }
 
@@ -154,6 +165,11 @@ func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 func (b *Broker) forget(v *variant) {
 	v.gone = true
 	b.schedule.set(&v.item, time.Time{})
+}
+
+// barren reports whether the variant never had a token and nobody subscribes or waits. e.mu is held.
+func (v *variant) barren() bool {
+	return v.token == nil && v.generation == 0 && len(v.subs) == 0 && v.waiters.Load() == 0
 }
 
 // inUse reports whether anybody subscribes to the variant or read it within its last two lives. e.mu is held.

@@ -271,7 +271,6 @@ type hooked struct {
 	broker.Store
 	mu            sync.Mutex
 	before, after func(ctx context.Context, op string) error
-	calls         []string
 }
 
 func (h *hooked) hook(before, after func(ctx context.Context, op string) error) {
@@ -283,7 +282,6 @@ func (h *hooked) hook(before, after func(ctx context.Context, op string) error) 
 func (h *hooked) around(ctx context.Context, op string, do func() error) error {
 	h.mu.Lock()
 	before, after := h.before, h.after
-	h.calls = append(h.calls, op)
 	h.mu.Unlock()
 	if before != nil {
 		if err := before(ctx, op); err != nil {
@@ -330,12 +328,6 @@ func (h *hooked) Adopt(ctx context.Context, a tokenbroker.Adoption) (g tokenbrok
 
 func (h *hooked) DeleteCredential(ctx context.Context, name string, version uint64) error {
 	return h.around(ctx, "delete", func() error { return h.Store.DeleteCredential(ctx, name, version) })
-}
-
-func (h *hooked) history() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.calls)
 }
 
 // failing makes a hook that fails the operations named.
