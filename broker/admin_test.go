@@ -44,8 +44,8 @@ func TestAdoptDuringRefresh(t *testing.T) {
 			t.Error("the next exchange did not send what was adopted")
 		}
 		w.wantState(tokenbroker.StateReady)
-		if len(w.log.of(broker.EventOrphan)) != 1 {
-			t.Error("nobody was told of the orphan")
+		if evs := w.log.of(broker.EventOrphan); len(evs) != 1 || evs[0].Credential != "acme/jobs" || evs[0].Attempt == "" || evs[0].Code != "superseded" {
+			t.Errorf("got events %+v, want one of the orphan, with credential, attempt and code", evs)
 		}
 	})
 }

@@ -36,7 +36,7 @@ type Event struct {
 	Serial     uint64
 	State      tokenbroker.State
 	Class      tokenbroker.Class // of a failed exchange; "" if it went well
-	Code       string
+	Code       string            // RFC 6749 error or ours, e.g. store_unavailable, superseded, tampered
 	HTTPStatus int
 	Expiry     time.Time     // of the token, if there is one
 	Took       time.Duration // of the exchange
