@@ -33,17 +33,20 @@ func (b *Broker) join(ctx context.Context, v *variant, w want) (*Snapshot, error
 		case errors.Is(err, tokenbroker.ErrSuperseded):
 		case err != nil && (mine || !w.force && !w.report):
 			return nil, err
-		case err == nil && (mine || s.Order.Generation > w.after || v.fetchedSince(came)):
+		case err == nil && (mine || s.Order.Generation > w.after || v.enough(w, s, came)):
 			return s, nil
 		}
 	}
 	return nil, problem(tokenbroker.ErrBackoff, "superseded", retryBase)
 }
 
-func (v *variant) fetchedSince(came time.Time) bool {
+// enough reports whether a flight of one's own could bring no more than what another's brought: an exchange went well since one
+// came, or the next is not to be caused yet.
+func (v *variant) enough(w want, s *Snapshot, came time.Time) bool {
+	now := time.Now()
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
-	return !v.fetched.Before(came)
+	return !v.fetched.Before(came) || s.usable(now) && v.tooSoon(w, s, now)
 }
 
 // joinOnce also says whether it began the flight, or could not wait for its end.
@@ -214,7 +217,7 @@ func (e *entry) recoverAt(now time.Time) time.Time {
 // failed makes sure that a failed flight is not flown again at once, whatever it failed of.
 func (b *Broker) failed(v *variant, err error) {
 	var settled *failedExchange
-	if errors.As(err, &settled) || errors.Is(err, errGone) {
+	if errors.As(err, &settled) || errors.Is(err, errGone) || errors.Is(err, tokenbroker.ErrDraining) {
 		return
 	}
 	now := time.Now()

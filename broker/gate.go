@@ -128,14 +128,23 @@ func (g *gate) dispatchLocked() {
 		t := g.queue[i]
 		if t.err = g.refusal(t, now); t.err != nil {
 			t.overLocked()
-		} else if r := g.limiter.Reserve(); r.Delay() > 0 {
-			g.rearm(r.Delay())
-			r.Cancel()
+		} else if d := g.delay(now); d > 0 {
+			g.rearm(d)
 			return
 		}
 		close(t.ready)
 		g.queue = slices.Delete(g.queue, i, i+1)
 	}
+}
+
+// delay takes a place in the bucket, or says when there is one. g.mu is held.
+func (g *gate) delay(now time.Time) time.Duration {
+	r := g.limiter.ReserveN(now, 1)
+	d := r.DelayFrom(now)
+	if d > 0 {
+		r.CancelAt(now)
+	}
+	return d
 }
 
 // close refuses all who wait, and all who come.

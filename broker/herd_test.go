@@ -125,6 +125,9 @@ func TestWhoWaitsForATurnIsRefusedLikeWhoComes(t *testing.T) {
 			<-drained
 			w.pass(time.Minute)
 			w.wantSent(1)
+			if st, err := w.b.Credential(t.Context(), "acme/4"); err != nil || st.Snapshot.Code != "" {
+				t.Errorf("got code %q, %v; want no failure noted for a shutdown", st.Snapshot.Code, err)
+			}
 		})
 	})
 }

@@ -19,7 +19,7 @@ func TestMadeUpVariantsGiveWay(t *testing.T) {
 	run(t, plan{config: few}, func(t *testing.T, w *world) {
 		w.up.use(func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
 			if strings.HasPrefix(r.Variant.Audience, "made-up") {
-				return failure(tokenbroker.ClassTransient, "http_500")(ctx, n, r)
+				return failure(tokenbroker.ClassConfiguration, "invalid_target")(ctx, n, r)
 			}
 			return gives(time.Hour, false)(ctx, n, r)
 		})
