@@ -83,7 +83,7 @@ func (c Credential) Variant(scopes []string, subject, audience string) Variant {
 type ClientSecret struct {
 	ID          string // made by the broker
 	Secret      Secret
-	Fingerprint string // of the secret, for people to compare; can't be turned back
+	Fingerprint string // tells the secrets of a client apart; says nothing of the secret
 	Added       time.Time
 }
 

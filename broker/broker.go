@@ -67,12 +67,24 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		b.entries[s.Name] = e
 		if err != nil { // of this one alone: it is quarantined, and the way out is to delete it
 			_ = b.unreadable(s.Name, err)
+			s.State = tokenbroker.StateQuarantined
+			b.observe(atStart(s))
 			continue
 		}
+		b.observe(atStart(s))
 		e.storedEnd = s.Expiry
 		b.wakeAtStart(e, s)
 	}
 	return b, nil
+}
+
+// atStart tells how a credential stands before anybody has used it.
+func atStart(s tokenbroker.Summary) Event {
+	ev := Event{Kind: EventState, Credential: s.Name, Provider: s.Provider, Own: true, State: s.State}
+	if s.Disabled {
+		ev.State = tokenbroker.StateDisabled
+	}
+	return ev
 }
 
 func (c *Config) check() error {

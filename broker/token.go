@@ -65,7 +65,10 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 	if err != nil {
 		return nil, err
 	}
-	if now = time.Now(); s.validity(now) < least {
+	if now = time.Now(); !s.usable(now) { // it ended before this caller came to see it
+		return nil, problem(tokenbroker.ErrUpstream, "expired_on_arrival", retryBase)
+	}
+	if s.validity(now) < least {
 		return nil, unattainable(s, now, "the provider gives no token that lives so long")
 	}
 	return s, nil

@@ -58,7 +58,7 @@ func TestTheLogTellsWhatBrokeAndWhenItWorksAgain(t *testing.T) {
 		}
 		b.Sandbox.Fail("fast", sandbox.Fault{Status: 502, Times: sandbox.Forever})
 		b.Sandbox.RevokeFamily(seed)
-		time.Sleep(50 * time.Minute)
+		time.Sleep(53 * time.Minute)
 		if got := log.lines("credential is DEGRADED", "example/api", "http_502", "level=WARN"); len(got) != 1 {
 			t.Errorf("an outage: got %d lines, want 1", len(got))
 		}

@@ -66,7 +66,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
 		Help: "When the newest token of a credential's own variant expires, for at most 1000 credentials."}, []string{"credential"})
 	m.states = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credentials",
-		Help: "Credentials in use, by the state of their own variant."}, []string{"state"})
+		Help: "Credentials, by the state of their own variant."}, []string{"state"})
 	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
 	m.register(version, certificateExpiry, policyErr)
 	m.policyLoaded()

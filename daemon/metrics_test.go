@@ -249,3 +249,22 @@ func TestReloadTakesUpFiles(t *testing.T) {
 	}
 	c.Token("example/api")
 }
+
+// TestADeadGrantShowsInTheMetricsAfterARestart: an alert must not end because the broker was restarted and nobody asked since.
+func TestADeadGrantShowsInTheMetricsAfterARestart(t *testing.T) {
+	c := start(t)
+	seed := c.AddRefreshToken("example/drive", "rotating", "files.read")
+	eventually(t, "a token", func() bool { return now(t, c.Broker, "tokenbroker_credentials", "READY") == 2 })
+	c.Sandbox.RevokeFamily(seed)
+	_, err := c.operator.ImportRefreshToken(within(t), &tokenbrokerv1.ImportRefreshTokenRequest{Credential: "example/drive", RefreshToken: seed})
+	must(t, err)
+	dead := func() bool { return now(t, c.Broker, "tokenbroker_credentials", "REAUTHORIZE") == 1 }
+	eventually(t, "a dead grant", dead)
+	c.Restart()
+	if !dead() {
+		t.Errorf("after a restart: got %v, want one credential in REAUTHORIZE", now(t, c.Broker, "tokenbroker_credentials", "REAUTHORIZE"))
+	}
+	if got := now(t, c.Broker, "tokenbroker_credentials", "READY"); got != 1 {
+		t.Errorf("after a restart: got %v READY, want 1", got)
+	}
+}

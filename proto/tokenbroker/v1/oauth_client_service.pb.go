@@ -159,7 +159,7 @@ type ClientSecret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Made by the broker when the secret was added.
 	SecretId string `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
-	// For people to compare; the secret can't be had from it.
+	// Tells the secrets of a client apart. Nothing of the secret can be had from it.
 	Fingerprint string `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// When it was added.
 	AddTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=add_time,json=addTime,proto3" json:"add_time,omitempty"`
