@@ -61,6 +61,9 @@ type group struct {
 	err    error // set before done is closed
 }
 
+// maxPatience is how often a caller's time is prolonged while the sink moves.
+const maxPatience = 4
+
 // New returns a log that appends to sink. Nothing is written before [Log.Run] runs. The sink has to follow io.Writer: when it
 // returns an error, it took the number of bytes that it says.
 func New(sink io.Writer, opts Options) *Log {
@@ -139,19 +142,39 @@ func (l *Log) signal() {
 	}
 }
 
-// wait waits until the group is written, or for as long as the caller may.
+// wait waits until the group is written, or for as long as the caller may. That its time is over counts against the sink only if the
+// sink is what hangs: a process that has more to do than its processors bear must not take that for a dead log.
 func (l *Log) wait(ctx context.Context, g *group) error {
 	timer := l.timer()
 	defer l.timers.Put(timer)
 	defer timer.Stop()
-	select {
-	case <-g.done:
-		return g.err
-	case <-ctx.Done():
-		return g.verdict(unavailable(context.Cause(ctx)))
-	case <-timer.C:
-		return g.verdict(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
+	for tries := 0; ; tries++ {
+		select {
+		case <-g.done:
+			return g.err
+		case <-ctx.Done():
+			return g.verdict(unavailable(context.Cause(ctx)))
+		case <-timer.C:
+		}
+		more := l.patience(time.Now())
+		if more <= 0 || tries == maxPatience {
+			return g.verdict(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
+		}
+		timer.Reset(more)
 	}
+}
+
+// patience is how long the write under way may take yet; the whole deadline if none is, because its turn has not come.
+func (l *Log) patience(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.running:
+		return 0
+	case l.began.IsZero():
+		return l.opts.Deadline
+	}
+	return l.began.Add(l.opts.Deadline).Sub(now)
 }
 
 // verdict returns what became of the group if that is known by now, and otherwise err.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +68,30 @@ func TestRunTellsWhenTheLastWriteFailed(t *testing.T) {
 			t.Errorf("got %v, want the sink's error", err)
 		}
 		synctest.Wait()
+	})
+}
+
+// slow takes its time, but moves.
+type slow struct{ bytes.Buffer }
+
+func (s *slow) Write(b []byte) (int, error) {
+	time.Sleep(1500 * time.Millisecond)
+	return s.Buffer.Write(b)
+}
+
+func TestASinkThatMovesIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := run(t, &slow{}, audit.Options{})
+		var wg sync.WaitGroup
+		for n := range 3 { // the second and third wait for the first one's write, too: 3 s less their late start
+			wg.Go(func() {
+				time.Sleep(time.Duration(n) * 100 * time.Millisecond)
+				if err := l.Write(t.Context(), audit.Record{}); err != nil {
+					t.Errorf("record %d: %v", n, err)
+				}
+			})
+		}
+		wg.Wait()
 	})
 }
 
