@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -84,13 +85,12 @@ func New(sink io.Writer, opts Options) *Log {
 // or may not be in the trail, and what it is about must not happen.
 func (l *Log) Write(ctx context.Context, r Record) error {
 	buf := l.scratch.Get().(*[]byte)
-	now := time.Now()
 	stamp := r.Time
 	if stamp.IsZero() {
-		stamp = now
+		stamp = time.Now()
 	}
 	*buf = r.appendFields((*buf)[:0], stamp)
-	g, err := l.enqueue(*buf, now)
+	g, err := l.enqueue(*buf)
 	l.scratch.Put(buf)
 	if err != nil {
 		return err
@@ -99,10 +99,11 @@ func (l *Log) Write(ctx context.Context, r Record) error {
 }
 
 // enqueue adds a record to the group that is filling, or refuses it at once.
-func (l *Log) enqueue(fields []byte, now time.Time) (*group, error) {
+func (l *Log) enqueue(fields []byte) (*group, error) {
+	l.letRun()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.refuseLocked(len(fields), now); err != nil {
+	if err := l.refuseLocked(len(fields), time.Now()); err != nil {
 		l.lost++
 		return nil, err
 	}
@@ -156,7 +157,7 @@ func (l *Log) wait(ctx context.Context, g *group) error {
 			return g.verdict(unavailable(context.Cause(ctx)))
 		case <-timer.C:
 		}
-		more := l.patience(time.Now())
+		more := l.patience()
 		if more <= 0 || tries == maxPatience {
 			return g.verdict(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
 		}
@@ -165,7 +166,8 @@ func (l *Log) wait(ctx context.Context, g *group) error {
 }
 
 // patience is how long the write under way may take yet; the whole deadline if none is, because its turn has not come.
-func (l *Log) patience(now time.Time) time.Duration {
+func (l *Log) patience() time.Duration {
+	l.letRun()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -174,7 +176,21 @@ func (l *Log) patience(now time.Time) time.Duration {
 	case l.began.IsZero():
 		return l.opts.Deadline
 	}
-	return l.began.Add(l.opts.Deadline).Sub(now)
+	return time.Until(l.began.Add(l.opts.Deadline))
+}
+
+// letRun gives way to Run if its write looks stuck: it may long be back from the sink, and wait for a processor behind thousands of
+// callers.
+func (l *Log) letRun() {
+	for range 3 {
+		l.mu.Lock()
+		stuck := l.stuckLocked(time.Now())
+		l.mu.Unlock()
+		if !stuck {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // verdict returns what became of the group if that is known by now, and otherwise err.

@@ -82,9 +82,6 @@ func (l *Log) take() (*group, uint64) {
 	if g == nil && l.lost > 0 {
 		g = &group{done: make(chan struct{})}
 	}
-	if g != nil {
-		l.began = time.Now()
-	}
 	return g, l.lost
 }
 
@@ -136,6 +133,9 @@ func system(action string, count uint64) []byte {
 
 // put writes lines to the sink and notes what of them it took.
 func (l *Log) put(lines []byte) error {
+	l.mu.Lock()
+	l.began = time.Now()
+	l.mu.Unlock()
 	n, err := l.sink.Write(lines)
 	if err == nil && n < len(lines) {
 		err = io.ErrShortWrite
