@@ -144,6 +144,8 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 // UpdateCredential changes a credential's configuration by change, if its version is still the one given (0 = any). What change
 // must not touch (name, provider, grant) is kept.
 func (b *Broker) UpdateCredential(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (Status, error) {
+	b.inUse.RLock() // it may take another OAuth client
+	defer b.inUse.RUnlock()
 	err := b.edit(ctx, name, version, func(c *tokenbroker.Credential) error {
 		old := *c
 		if err := change(c); err != nil {
@@ -194,8 +196,6 @@ func (b *Broker) edit(ctx context.Context, name string, version uint64, change f
 }
 
 func (b *Broker) editOnce(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (tokenbroker.Credential, error) {
-	b.inUse.RLock()
-	defer b.inUse.RUnlock()
 	c, _, err := b.cfg.Store.Load(ctx, name)
 	if err != nil {
 		return c, b.unreadable(name, err)

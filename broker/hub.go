@@ -89,9 +89,7 @@ func (f *Feed) Reconsider(ctx context.Context) error {
 	f.mu.Lock()
 	slots := slices.Clone(f.slots)
 	f.mu.Unlock()
-	for _, s := range slots {
-		f.b.expel(s)
-	}
+	f.Withdraw()
 	for _, s := range slots {
 		if err := f.b.place(ctx, s); err != nil {
 			f.fail(err)
@@ -99,6 +97,16 @@ func (f *Feed) Reconsider(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Withdraw is the first half of Reconsider: it takes away what is not allowed any more, at once and without I/O.
+func (f *Feed) Withdraw() {
+	f.mu.Lock()
+	slots := slices.Clone(f.slots)
+	f.mu.Unlock()
+	for _, s := range slots {
+		f.b.expel(s)
+	}
 }
 
 // Next takes what is to be told next; false if there is nothing. An error ends the feed. A token that was taken counts as
@@ -243,7 +251,7 @@ func (b *Broker) expel(s *slot) {
 	if s.closed || s.v == nil {
 		return
 	}
-	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.v); ofSelector(err) {
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.judged()); ofSelector(err) {
 		b.unplace(s)
 		b.park(s)
 		s.withdraw(err)
@@ -289,7 +297,25 @@ func (b *Broker) admitted(ctx context.Context, s *slot) (*variant, error) {
 	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, c.v); err != nil {
 		return nil, err
 	}
-	return b.chosen(ctx, e, c)
+	v, err := b.chosen(ctx, e, c)
+	if err != nil || !v.widened() {
+		return v, err
+	}
+	return v, s.feed.cfg.Admit(s.sel.Credential, s.sel, v.judged())
+}
+
+// judged is the variant as its token has it: a provider may have given other scopes than were asked.
+func (v *variant) judged() tokenbroker.Variant {
+	out := v.v
+	if t := v.snap.Load().Token; t != nil && len(t.Scopes) > 0 {
+		out.Scopes = t.Scopes
+	}
+	return out
+}
+
+func (v *variant) widened() bool {
+	t := v.snap.Load().Token
+	return t != nil && len(t.Scopes) > 0 && !slices.Equal(t.Scopes, v.v.Scopes)
 }
 
 // settleAt subscribes a slot to a variant and offers it the state, under a revision that the slot has not seen.

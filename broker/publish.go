@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -15,11 +16,13 @@ func (b *Broker) publish(v *variant) {
 	snap := v.snap.Load()
 	v.published = snap
 	ev := v.event(EventDeliver)
-	slots := make([]*slot, 0, len(v.subs))
-	for s := range v.subs {
-		slots = append(slots, s)
-	}
 	v.e.mu.Unlock()
+	if v.widened() {
+		for _, s := range v.subscribers() {
+			b.expel(s)
+		}
+	}
+	slots := v.subscribers()
 	for batch := range slices.Chunk(slots, auditBatch) {
 		ev.Streams = make([]uint64, len(batch))
 		for i, s := range batch {
@@ -34,6 +37,12 @@ func (b *Broker) publish(v *variant) {
 			s.offer(snap)
 		}
 	}
+}
+
+func (v *variant) subscribers() []*slot {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	return slices.Collect(maps.Keys(v.subs))
 }
 
 // untold reports whether subscribers have yet to be told of the variant's state. e.mu is held.

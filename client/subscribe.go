@@ -29,7 +29,7 @@ const silence = 90 * time.Second
 // Subscribe yields the state of a credential, and then every change of it, until ctx ends or the consumer stops. It reconnects by itself,
 // with full jitter, and does not tell the same state twice. An error is yielded, and ends it, only if connecting again can't help: the
 // request is malformed, or the identity is refused. When the credential does not exist, or is not for this identity, the
-// error wraps tokenbroker.ErrNotFound or ErrScopeNotAllowed and the subscription goes on: it may come alive.
+// error wraps tokenbroker.ErrNotFound, ErrScopeNotAllowed or ErrTooMany and the subscription goes on: it may come alive.
 func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Option) iter.Seq2[Update, error] {
 	a := newAsk(credential, opts)
 	return func(yield func(Update, error) bool) {
@@ -61,7 +61,10 @@ type subscription struct {
 	last  tokenbroker.Order
 }
 
-var errStopped = errors.New("the consumer stopped")
+var (
+	errStopped = errors.New("the consumer stopped")
+	errCrowded = errors.New("the credential has too many variants in use: subscribe again later")
+)
 
 // once follows one stream to its end.
 func (s *subscription) once(ctx context.Context) error {
@@ -82,6 +85,9 @@ func (s *subscription) once(ctx context.Context) error {
 		if !s.take(m) {
 			return errStopped
 		}
+		if m.GetRemoved().GetReason() == tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY {
+			return errCrowded
+		}
 	}
 }
 
@@ -90,8 +96,12 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
 	switch e := m.GetEvent().(type) {
 	case *tokenbrokerv1.SubscribeResponse_Removed:
 		err := tokenbroker.ErrNotFound
-		if e.Removed.GetReason() == tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
+		switch e.Removed.GetReason() {
+		case tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED:
 			err = tokenbroker.ErrScopeNotAllowed
+		case tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY:
+			err = tokenbroker.ErrTooMany
+		default:
 		}
 		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.ask.selector.GetCredential(), err))
 	case *tokenbrokerv1.SubscribeResponse_Update:

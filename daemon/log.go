@@ -16,11 +16,11 @@ type engineLog struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	trouble map[string]bool // credential and variant that were said to be in trouble
+	trouble map[string]tokenbroker.State // credential → the bad state that its own variant was said to be in
 }
 
 func newEngineLog(log *slog.Logger) *engineLog {
-	return &engineLog{log: log, trouble: map[string]bool{}}
+	return &engineLog{log: log, trouble: map[string]tokenbroker.State{}}
 }
 
 // observe sees every event of the engine.
@@ -34,7 +34,9 @@ func (l *engineLog) observe(ev broker.Event) {
 		l.say(slog.LevelWarn, "a result came too late and is kept apart", ev)
 	case broker.EventTampered:
 		l.say(slog.LevelError, "a stored record does not open", ev)
-	case broker.EventForgotten, broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:
+	case broker.EventForgotten:
+		l.forget(ev.Credential)
+	case broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:
 	}
 }
 
@@ -47,30 +49,40 @@ var levels = map[tokenbroker.State]slog.Level{
 	tokenbroker.StateDegraded:      slog.LevelWarn,
 }
 
+// state tells of the credential's own variant. Others come of what callers ask, who are told themselves.
 func (l *engineLog) state(ev broker.Event) {
 	level, bad := levels[ev.State]
-	key := ev.Credential + "\x00" + ev.Variant.Key()
+	if ev.State == tokenbroker.StatePending {
+		level, bad = slog.LevelWarn, ev.Code != "" // it never had a token, and now it was tried
+	}
 	l.mu.Lock()
-	was := l.trouble[key]
-	if bad {
-		l.trouble[key] = true
-	} else {
-		delete(l.trouble, key)
+	was, known := l.trouble[ev.Credential]
+	switch {
+	case !ev.Own, ev.State == tokenbroker.StatePending && !bad:
+		l.mu.Unlock()
+		return
+	case bad:
+		l.trouble[ev.Credential] = ev.State
+	default:
+		delete(l.trouble, ev.Credential)
 	}
 	l.mu.Unlock()
 	switch {
-	case bad:
+	case bad && was != ev.State:
 		l.say(level, "credential is "+string(ev.State), ev, "recovery", string(ev.State.Recovery()))
-	case was && ev.State == tokenbroker.StateReady:
+	case known && ev.State == tokenbroker.StateReady:
 		l.say(slog.LevelInfo, "credential is READY again", ev)
 	}
 }
 
+func (l *engineLog) forget(credential string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.trouble, credential)
+}
+
 func (l *engineLog) say(level slog.Level, text string, ev broker.Event, more ...any) {
 	args := []any{"credential", ev.Credential, "provider", ev.Provider, "code", ev.Code}
-	if len(ev.Variant.Scopes) > 0 && !ev.Own {
-		args = append(args, "scopes", ev.Variant.Scopes)
-	}
 	if ev.Attempt != "" {
 		args = append(args, "attempt", ev.Attempt)
 	}

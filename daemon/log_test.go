@@ -113,3 +113,23 @@ func TestTheLogTellsOfRefusedHandshakesButNotOfEach(t *testing.T) {
 		t.Errorf("got %d lines of refused handshakes, want a few", len(got))
 	}
 }
+
+func TestTheLogTellsOfACredentialThatNeverGotAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logged{}
+		b := brokertest.Start(t, brokertest.Config{Log: log})
+		defer b.Stop()
+		b.Sandbox.Fail("fast", sandbox.Fault{Status: 302, Redirect: "https://elsewhere.example/", Times: sandbox.Forever})
+		b.AddClientCredentials("example/api", "files.read")
+		time.Sleep(time.Minute)
+		if got := log.lines("credential is PENDING", "example/api", "redirect_refused", "level=WARN"); len(got) != 1 {
+			t.Errorf("got %d lines, want 1", len(got))
+		}
+		b.Sandbox.Clear("fast")
+		time.Sleep(10 * time.Minute)
+		b.Token("example/api")
+		if got := log.lines("credential is READY again", "example/api"); len(got) != 1 {
+			t.Errorf("after the mend: got %d lines, want 1", len(got))
+		}
+	})
+}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -78,7 +79,9 @@ func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Reques
 	if m, ok := req.(interface {
 		GetSpec() *tokenbrokerv1.CredentialSpec
 	}); ok {
-		s.specRequest(ctx, &r, m.GetSpec())
+		if err := s.specRequest(ctx, c, &r, m.GetSpec()); err != nil {
+			return r, err
+		}
 	}
 	c.record.Credential, c.record.OAuthClient = clip(r.Credential), clip(r.OAuthClient)
 	return r, nil
@@ -86,13 +89,17 @@ func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Reques
 
 // specRequest adds what a credential is to be made of: whoever configures it has to be allowed its OAuth client, scopes, subject and
 // audience. An edit that names no client is one of the client that there is.
-func (s *Server) specRequest(ctx context.Context, r *policy.Request, spec *tokenbrokerv1.CredentialSpec) {
+func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, spec *tokenbrokerv1.CredentialSpec) error {
 	r.OAuthClient, r.Scopes, r.Subject, r.Audience = spec.GetOauthClient(), spec.GetScopes(), spec.GetSubject(), spec.GetAudience()
-	if r.OAuthClient == "" {
-		if st, err := s.cfg.Broker.Credential(ctx, r.Credential); err == nil {
-			r.OAuthClient = st.Credential.Client
-		}
+	if r.OAuthClient != "" || !c.may(*r).Allowed {
+		return nil // a caller who is denied anyway learns nothing of the credential, and costs no look-up
 	}
+	st, err := s.cfg.Broker.Credential(ctx, r.Credential)
+	if errors.Is(err, tokenbroker.ErrNotFound) {
+		return nil
+	}
+	r.OAuthClient = st.Credential.Client
+	return err
 }
 
 // tokenRequest is requestOf for the token methods: the policy judges the scopes that the token would have.
@@ -105,8 +112,11 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 	v, err := s.cfg.Broker.Resolve(ctx, sel)
 	if err != nil {
 		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})
-		if hides(c.decision) {
+		switch {
+		case hides(c.decision):
 			err = s.refused(c)
+		case !errors.Is(err, tokenbroker.ErrNotFound):
+			c.decision = policy.Decision{Allowed: true} // the broker failed the caller, who was not denied
 		}
 		return policy.Request{}, err
 	}

@@ -78,7 +78,7 @@ func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServer
 }
 
 // recordDenial records a call that was denied, or malformed, and returns the caller's error. An identity that is denied again and again is
-// refused without a decision: what it does must not fill the log. How often is in its next record.
+// told just that: what it does must not fill the log. How often is in its next record.
 func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
 	missed, ok := s.denials.take(c.Identity, time.Now())
 	if !ok {

@@ -18,6 +18,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/mtls"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
+	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // readersPolicy lets workers have one scope only.
@@ -239,4 +240,40 @@ func TestADNSNameIsAnIdentityWhereItIsAllowed(t *testing.T) {
 		}
 		b.Stop()
 	}
+}
+
+func TestAStreamLosesATokenThatHasMoreThanItsHolderMayHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := brokertest.Start(t, brokertest.Config{Policy: readersPolicy, Limits: server.Limits{ConnectionAge: 24 * time.Hour}})
+		defer b.Stop()
+		b.AddClientCredentials("example/api", "files.read")
+		first := b.Token("example/api")
+		b.Sandbox.Fail("fast", sandbox.Fault{Set: map[string]any{"scope": "files.read files.admin"}})
+		stream, err := tokenbrokerv1.NewTokenServiceClient(b.Worker()).Subscribe(t.Context(), &tokenbrokerv1.SubscribeRequest{
+			Selectors: []*tokenbrokerv1.Selector{{Credential: "example/api"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := func() *tokenbrokerv1.SubscribeResponse {
+			for {
+				m, err := stream.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.GetUpdate() != nil || m.GetRemoved() != nil {
+					return m
+				}
+			}
+		}
+		if got := next().GetUpdate().GetGeneration(); got != first.GetGeneration() {
+			t.Errorf("the snapshot: got generation %d, want %d", got, first.GetGeneration())
+		}
+		if m := next(); m.GetRemoved().GetReason() != tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
+			t.Errorf("the refresh: got %v, want it removed as not allowed", m.GetEvent())
+		}
+		b.SetPolicy(brokertest.DefaultPolicy)
+		if u := next().GetUpdate(); u.GetGeneration() <= first.GetGeneration() || len(u.GetToken().GetScopes()) != 2 {
+			t.Errorf("after the policy allows it: got generation %d with %v, want the wide token", u.GetGeneration(), u.GetToken().GetScopes())
+		}
+	})
 }

@@ -73,6 +73,9 @@ func (r *streams) reconsider(ctx context.Context) {
 		feeds = append(feeds, f)
 	}
 	r.mu.Unlock()
+	for _, f := range feeds { // what goes, goes from all before anything comes, which takes records
+		f.Withdraw()
+	}
 	for _, f := range feeds {
 		_ = f.Reconsider(ctx) // a feed that can not be judged has failed and ends by itself
 	}
