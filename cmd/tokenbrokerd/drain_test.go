@@ -99,12 +99,18 @@ func TestDrainEndsInTime(t *testing.T) {
 	up.Release("strict")
 }
 
-// TestSecondSignalEndsAtOnce leaves an exchange behind, as a person at a terminal asked for.
+// TestSecondSignalEndsAtOnce leaves an exchange behind, as a person at a terminal asked for. Two signals at one moment are one: a
+// supervisor may signal the process and then its group.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s, up := hanging(t, "drain_timeout: 1h")
 	s.proc.signal(syscall.SIGTERM)
+	s.proc.signal(syscall.SIGTERM)
 	s.proc.line(`"msg":"draining"`)
+	time.Sleep(time.Second)
+	if strings.Contains(s.proc.out.String(), "ended by a second signal") {
+		t.Errorf("two signals at one moment ended the process")
+	}
 	s.proc.signal(syscall.SIGTERM)
 	if got := s.proc.wait(5 * time.Second); got != 1 {
 		t.Errorf("got exit status %d after two signals, want 1", got)

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -26,7 +27,7 @@ import (
 func main() {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // and with it package log: net/http writes bytes of a provider's connection there
 	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2) // holds the second one, too, however soon it comes
+	signals := make(chan os.Signal, 8) // holds those that come while the first one is obeyed
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go obey(signals, cancel)
 	if err := root().ExecuteContext(ctx); err != nil {
@@ -35,11 +36,19 @@ func main() {
 	}
 }
 
+// sameSignal is how close two signals are taken for one: a supervisor may send it to the process and then to its whole group, and that
+// must not cost the drain.
+const sameSignal = 300 * time.Millisecond
+
 // obey ends the command in order at the first signal, and the process at the second.
 func obey(signals <-chan os.Signal, cancel context.CancelFunc) {
 	<-signals
 	cancel()
-	<-signals
+	for first := time.Now(); ; {
+		if <-signals; time.Since(first) > sameSignal {
+			break
+		}
+	}
 	fmt.Fprintln(os.Stderr, "tokenbrokerd: ended by a second signal, without waiting for exchanges in flight")
 	os.Exit(1)
 }
