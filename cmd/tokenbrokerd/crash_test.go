@@ -29,7 +29,7 @@ func soakFor(t testing.TB) time.Duration {
 // must be there afterwards, and the authorization server must never see a refresh token that its rules do not forgive.
 func TestSoakCrash(t *testing.T) {
 	t.Parallel()
-	const credentials, leastKills = 16, 30
+	const credentials, leastKills, leastSpent, mostKills = 16, 30, 50, 1000
 	up := newUpstream(t, graceful(time.Second))
 	s := newSite(t, up.provider("graceful", "rotates: true", "grace: 1m"))
 	s.start()
@@ -45,7 +45,9 @@ func TestSoakCrash(t *testing.T) {
 	settled(t, watchers, 1)
 
 	kills := 0
-	for end := time.Now().Add(soakFor(t)); kills < leastKills || time.Now().Before(end); kills++ {
+	// A slow machine gets less done between two kills, so it takes more of them until there is enough to judge.
+	unfinished := func() bool { return kills < leastKills || spent(up) < leastSpent }
+	for end := time.Now().Add(soakFor(t)); (unfinished() && kills < mostKills) || time.Now().Before(end); kills++ {
 		slowly(up)
 		time.Sleep(rand.N(250 * time.Millisecond)) // the moment is the input, nothing is waited for
 		s.proc.kill()
@@ -62,6 +64,9 @@ func TestSoakCrash(t *testing.T) {
 	}
 	s.stop()
 	l.check(t)
+	if unfinished() {
+		t.Errorf("got %d refresh tokens redeemed around %d kills, too few to say anything", spent(up), kills)
+	}
 	checkRedemptions(t, up, kills*credentials)
 	t.Logf("%d kills, %d tokens seen, %d token requests", kills, l.tokens, up.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken}))
 }
@@ -76,6 +81,17 @@ func slowly(up *upstream) {
 	up.Fail("graceful", faults...)
 }
 
+// spent counts the refresh tokens that were redeemed at least once.
+func spent(up *upstream) int {
+	n := 0
+	for _, r := range up.Redemptions() {
+		if r.Redeemed > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // checkRedemptions wants that no refresh token came that the server had to refuse, and that no more of them came twice than
 // crashes can explain.
 func checkRedemptions(t *testing.T, up *upstream, explained int) {
@@ -83,18 +99,12 @@ func checkRedemptions(t *testing.T, up *upstream, explained int) {
 	if got := up.Count(sandbox.Filter{Code: "invalid_grant"}); got != 0 {
 		t.Errorf("got %d invalid_grant, want none", got)
 	}
-	spent, replays := 0, 0
+	replays := 0
 	for _, r := range up.Redemptions() {
-		if r.Redeemed > 0 {
-			spent++
-			replays += r.Redeemed - 1
-		}
+		replays += max(0, r.Redeemed-1)
 	}
 	if replays > explained {
 		t.Errorf("got %d replays, want at most %d", replays, explained)
 	}
-	if spent < 50 {
-		t.Errorf("got %d refresh tokens redeemed, too few to say anything", spent)
-	}
-	t.Logf("%d refresh tokens redeemed, %d replays within the grace", spent, replays)
+	t.Logf("%d refresh tokens redeemed, %d replays within the grace", spent(up), replays)
 }
