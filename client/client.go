@@ -96,11 +96,9 @@ func expected(cfg Config) string {
 	return addr
 }
 
-// NewFromEnv is New with what the environment says: TOKENBROKER_ADDR, TOKENBROKER_CA, TOKENBROKER_CERT, TOKENBROKER_KEY, and
-// TOKENBROKER_SERVER_NAME if the broker's certificate does not hold the address's host.
+// NewFromEnv is New with ConfigFromEnv; what is missing there is an error.
 func NewFromEnv() (*Client, error) {
-	cfg := Config{Addr: os.Getenv("TOKENBROKER_ADDR"), Server: os.Getenv("TOKENBROKER_SERVER_NAME"),
-		Files: mtls.Files{CA: os.Getenv("TOKENBROKER_CA"), Cert: os.Getenv("TOKENBROKER_CERT"), Key: os.Getenv("TOKENBROKER_KEY")}}
+	cfg := ConfigFromEnv()
 	var missing []string
 	for name, v := range map[string]string{"ADDR": cfg.Addr, "CA": cfg.Files.CA, "CERT": cfg.Files.Cert, "KEY": cfg.Files.Key} {
 		if v == "" {
@@ -113,6 +111,17 @@ func NewFromEnv() (*Client, error) {
 	}
 	return New(cfg)
 }
+
+// ConfigFromEnv is what the environment says: TOKENBROKER_ADDR, TOKENBROKER_CA, TOKENBROKER_CERT, TOKENBROKER_KEY, and
+// TOKENBROKER_SERVER_NAME if the broker's certificate does not hold the address's host. What is not set stays empty.
+func ConfigFromEnv() Config {
+	return Config{Addr: os.Getenv("TOKENBROKER_ADDR"), Server: os.Getenv("TOKENBROKER_SERVER_NAME"),
+		Files: mtls.Files{CA: os.Getenv("TOKENBROKER_CA"), Cert: os.Getenv("TOKENBROKER_CERT"), Key: os.Getenv("TOKENBROKER_KEY")}}
+}
+
+// Conn is the connection, for the services that a Client has no methods for: tokenbrokerv1.NewCredentialServiceClient(c.Conn()). Close
+// closes it.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close ends the connection and what runs on it, and waits for it.
 func (c *Client) Close() error {
