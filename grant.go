@@ -13,6 +13,7 @@ type Grant struct {
 	Consented    time.Time // when the grant came in: create, import or consent; AbsoluteLife counts from here
 	Exercised    time.Time // when RefreshToken was last used or came in; IdleLife counts from here
 	RefreshEnd   time.Time // when RefreshToken dies, if the provider said so; zero = it did not
+	Prolonged    time.Time // when RefreshEnd was last moved to a later time: what a provider gives anew with each use moves on
 	State        State     // PENDING, READY, REAUTHORIZE, MISCONFIGURED, UNCERTAIN or QUARANTINED
 	Code         string    // why, an error code; "" when READY
 	Since        time.Time // when State was entered

@@ -55,7 +55,7 @@ func (b *Broker) insert(ctx context.Context, n NewCredential) (tokenbroker.Crede
 	now := time.Now()
 	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now}
 	if !n.RefreshToken.IsZero() {
-		g.Serial, g.RefreshToken, g.RefreshEnd, g.Consented, g.Exercised = 1, n.RefreshToken, n.RefreshEnd, now, now
+		g.Serial, g.RefreshToken, g.RefreshEnd, g.Consented, g.Exercised, g.Prolonged = 1, n.RefreshToken, n.RefreshEnd, now, now, now
 	}
 	c, err := b.cfg.Store.CreateCredential(ctx, n.Credential, g)
 	if err != nil {
@@ -344,6 +344,7 @@ func (b *Broker) Adopt(ctx context.Context, name string, token tokenbroker.Secre
 		v.refreshAt = now // the tokens there are came of the former grant, which may have been revoked
 	}
 	e.mu.Unlock()
+	b.scheduleExercise(e)
 	b.publishAll(e)
 	return b.tried(ctx, name)
 }

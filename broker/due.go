@@ -79,7 +79,11 @@ func (b *Broker) exercise(e *entry) {
 	e.mu.Lock()
 	at := exerciseBy(e.grant, e.traits)
 	needed := e.grant.Intent != nil || !at.IsZero() && !at.After(time.Now())
+	warning, tell := e.warn(time.Now())
 	e.mu.Unlock()
+	if tell {
+		b.observe(warning)
+	}
 	if needed {
 		after := v.snap.Load().Order.Generation
 		r := <-b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after}) })
@@ -100,17 +104,35 @@ func (b *Broker) exerciseLater(e *entry) {
 	}
 }
 
-// scheduleExercise sees to it that the schedule looks at the credential's refresh token in time, if that can die of disuse. A
-// failed exercise is tried again an hour later.
+// warn makes the event that tells of a refresh token's end coming near, once for each of the warnings that is due. e.mu is held.
+func (e *entry) warn(now time.Time) (Event, bool) {
+	due := warned(e.grant, e.traits, now)
+	tell := due > e.warned
+	e.warned = due
+	return Event{Kind: EventExpiring, Credential: e.name, Provider: e.cred.Provider, Client: e.cred.Client, Grant: e.cred.Grant,
+		Serial: e.grant.Serial, State: e.grant.State, Expiry: grantEnd(e.grant, e.traits)}, tell
+}
+
+// scheduleExercise sees to it that the schedule looks at the credential's refresh token in time, if that can die of disuse or if its
+// end has to be warned of. A failed exercise is tried again an hour later.
 func (b *Broker) scheduleExercise(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	at := exerciseBy(e.grant, e.traits)
-	if dead := e.gone || e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize; dead || at.IsZero() {
+	if e.gone || e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize {
 		b.schedule.set(&e.item, time.Time{})
 		return
 	}
-	b.schedule.set(&e.item, later(at, time.Now().Add(min(time.Hour, max(e.traits.IdleLife/20, retryBase)))))
+	now := time.Now()
+	at := exerciseBy(e.grant, e.traits)
+	if !at.IsZero() {
+		at = later(at, now.Add(exerciseEvery(e.grant, e.traits)))
+	}
+	if due := warned(e.grant, e.traits, now); due > e.warned {
+		at = now // an edit or a reply brought the end near
+	} else {
+		e.warned = due // and one that moved it away is warned of anew
+	}
+	b.schedule.set(&e.item, first(at, nextWarning(e.grant, e.traits, now)))
 }
 
 // alive reports whether the variant is to be kept fresh: it is in use, or an exchange of its credential is to be recovered.

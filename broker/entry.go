@@ -36,7 +36,8 @@ type entry struct {
 	recoverNext time.Time     // an intent stands: no replay before then, of any variant
 	unspent     bool          // an intent may stand in the store although its refresh token is not spent for sure
 
-	item item // on the schedule: to exercise the refresh token
+	warned int  // warnings of the refresh token's end that were due when it was last looked at
+	item   item // on the schedule: to exercise the refresh token, or to warn of its end
 }
 
 func (b *Broker) newEntry(name string) *entry {

@@ -19,6 +19,7 @@ const (
 	EventOrphan    Kind = "orphan"          // a result lost its compare and was kept apart
 	EventCommitErr Kind = "commit_error"    // a rotated refresh token can't be stored yet: it is held in memory and retried
 	EventTampered  Kind = "tampered"        // a sealed record did not open
+	EventExpiring  Kind = "expiring"        // the refresh token dies at Expiry, in 30, 7 or 1 day, and using it does not help
 	EventForgotten Kind = "forgotten"       // a credential's variant is gone: deleted, or unused
 )
 
@@ -38,7 +39,7 @@ type Event struct {
 	Class      tokenbroker.Class // of a failed exchange; "" if it went well
 	Code       string            // RFC 6749 error or ours, e.g. store_unavailable, superseded, tampered
 	HTTPStatus int
-	Expiry     time.Time     // of the token, if there is one
+	Expiry     time.Time     // of the token, if there is one; of the refresh token where that is what it tells of
 	Took       time.Duration // of the exchange
 	Waiters    int           // callers who wait for the exchange
 	Streams    []uint64      // of a delivery

@@ -61,6 +61,8 @@ var (
 	Floor       = floor
 	InGrace     = inGrace
 	GrantEnd    = grantEnd
+	ExerciseBy  = exerciseBy
+	Warnings    = warnings
 )
 
 // Alive returns how many variants there are in memory, of all credentials.

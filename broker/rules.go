@@ -100,15 +100,32 @@ func inGrace(t tokenbroker.Traits, begun, now time.Time) bool {
 // strikes is how many consecutive invalid_grant condemn a grant.
 func strikes(t tokenbroker.Traits) int { return max(1, t.Strikes) }
 
-// ExerciseBy is when an unused refresh token has to be used to stay alive; zero for never. It is for the store's summaries.
-func ExerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time { return exerciseBy(g, t) }
+// LookAt is when a grant has to be looked at although nobody uses it: to keep its refresh token alive, or to warn of its end. Zero
+// for never. It is for the store's summaries.
+func LookAt(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
+	return first(exerciseBy(g, t), nextWarning(g, t, g.Exercised))
+}
 
-// exerciseBy is when an unused refresh token has to be used to stay alive; zero for never.
+// exerciseBy is when an unused refresh token has to be used to stay alive; zero for never. Whether a use moves the end that the
+// provider named is not known before it is tried.
 func exerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
-	if g.Serial == 0 || t.IdleLife <= 0 {
+	if g.Serial == 0 {
 		return time.Time{}
 	}
-	return g.Exercised.Add(t.IdleLife * 4 / 5)
+	at := after(g.Exercised, t.IdleLife*4/5)
+	if g.RefreshEnd.IsZero() {
+		return at
+	}
+	return first(at, after(g.Exercised, g.RefreshEnd.Sub(g.Exercised)*4/5))
+}
+
+// exerciseEvery is the least time between two tries to keep a grant alive: a twentieth of what it lives unused, at most an hour.
+func exerciseEvery(g tokenbroker.Grant, t tokenbroker.Traits) time.Duration {
+	life := t.IdleLife
+	if !g.RefreshEnd.IsZero() && (life <= 0 || g.RefreshEnd.Sub(g.Prolonged) < life) {
+		life = g.RefreshEnd.Sub(g.Prolonged)
+	}
+	return min(time.Hour, max(life/20, retryBase))
 }
 
 // grantEnd is when a refresh token dies, as far as is known; zero for never.
@@ -116,13 +133,60 @@ func grantEnd(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
 	if g.Serial == 0 {
 		return time.Time{}
 	}
-	var end time.Time
-	for _, at := range []time.Time{g.RefreshEnd, after(g.Exercised, t.IdleLife), after(g.Consented, t.AbsoluteLife)} {
-		if !at.IsZero() && (end.IsZero() || at.Before(end)) {
-			end = at
+	return first(g.RefreshEnd, after(g.Exercised, t.IdleLife), after(g.Consented, t.AbsoluteLife))
+}
+
+// warnDays are the days before the end of a refresh token at which operators are warned.
+var warnDays = [...]int{30, 7, 1}
+
+// warnings are the moments at which to warn of the end of a refresh token, zero where not. An end that a use can move is warned of
+// only when the use that should have moved it is overdue, or did not; one that is as near as that all the time never is.
+func warnings(g tokenbroker.Grant, t tokenbroker.Traits) (at [len(warnDays)]time.Time) {
+	if g.Serial == 0 {
+		return at
+	}
+	for i, days := range warnDays {
+		ahead := time.Duration(days) * 24 * time.Hour
+		warn := func(end time.Time, longest time.Duration) {
+			if !end.IsZero() && ahead <= longest {
+				at[i] = first(at[i], end.Add(-ahead))
+			}
+		}
+		warn(g.RefreshEnd, g.RefreshEnd.Sub(g.Prolonged)/5)
+		warn(after(g.Exercised, t.IdleLife), t.IdleLife/5)
+		warn(after(g.Consented, t.AbsoluteLife), t.AbsoluteLife/2)
+	}
+	return at
+}
+
+// nextWarning is the first warning after a moment, zero for none.
+func nextWarning(g tokenbroker.Grant, t tokenbroker.Traits, from time.Time) (next time.Time) {
+	for _, at := range warnings(g, t) {
+		if at.After(from) {
+			next = first(next, at)
 		}
 	}
-	return end
+	return next
+}
+
+// warned counts the warnings that are due.
+func warned(g tokenbroker.Grant, t tokenbroker.Traits, now time.Time) (n int) {
+	for _, at := range warnings(g, t) {
+		if !at.IsZero() && !at.After(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// first is the earliest of the moments that are not zero; zero if all are.
+func first(moments ...time.Time) (at time.Time) {
+	for _, m := range moments {
+		if !m.IsZero() && (at.IsZero() || m.Before(at)) {
+			at = m
+		}
+	}
+	return at
 }
 
 func after(t time.Time, d time.Duration) time.Time {

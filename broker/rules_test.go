@@ -168,7 +168,8 @@ func TestGrantEndAndExercise(t *testing.T) {
 		{"nothing known", g, tokenbroker.Traits{}, time.Time{}, time.Time{}},
 		{"idle", g, tokenbroker.Traits{IdleLife: 10 * day}, noon.Add(20 * day), noon.Add(18 * day)},
 		{"absolute", g, tokenbroker.Traits{AbsoluteLife: 90 * day}, noon.Add(90 * day), time.Time{}},
-		{"the earliest counts", ended, tokenbroker.Traits{IdleLife: 10 * day, AbsoluteLife: 90 * day}, noon.Add(12 * day), noon.Add(18 * day)},
+		{"the earliest counts", ended, tokenbroker.Traits{IdleLife: 10 * day, AbsoluteLife: 90 * day}, noon.Add(12 * day), noon.Add(10*day + 2*day*4/5)},
+		{"an end that the provider named", ended, tokenbroker.Traits{}, noon.Add(12 * day), noon.Add(10*day + 2*day*4/5)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := broker.GrantEnd(c.grant, c.traits); !got.Equal(c.end) {
@@ -176,6 +177,34 @@ func TestGrantEndAndExercise(t *testing.T) {
 			}
 			if got := broker.ExerciseBy(c.grant, c.traits); !got.Equal(c.exercise) {
 				t.Errorf("exercise: got %s, want %s", got, c.exercise)
+			}
+		})
+	}
+}
+
+func TestWarningsOfTheEndOfARefreshToken(t *testing.T) {
+	day := 24 * time.Hour
+	at := func(days int) time.Time { return noon.Add(time.Duration(days) * day) }
+	var never time.Time
+	for _, c := range []struct {
+		name   string
+		grant  tokenbroker.Grant
+		traits tokenbroker.Traits
+		want   [3]time.Time
+	}{
+		{"no refresh token", tokenbroker.Grant{}, tokenbroker.Traits{AbsoluteLife: 90 * day}, [3]time.Time{}},
+		{"no end known", tokenbroker.Grant{Serial: 1, Consented: noon}, tokenbroker.Traits{}, [3]time.Time{}},
+		{"an absolute one", tokenbroker.Grant{Serial: 1, Consented: noon}, tokenbroker.Traits{AbsoluteLife: 90 * day}, [3]time.Time{at(60), at(83), at(89)}},
+		{"an absolute one that is short", tokenbroker.Grant{Serial: 1, Consented: noon}, tokenbroker.Traits{AbsoluteLife: 20 * day}, [3]time.Time{never, at(13), at(19)}},
+		{"idle: exercised before", tokenbroker.Grant{Serial: 1, Exercised: noon}, tokenbroker.Traits{IdleLife: 50 * day}, [3]time.Time{never, at(43), at(49)}},
+		{"idle and short: its use is enough", tokenbroker.Grant{Serial: 1, Exercised: noon}, tokenbroker.Traits{IdleLife: 4 * day}, [3]time.Time{}},
+		{"named once, for good", tokenbroker.Grant{Serial: 1, Exercised: at(150), Prolonged: noon, RefreshEnd: at(180)}, tokenbroker.Traits{}, [3]time.Time{at(150), at(173), at(179)}},
+		{"named anew with each use", tokenbroker.Grant{Serial: 9, Exercised: at(150), Prolonged: at(150), RefreshEnd: at(164)}, tokenbroker.Traits{}, [3]time.Time{never, never, at(163)}},
+		{"the earliest of both", tokenbroker.Grant{Serial: 1, Consented: noon, Exercised: noon}, tokenbroker.Traits{IdleLife: 50 * day, AbsoluteLife: 48 * day}, [3]time.Time{never, at(41), at(47)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := broker.Warnings(c.grant, c.traits); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
 	}

@@ -77,6 +77,55 @@ func TestRefreshTokenIsExercised(t *testing.T) {
 	})
 }
 
+func TestTheEndOfARefreshTokenIsWarnedOfInTime(t *testing.T) {
+	day := 24 * time.Hour
+	run(t, plan{traits: tokenbroker.Traits{Rotates: true, AbsoluteLife: 90 * day}}, func(t *testing.T, w *world) {
+		w.create("a")
+		for _, c := range []struct {
+			after time.Duration
+			want  int // warnings so far
+		}{{59 * day, 0}, {2 * day, 1}, {21 * day, 1}, {2 * day, 2}, {5*day + 12*time.Hour, 3}} {
+			w.pass(c.after)
+			if got := w.log.of(broker.EventExpiring); len(got) != c.want {
+				t.Fatalf("after another %v: got %d warnings, want %d", c.after, len(got), c.want)
+			}
+		}
+		ev := w.log.of(broker.EventExpiring)[2]
+		if left := time.Until(ev.Expiry); ev.Credential != "acme/jobs" || left <= 0 || left > day {
+			t.Errorf("got %q, %v left, want acme/jobs with less than a day", ev.Credential, left)
+		}
+		w.restart() // who starts the broker is told at once
+		w.pass(time.Minute)
+		if got := len(w.log.of(broker.EventExpiring)); got != 4 {
+			t.Errorf("after a restart: got %d warnings, want 4", got)
+		}
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a")), time.Time{})
+		fatal(t, err)
+		w.pass(61 * day) // a new consent, and a new count
+		if got := len(w.log.of(broker.EventExpiring)); got != 5 {
+			t.Errorf("after a new consent: got %d warnings, want 5", got)
+		}
+	})
+}
+
+func TestAnEndThatEachUseMovesIsNotWarnedOf(t *testing.T) {
+	day := 24 * time.Hour
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.up.use(func(_ context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+			return tokenbroker.ExchangeReply{Token: fresh(fmt.Sprint("token-", n), time.Hour, r.Variant.Scopes), Sent: time.Now(),
+				RefreshToken: tokenbroker.NewSecret(fmt.Sprint("refresh-", n)), RefreshEnd: time.Now().Add(14 * day)}, nil
+		})
+		w.create("a")
+		w.pass(100 * day) // nobody uses it; it is exercised at four fifths of its life
+		if sent := w.up.count(); sent < 8 || sent > 12 {
+			t.Errorf("got %d exchanges in 100 days of no use, want one in eleven days or so", sent)
+		}
+		if got := w.log.of(broker.EventExpiring); len(got) != 0 {
+			t.Errorf("got %d warnings, want none", len(got))
+		}
+	})
+}
+
 func TestShortLives(t *testing.T) {
 	for life := time.Second; life <= 5*time.Second; life += time.Second {
 		t.Run(life.String(), func(t *testing.T) {

@@ -129,10 +129,7 @@ func (w *world) boot() {
 }
 
 func (w *world) exercise(_ string, g tokenbroker.Grant) time.Time {
-	if w.plan.traits.IdleLife == 0 || g.Serial == 0 {
-		return time.Time{}
-	}
-	return g.Exercised.Add(w.plan.traits.IdleLife * 4 / 5)
+	return broker.LookAt(g, w.plan.traits)
 }
 
 // down ends the broker. Exchanges in flight are cut off.

@@ -190,7 +190,7 @@ func (d *Daemon) observe(ev broker.Event) {
 func exercise(c *provider.Catalogue) func(string, tokenbroker.Grant) time.Time {
 	return func(name string, g tokenbroker.Grant) time.Time {
 		t, _ := c.Traits(name)
-		return broker.ExerciseBy(g, t)
+		return broker.LookAt(g, t)
 	}
 }
 

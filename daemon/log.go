@@ -34,6 +34,9 @@ func (l *engineLog) observe(ev broker.Event) {
 		l.say(slog.LevelWarn, "a result came too late and is kept apart", ev)
 	case broker.EventTampered:
 		l.say(slog.LevelError, "a stored record does not open", ev)
+	case broker.EventExpiring:
+		l.say(slog.LevelWarn, "the refresh token dies soon and its use does not help: consent again or import a new one in time", ev,
+			"dies", ev.Expiry.UTC().Format(time.RFC3339))
 	case broker.EventForgotten:
 		l.forget(ev.Credential)
 	case broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:

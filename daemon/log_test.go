@@ -12,6 +12,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/provider"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
@@ -130,6 +131,25 @@ func TestTheLogTellsOfACredentialThatNeverGotAToken(t *testing.T) {
 		b.Token("example/api")
 		if got := log.lines("credential is READY again", "example/api"); len(got) != 1 {
 			t.Errorf("after the mend: got %d lines, want 1", len(got))
+		}
+	})
+}
+
+func TestTheLogTellsOfARefreshTokenThatDiesSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logged{}
+		life := provider.Duration(48 * time.Hour)
+		b := brokertest.Start(t, brokertest.Config{Log: log, WatchEvery: time.Hour, Profile: func(_ string, p *provider.Profile) { p.AbsoluteLife = &life }})
+		defer b.Stop()
+		b.AddRefreshToken("example/drive", "rotating", "files.read")
+		dies := time.Now().Add(48 * time.Hour).UTC().Format(time.RFC3339)
+		time.Sleep(23 * time.Hour)
+		if got := log.lines("dies soon"); len(got) != 0 {
+			t.Errorf("with 25 h to go: got %q, want nothing", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := log.lines("the refresh token dies soon", "level=WARN", "example/drive", "dies="+dies); len(got) != 1 {
+			t.Errorf("with 23 h to go: got %d lines, want 1", len(got))
 		}
 	})
 }

@@ -60,7 +60,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.rejected = counters("token_reported_rejected_total", "Reports of tokens that a resource server refused, by its status.", "provider", "status")
 	m.deliveries = prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbroker_stream_deliveries_total",
 		Help: "States handed to subscribers' slots."})
-	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered.", "kind")
+	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring.", "kind")
 	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
 	m.streams = gauge("streams", "Subscriptions open now.")
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
@@ -137,7 +137,7 @@ func (m *metrics) observe(ev broker.Event) {
 		m.deliveries.Add(float64(len(ev.Streams)))
 	case broker.EventReport:
 		m.rejected.WithLabelValues(ev.Provider, strconv.Itoa(ev.HTTPStatus)).Inc()
-	case broker.EventCommitErr, broker.EventOrphan, broker.EventTampered:
+	case broker.EventCommitErr, broker.EventOrphan, broker.EventTampered, broker.EventExpiring:
 		m.trouble.WithLabelValues(string(ev.Kind)).Inc()
 	case broker.EventState:
 		m.stand(ev)

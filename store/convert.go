@@ -38,7 +38,7 @@ func grantToRecord(g tokenbroker.Grant, tokens map[string]tokenLink) *grantRecor
 	return &grantRecord{
 		version: current(), UID: g.UID, Serial: g.Serial, RefreshToken: reveal(g.RefreshToken), Previous: reveal(g.Previous),
 		Rotated: g.Rotated.UTC(), Consented: g.Consented.UTC(), Exercised: g.Exercised.UTC(), RefreshEnd: g.RefreshEnd.UTC(),
-		State: g.State, Code: g.Code, Since: g.Since.UTC(), Strikes: g.Strikes, SecretID: g.SecretID,
+		Prolonged: g.Prolonged.UTC(), State: g.State, Code: g.Code, Since: g.Since.UTC(), Strikes: g.Strikes, SecretID: g.SecretID,
 		LastUse: g.LastUse.UTC(), Intent: intentToRecord(g.Intent), Tokens: tokens,
 	}
 }
@@ -46,7 +46,7 @@ func grantToRecord(g tokenbroker.Grant, tokens map[string]tokenLink) *grantRecor
 func (r *grantRecord) grant() tokenbroker.Grant {
 	return tokenbroker.Grant{
 		UID: r.UID, Serial: r.Serial, RefreshToken: secret(r.RefreshToken), Previous: secret(r.Previous), Rotated: r.Rotated,
-		Consented: r.Consented, Exercised: r.Exercised, RefreshEnd: r.RefreshEnd, State: r.State, Code: r.Code,
+		Consented: r.Consented, Exercised: r.Exercised, RefreshEnd: r.RefreshEnd, Prolonged: r.Prolonged, State: r.State, Code: r.Code,
 		Since: r.Since, Strikes: r.Strikes, SecretID: r.SecretID, LastUse: r.LastUse, Intent: r.Intent.intent(),
 	}
 }

@@ -66,6 +66,7 @@ type grantRecord struct {
 	Consented    time.Time            `json:"consented,omitzero"`
 	Exercised    time.Time            `json:"exercised,omitzero"`
 	RefreshEnd   time.Time            `json:"refresh_end,omitzero"`
+	Prolonged    time.Time            `json:"prolonged,omitzero"`
 	State        tokenbroker.State    `json:"state"`
 	Code         string               `json:"code,omitzero"`
 	Since        time.Time            `json:"since,omitzero"`

@@ -92,9 +92,7 @@ func (c *chain) renew(o tokenbroker.Outcome) {
 	}
 	switch {
 	case o.RefreshToken.IsZero() || o.RefreshToken == g.RefreshToken:
-		if !o.RefreshEnd.IsZero() {
-			g.RefreshEnd = o.RefreshEnd.UTC()
-		}
+		c.prolong(o.RefreshEnd, o.Time)
 	default:
 		c.replace(o.RefreshToken, o.RefreshEnd, o.Time)
 	}
@@ -116,11 +114,25 @@ func (c *chain) replace(rt tokenbroker.Secret, end, at time.Time) {
 	if !g.RefreshToken.IsZero() {
 		g.Previous, g.Rotated = g.RefreshToken, at.UTC()
 	}
-	g.RefreshToken, g.RefreshEnd = rt, time.Time{}
-	if !end.IsZero() {
-		g.RefreshEnd = end.UTC()
+	g.RefreshToken = rt
+	if end.IsZero() {
+		g.RefreshEnd, g.Prolonged = time.Time{}, time.Time{}
 	}
+	c.prolong(end, at)
 	g.Serial++
+}
+
+// prolong takes over when the refresh token dies, if that was said. Providers count in seconds from their own clock, so an end
+// that moved by less than a minute did not move.
+func (c *chain) prolong(end, at time.Time) {
+	g := &c.grant
+	if end.IsZero() {
+		return
+	}
+	if end.After(g.RefreshEnd.Add(time.Minute)) {
+		g.Prolonged = at.UTC()
+	}
+	g.RefreshEnd = end.UTC()
 }
 
 // putToken drafts the token of the outcome's variant and drops those that expired long ago.
@@ -213,6 +225,7 @@ func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.
 			return false, tokenbroker.ErrNotFound
 		}
 		g := &c.grant
+		g.RefreshEnd = time.Time{} // of another consent: nothing to compare with
 		c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
 		g.Intent, g.Code, g.Strikes = nil, "", 0
 		g.Consented, g.Exercised = a.Time.UTC(), a.Time.UTC()

@@ -359,3 +359,35 @@ func TestTokensThatExpiredLongAgoAreDropped(t *testing.T) {
 		t.Errorf("kept: got %t, %v, want one", ok, err)
 	}
 }
+
+func TestAnEndThatMovesIsToldFromOneThatStays(t *testing.T) {
+	s := newPlace(t).open(t)
+	c := create(t, s, "a")
+	day := 24 * time.Hour
+	for _, step := range []struct {
+		name           string
+		at             time.Duration
+		end, prolonged time.Duration
+	}{
+		{"named for the first time", 0, 90 * day, 0},
+		{"the same end, counted anew in seconds", day, 90*day + 2*time.Second, 0},
+		{"a later one", 2 * day, 92 * day, 2 * day},
+		{"an earlier one", 3 * day, 60 * day, 2 * day},
+	} {
+		o := outcome(c, 1, "", "at", "")
+		o.Time, o.RefreshEnd = noon.Add(step.at), noon.Add(step.end)
+		g, _, err := s.Commit(t.Context(), o)
+		if err != nil || !g.RefreshEnd.Equal(noon.Add(step.end)) || !g.Prolonged.Equal(noon.Add(step.prolonged)) {
+			t.Errorf("%s: got end %v, prolonged %v, %v", step.name, g.RefreshEnd, g.Prolonged, err)
+		}
+	}
+	g, err := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-2"), RefreshEnd: noon.Add(50 * day), Time: noon.Add(4 * day)})
+	if err != nil || !g.Prolonged.Equal(noon.Add(4*day)) {
+		t.Errorf("another consent: got %v, %v, want it counted from there", g.Prolonged, err)
+	}
+	o := outcome(c, 2, "", "at", "rt-3")
+	o.Time = noon.Add(5 * day)
+	if g, _, err := s.Commit(t.Context(), o); err != nil || !g.RefreshEnd.IsZero() || !g.Prolonged.IsZero() {
+		t.Errorf("a new one without an end: got %v, %v, %v, want none", g.RefreshEnd, g.Prolonged, err)
+	}
+}

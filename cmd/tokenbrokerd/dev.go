@@ -197,7 +197,7 @@ func eventLine(ev broker.Event) string {
 			time.Until(ev.Expiry).Round(time.Second), served(ev.Waiters))
 	case broker.EventState:
 		return fmt.Sprintf("%-18s  is %s %s", ev.Credential, ev.State, ev.Code)
-	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered, broker.EventForgotten:
+	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered, broker.EventExpiring, broker.EventForgotten:
 		return fmt.Sprintf("%-18s  %s", ev.Credential, ev.Kind)
 	case broker.EventReport:
 		return fmt.Sprintf("%-18s  a worker reported HTTP %d", ev.Credential, ev.HTTPStatus)
