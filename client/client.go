@@ -40,21 +40,16 @@ type Client struct {
 	life context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex
-	held map[string]held // credential and variant → the newest token
-}
-
-// held is a token with the time from which a newer one may be had.
-type held struct {
-	token  tokenbroker.Token
-	askAt  time.Time // ask the broker from then on
-	failed int       // times in a row that it did not answer
+	mu      sync.RWMutex
+	slots   map[string]*slot // credential and variant → what is held of it
+	sweepAt int              // so many slots are a reason to look for those that are of no use any more
 }
 
 const (
 	skew        = 2 * time.Second // a token that ends sooner is as good as over: it has to travel yet
 	callTimeout = 30 * time.Second
 	reload      = 10 * time.Second // between looks at the certificate files
+	manySlots   = 1024
 )
 
 // New makes a client. It connects when it is first used.
@@ -77,7 +72,8 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), source: source, held: map[string]held{}}
+	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), source: source,
+		slots: map[string]*slot{}, sweepAt: manySlots}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.life = cancel
 	c.wg.Go(func() { source.Watch(ctx, reload, func(error) {}) })
@@ -131,54 +127,22 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Option asks for something else than the credential's own scopes, subject and audience.
-type Option func(*ask)
-
-// ask is what a caller wants.
-type ask struct {
-	selector    tokenbrokerv1.Selector
-	minValidity time.Duration
-}
-
-// Scopes asks for scopes.
-func Scopes(scopes ...string) Option { return func(a *ask) { a.selector.Scopes = scopes } }
-
-// Subject says whom the token is to act for.
-func Subject(s string) Option { return func(a *ask) { a.selector.Subject = s } }
-
-// Audience says whom the token is for.
-func Audience(s string) Option { return func(a *ask) { a.selector.Audience = s } }
-
-// MinValidity asks for a token that is valid for at least d yet; up to 24 h. See GetTokenRequest.min_validity for what it may cost.
-func MinValidity(d time.Duration) Option { return func(a *ask) { a.minValidity = d } }
-
-func newAsk(credential string, opts []Option) *ask {
-	a := &ask{}
-	a.selector.Credential = credential
-	for _, o := range opts {
-		o(a)
-	}
-	return a
-}
-
-func (a *ask) key() string {
-	return a.selector.GetCredential() + "\x00" +
-		tokenbroker.NewVariant(a.selector.GetScopes(), a.selector.GetSubject(), a.selector.GetAudience()).Key()
-}
-
 // Token returns a token that is valid now: from memory, or from the broker. While the broker does not answer, the last good one is
 // returned until it ends. ctx governs the wait; the call itself is shared by all who wait for the same token.
 func (c *Client) Token(ctx context.Context, credential string, opts ...Option) (tokenbroker.Token, error) {
-	a := newAsk(credential, opts)
-	key := a.key()
+	s, least := c.slot(credential, opts)
+	return c.token(ctx, s, least)
+}
+
+func (c *Client) token(ctx context.Context, s *slot, least time.Duration) (tokenbroker.Token, error) {
 	now := time.Now()
-	if h, ok := c.newest(key); ok && now.Before(h.askAt) && h.good(now, a.minValidity) {
+	if h := s.newest.Load(); h != nil && now.Before(h.askAt) && h.good(now, least) {
 		return h.token, nil
 	}
-	ch := c.calls.DoChan(key+"\x00"+a.minValidity.String(), func() (any, error) { return c.fetch(a, key) })
+	ch := c.calls.DoChan(s.key+"\x00"+least.String(), func() (any, error) { return c.fetch(s, least) })
 	select {
 	case r := <-ch:
-		if h, ok := c.newest(key); r.Err != nil && ok && unanswered(r.Err) && h.good(time.Now(), a.minValidity) {
+		if h := s.newest.Load(); r.Err != nil && h != nil && unanswered(r.Err) && h.good(time.Now(), least) {
 			return h.token, nil
 		}
 		if r.Err != nil {
@@ -190,69 +154,43 @@ func (c *Client) Token(ctx context.Context, credential string, opts ...Option) (
 	}
 }
 
-func (h held) good(now time.Time, least time.Duration) bool {
-	return h.token.Expiry.Sub(now) > max(skew, least)
-}
-
-func (c *Client) newest(key string) (held, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h, ok := c.held[key]
-	return h, ok
-}
-
 // fetch asks the broker. After a failure the next question waits a little, so that a worker in a loop does not make a storm.
-func (c *Client) fetch(a *ask, key string) (tokenbroker.Token, error) {
+func (c *Client) fetch(s *slot, least time.Duration) (tokenbroker.Token, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	r := &tokenbrokerv1.GetTokenRequest{Credential: a.selector.GetCredential(), Scopes: a.selector.GetScopes(),
-		Subject: a.selector.GetSubject(), Audience: a.selector.GetAudience()}
-	if a.minValidity > 0 {
-		r.MinValidity = durationpb.New(a.minValidity)
+	r := &tokenbrokerv1.GetTokenRequest{Credential: s.selector.GetCredential(), Scopes: s.selector.GetScopes(),
+		Subject: s.selector.GetSubject(), Audience: s.selector.GetAudience()}
+	if least > 0 {
+		r.MinValidity = durationpb.New(least)
 	}
 	resp, err := c.tokens.GetToken(ctx, r)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := c.held[key]
 	if err != nil {
-		if h.failed++; !h.token.Expiry.IsZero() {
-			h.askAt = time.Now().Add(jitter(h.failed))
-			c.held[key] = h
-		}
+		s.failed()
 		return tokenbroker.Token{}, fromStatus(err)
 	}
-	h = held{token: fromProto(resp.GetToken())}
+	h := &held{token: fromProto(resp.GetToken())}
 	if t := resp.GetRefreshTime(); t != nil {
 		h.askAt = t.AsTime()
 	}
 	if floor := time.Now().Add(time.Until(h.token.Expiry) / 10); h.askAt.Before(floor) {
 		h.askAt = floor // the broker's refresh is due, or fails: give it time
 	}
-	c.held[key] = h
+	s.keep(h)
 	return h.token, nil
-}
-
-// keep takes a newer token that came another way.
-func (c *Client) keep(key string, t tokenbroker.Token, askAt time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t.Generation >= c.held[key].token.Generation {
-		c.held[key] = held{token: t, askAt: askAt}
-	}
 }
 
 // ReportRejected tells the broker that a resource server refused a token with an HTTP status, and returns the current one: a newer
 // one if there is or can be one. The duration is how long to wait before a further report can help, 0 if there is a newer token.
 func (c *Client) ReportRejected(ctx context.Context, credential string, rejected tokenbroker.Token, httpStatus int, opts ...Option) (tokenbroker.Token, time.Duration, error) {
-	a := newAsk(credential, opts)
-	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: a.selector.GetScopes(),
-		Subject: a.selector.GetSubject(), Audience: a.selector.GetAudience(), Generation: uint64(rejected.Generation),
+	s, _ := c.slot(credential, opts)
+	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: s.selector.GetScopes(),
+		Subject: s.selector.GetSubject(), Audience: s.selector.GetAudience(), Generation: uint64(rejected.Generation),
 		HttpStatus: int32(min(httpStatus, 999))})
 	if err != nil {
 		return tokenbroker.Token{}, 0, fromStatus(err)
 	}
 	t := fromProto(resp.GetToken())
-	c.keep(a.key(), t, time.Now().Add(time.Until(t.Expiry)/10))
+	s.keep(&held{token: t, askAt: time.Now().Add(time.Until(t.Expiry) / 10)})
 	return t, resp.GetRetryDelay().AsDuration(), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // worker makes a client of a broker.
-func worker(t *testing.T, b *brokertest.Broker) *client.Client {
+func worker(t testing.TB, b *brokertest.Broker) *client.Client {
 	t.Helper()
 	c, err := client.New(client.Config{Addr: brokertest.Target, Server: brokertest.ServerID,
 		Files: b.Files(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true}), Dial: []grpc.DialOption{b.Dialer()}})
@@ -277,4 +278,28 @@ func TestNewFromEnvReachesABroker(t *testing.T) {
 	if err != nil || !tok.Valid() || !b.Sandbox.Valid(tok.AccessToken) {
 		t.Errorf("got %v, want a valid token through the token source", err)
 	}
+}
+
+func TestManyVariantsThatEndedHoldNoMemory(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *brokertest.Broker, c *client.Client) {
+		b.AddClientCredentials("example/api", "files.read")
+		source := c.TokenSource(t.Context(), "example/api")
+		if _, err := source.Token(); err != nil {
+			t.Fatal(err)
+		}
+		b.Shutdown() // nobody answers for these, so there is nothing to keep of them
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		for i := range 5000 {
+			if _, err := c.Token(gone, "example/api", client.Subject(strconv.Itoa(i))); err == nil {
+				t.Fatal("got a token of nobody")
+			}
+		}
+		if got := c.Slots(); got > 2000 {
+			t.Errorf("got %d slots, want those that are of no use gone", got)
+		}
+		if _, err := source.Token(); err != nil {
+			t.Errorf("the good one: %v", err)
+		}
+	})
 }

@@ -31,9 +31,9 @@ const silence = 90 * time.Second
 // request is malformed, or the identity is refused. When the credential does not exist, or is not for this identity, the
 // error wraps tokenbroker.ErrNotFound, ErrScopeNotAllowed or ErrTooMany and the subscription goes on: it may come alive.
 func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Option) iter.Seq2[Update, error] {
-	a := newAsk(credential, opts)
+	slot, _ := c.slot(credential, opts)
 	return func(yield func(Update, error) bool) {
-		s := &subscription{c: c, ask: a, yield: yield}
+		s := &subscription{c: c, slot: slot, yield: yield}
 		for failures := 0; ; failures++ {
 			before := s.last
 			err := s.once(ctx)
@@ -56,7 +56,7 @@ func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Optio
 // subscription is one Subscribe over its connections.
 type subscription struct {
 	c     *Client
-	ask   *ask
+	slot  *slot
 	yield func(Update, error) bool
 	last  tokenbroker.Order
 }
@@ -70,7 +70,7 @@ var (
 func (s *subscription) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := s.c.tokens.Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{&s.ask.selector}})
+	stream, err := s.c.tokens.Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{s.slot.selector}})
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
 			err = tokenbroker.ErrTooMany
 		default:
 		}
-		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.ask.selector.GetCredential(), err))
+		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.slot.selector.GetCredential(), err))
 	case *tokenbrokerv1.SubscribeResponse_Update:
 		return s.update(e.Update)
 	}
@@ -120,7 +120,7 @@ func (s *subscription) update(m *tokenbrokerv1.Update) bool {
 	if m.GetToken() != nil {
 		t := fromProto(m.GetToken())
 		u.Token = &t
-		s.c.keep(s.ask.key(), t, m.GetRefreshTime().AsTime())
+		s.slot.keep(&held{token: t, askAt: m.GetRefreshTime().AsTime()})
 	}
 	return s.yield(u, nil)
 }
