@@ -91,6 +91,8 @@ type Config struct {
 	Log io.Writer
 	// AllowDNS takes the DNS name of a certificate without SPIFFE ID for an identity.
 	AllowDNS bool
+	// Exchange is how long a token request may take. 0 = 30 s; longer where a fault holds it until a slow machine is ready.
+	Exchange time.Duration
 	// WatchEvery is how often the broker looks at the policy and its certificates. 0 = 250 ms; longer where fake days have to pass.
 	WatchEvery time.Duration
 	// CertLife is the life of client certificates. 0 = an hour.
@@ -192,7 +194,8 @@ func (b *Broker) files() {
 	}
 	b.dc = daemon.Config{
 		TLS:       mtls.Files{Cert: b.path("server.pem"), Key: b.path("server.key"), CA: b.path("ca.pem")},
-		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
+		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
+		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
 		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
 		Transport: func(string) http.RoundTripper { return b.Sandbox }, Version: "test",
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	Providers  map[string]provider.Profile             // the providers
 	Limits     server.Limits                           // zero values are good
 	DrainFor   time.Duration                           // how long a shutdown may take; 0 = 45 s, more than an exchange
+	Exchange   time.Duration                           // how long a token request may take; 0 = 30 s
 	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 250 ms
 	Log        *slog.Logger                            // nil = slog.Default()
 	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
@@ -163,7 +164,7 @@ func (d *Daemon) openAudit() (err error) {
 func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
 	d.broker, err = broker.New(ctx, broker.Config{
 		Store: records, Upstream: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
-		Encode: server.Encode, Audit: d.record, Observe: d.observe,
+		ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, Audit: d.record, Observe: d.observe,
 	})
 	if err != nil {
 		return err

@@ -194,8 +194,10 @@ func TestRefreshIsHeldToTheFloor(t *testing.T) {
 
 func TestImportEndsReauthorize(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
-	rt := b.AddRefreshToken("example/drive", "rotating", "files.read")
-	b.Sandbox.RevokeFamily(rt)
+	dead := b.Sandbox.SeedRefreshToken("rotating", "job", "files.read")
+	b.Sandbox.RevokeFamily(dead) // before the broker tries it
+	b.Add(&tokenbrokerv1.CreateCredentialRequest{Credential: "example/drive", RefreshToken: dead, Spec: &tokenbrokerv1.CredentialSpec{
+		Provider: "rotating", GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN, Scopes: []string{"files.read"}}})
 	w := watch(t, b.Worker(), sel("example/drive"))
 	w.until(func(e *tokenbrokerv1.SubscribeResponse) bool {
 		return e.GetUpdate().GetState() == tokenbrokerv1.CredentialState_CREDENTIAL_STATE_REAUTHORIZE
