@@ -175,6 +175,16 @@ func (v *variant) refreshDue(now time.Time) time.Time {
 	return later(later(at, v.next), v.refusedTill)
 }
 
+// nextTry is when the next refresh is due if nobody asks for one sooner; zero if none is.
+func (v *variant) nextTry(now time.Time) time.Time {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if v.gone || v.e.gone || !v.alive(now) {
+		return time.Time{}
+	}
+	return v.refreshDue(now)
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b

@@ -40,6 +40,7 @@ type Event struct {
 	Code       string            // RFC 6749 error or ours, e.g. store_unavailable, superseded, tampered
 	HTTPStatus int
 	Expiry     time.Time     // of the token, if there is one; of the refresh token where that is what it tells of
+	Next       time.Time     // of a failed exchange: when the broker tries again by itself; zero if it does not
 	Took       time.Duration // of the exchange
 	Waiters    int           // callers who wait for the exchange
 	Streams    []uint64      // of a delivery

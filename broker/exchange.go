@@ -117,6 +117,9 @@ func (b *Broker) conclusion(ctx context.Context, t try, err error) {
 	} else if err != nil {
 		ev.Class, ev.Code = tokenbroker.ClassTransient, codeOf(err)
 	}
+	if err != nil {
+		ev.Next = t.v.nextTry(time.Now())
+	}
 	_ = b.audit(ctx, ev) // what it speaks of has happened; the next record that fails stops what can be stopped
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -104,6 +105,21 @@ func (p *Policy) Revision() string {
 		return ""
 	}
 	return p.revision
+}
+
+// Identities returns the identity patterns of all rules, sorted, each once.
+func (p *Policy) Identities() []string {
+	if p == nil {
+		return nil
+	}
+	var all []string
+	for _, r := range p.rules {
+		for _, id := range r.identities {
+			all = append(all, id.text)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Len is the number of rules.

@@ -1,0 +1,177 @@
+package dev
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev/terminal"
+	"github.com/tokenbroker/tokenbroker/sandbox"
+)
+
+//go:embed templates/keys.txt
+var keysText string
+
+const (
+	retryAfter    = 5 * time.Second // that a 429 asks for
+	slowness      = 4 * time.Second
+	failures      = 3                // requests in a row that "fail" spoils, so that there is something to see
+	actionTimeout = 20 * time.Second // of what a key begins
+)
+
+// key does what a key is for.
+func (s *session) key(ctx context.Context, k terminal.Key) {
+	name, issuer := s.model.Chosen()
+	switch {
+	case k == terminal.Up:
+		s.model.Move(-1)
+	case k == terminal.Down:
+		s.model.Move(1)
+	case k >= '1' && k <= '9':
+		s.model.Select(int(k - '0'))
+	case k == 'k':
+		s.killWorker()
+	case k == 'd':
+		s.drain()
+	case name == "":
+	default:
+		s.fault(ctx, k, name, issuer)
+	}
+}
+
+// fault does something to one credential.
+func (s *session) fault(ctx context.Context, k terminal.Key, name, issuer string) {
+	switch k {
+	case 'f':
+		s.arm(name, issuer, sandbox.Fault{Status: http.StatusInternalServerError, Times: failures}, "you: the next 3 refreshes get HTTP 500")
+	case 'l':
+		s.arm(name, issuer, sandbox.Fault{Status: http.StatusTooManyRequests, RetryAfter: retryAfter}, "you: the next refresh gets a 429, 5 s")
+	case 's':
+		s.arm(name, issuer, sandbox.Fault{Delay: slowness}, "you: the next refresh takes 4 s")
+	case 'r':
+		s.act(ctx, name, func(ctx context.Context, b *broker.Broker) error { return s.revoke(ctx, b, name) })
+	case 'c':
+		s.act(ctx, name, func(ctx context.Context, b *broker.Broker) error { return s.consent(ctx, b, name) })
+	case 'n':
+		s.act(ctx, name, func(ctx context.Context, b *broker.Broker) error { return s.stampede(ctx, b, name, issuer) })
+	}
+}
+
+// arm has token requests of a credential go wrong.
+func (s *session) arm(name, issuer string, f sandbox.Fault, what string) {
+	s.world.arm(name, issuer, f)
+	s.note(name, "%s", what)
+}
+
+func (s *session) killWorker() {
+	switch {
+	case s.fleet == nil:
+		s.note("", "there is no sample worker to kill: subscribe with one of your own, and kill that")
+	case !s.fleet.killOne():
+		s.note("", "all workers are dead already; they come back")
+	}
+}
+
+func (s *session) drain() {
+	if s.world.drain() {
+		s.note("", "you: drain. Streams end with going_away, exchanges in flight are waited for")
+		return
+	}
+	s.note("", "there is no broker to drain; it comes back")
+}
+
+// act does something with the engine that may take a while. Too much at a time is refused.
+func (s *session) act(ctx context.Context, name string, do func(context.Context, *broker.Broker) error) {
+	b := s.world.engine()
+	if b == nil {
+		s.note(name, "the broker is away; it comes back")
+		return
+	}
+	select {
+	case s.actions <- struct{}{}:
+	default:
+		s.note(name, "one thing after the other: some are still under way")
+		return
+	}
+	s.start(func() {
+		defer func() { <-s.actions }()
+		ctx, cancel := context.WithTimeout(ctx, actionTimeout)
+		defer cancel()
+		if err := do(ctx, b); err != nil && ctx.Err() == nil {
+			s.note(name, "%s", explain(err))
+		}
+	})
+}
+
+// explain says in a few words why something could not be done.
+func explain(err error) string {
+	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok && p.Detail != "" {
+		return p.Err.Error() + ": " + p.Detail
+	}
+	return err.Error()
+}
+
+// revoke has the provider withdraw the consent that the present token came of; a token of client_credentials goes alone.
+func (s *session) revoke(ctx context.Context, b *broker.Broker, name string) error {
+	st, err := b.Credential(ctx, name)
+	if err != nil {
+		return err
+	}
+	token := st.Snapshot.Token
+	if token == nil {
+		s.note(name, "there is no live token to know the grant by")
+		return nil
+	}
+	what := "the provider revoked the grant with all its tokens"
+	if st.Credential.Grant == tokenbroker.GrantClientCredentials {
+		what = "the provider revoked the access token"
+	}
+	s.note(name, "you: %s", what)
+	s.world.sandbox.RevokeFamily(token.AccessToken.Reveal())
+	return nil
+}
+
+// consent does what an operator does after a new consent: it imports a refresh token.
+func (s *session) consent(ctx context.Context, b *broker.Broker, name string) error {
+	st, err := b.Credential(ctx, name)
+	if err != nil {
+		return err
+	}
+	if st.Credential.Grant != tokenbroker.GrantRefreshToken {
+		s.note(name, "client_credentials needs no consent")
+		return nil
+	}
+	oc, err := b.Client(ctx, st.Credential.Client)
+	if err != nil {
+		return err
+	}
+	r := s.world.roles[st.Credential.Provider]
+	if !slices.Contains(r.clients, oc.ClientID) {
+		s.note(name, "the sandbox does not know the client id %q", oc.ClientID)
+		return nil
+	}
+	s.note(name, "you: consented anew, a fresh refresh token is imported")
+	token := s.world.sandbox.SeedRefreshToken(r.issuer, oc.ClientID, st.Credential.Scopes...)
+	_, err = b.Adopt(ctx, name, tokenbroker.NewSecret(token), time.Time{})
+	return err
+}
+
+// stampede has many callers want a longer life than the present token has: they all wait for one exchange.
+func (s *session) stampede(ctx context.Context, b *broker.Broker, name, issuer string) error {
+	st, err := b.Credential(ctx, name)
+	if err != nil {
+		return err
+	}
+	least := time.Duration(0)
+	if t := st.Snapshot.Token; t != nil {
+		least = time.Until(t.Expiry) + time.Second
+	}
+	s.world.arm(name, issuer, sandbox.Fault{Delay: gathering})
+	s.note(name, "you: 50 callers at once")
+	return s.world.scene.herd(ctx, s.world, name, least)
+}

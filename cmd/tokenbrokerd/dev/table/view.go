@@ -1,0 +1,187 @@
+package table
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+const (
+	narrow = 60 // columns under which only the essentials are shown
+	low    = 14 // lines under which the parts stand without space between them
+)
+
+// View shows a model as lines, at most height of them and none longer than width.
+func (m *Model) View(width, height int, now time.Time, colour bool) []string {
+	width, height = max(width, 1), max(height, 1)
+	head, foot := m.head(width, height, now), m.foot(width, height)
+	head = head[:min(len(head), height)]
+	foot = foot[max(0, len(foot)-(height-len(head))):]
+	room := height - len(head) - len(foot)
+	lines := append(head, m.tail(room)...)
+	for len(lines) < height-len(foot) {
+		lines = append(lines, nil)
+	}
+	out := make([]string, 0, height)
+	for _, l := range append(lines, foot...) {
+		out = append(out, l.render(width, colour))
+	}
+	return out
+}
+
+// head is the title, the table and the workers.
+func (m *Model) head(width, height int, now time.Time) []line {
+	lines := []line{m.title(width, now)}
+	gap := func() {
+		if height >= low {
+			lines = append(lines, nil)
+		}
+	}
+	gap()
+	cols := m.columns(width)
+	lines = append(lines, cols.header())
+	first, last := m.window(height)
+	for i := first; i < last; i++ {
+		lines = append(lines, cols.row(i+1, m.rows[i], m.rows[i].name == m.rows[m.index()].name, now))
+	}
+	if len(m.rows) == 0 {
+		lines = append(lines, text("  no credential yet", dim))
+	}
+	if height >= low/2 {
+		gap()
+		lines = append(lines, m.fleet(width, now))
+		gap()
+	}
+	return lines
+}
+
+// window is which rows there is room for, with the chosen one among them.
+func (m *Model) window(height int) (first, last int) {
+	room := max(1, height-4)
+	if height >= low {
+		room = max(4, height-14)
+	}
+	n := len(m.rows)
+	first = max(0, min(m.index()-room/2, n-room))
+	return first, min(n, first+room)
+}
+
+func (m *Model) title(width int, now time.Time) line {
+	l := line{{" tokenbroker dev ", invert}, {" " + m.Title, plain}}
+	if m.away != "" {
+		l = line{{" tokenbroker dev ", invert}, {" " + m.away, yellow}}
+	}
+	clock := now.Format(time.TimeOnly) + " "
+	if space := width - l.width() - len(clock); space > 0 {
+		l = append(l, piece{strings.Repeat(" ", space) + clock, dim})
+	}
+	return l
+}
+
+// fleet tells of the workers, and counts.
+func (m *Model) fleet(width int, now time.Time) line {
+	var l line
+	for _, w := range m.workers {
+		switch {
+		case !w.back.IsZero():
+			l = append(l, piece{fmt.Sprintf("  worker %d ○ back in %ds", w.number, seconds(w.back.Sub(now))), yellow})
+		case w.status == 0:
+			l = append(l, piece{fmt.Sprintf("  worker %d ○", w.number), dim})
+		case w.status == 200:
+			l = append(l, piece{fmt.Sprintf("  worker %d ", w.number), plain}, piece{"●", green}, piece{" 200", plain})
+		default:
+			l = append(l, piece{fmt.Sprintf("  worker %d ● %d", w.number, w.status), red})
+		}
+	}
+	t := m.totals
+	sum := fmt.Sprintf("   %s for %d waiters, %d failed", count(t.Exchanges, "exchange"), t.Served, t.Failed)
+	if width >= 100 {
+		sum += fmt.Sprintf(" · %s pushed · %d API calls, %d refused", count(t.Pushed, "message"), t.Used, t.Refused)
+	}
+	return append(l, piece{sum, dim})
+}
+
+// tail is the newest entries that a room holds, the newest last.
+func (m *Model) tail(room int) []line {
+	var lines []line
+	for i := len(m.entries) - 1; i >= 0 && len(lines) < room; i-- {
+		if e := m.entries[i]; !e.Quiet {
+			l := line{{" " + e.At.Format(time.TimeOnly) + " ", dim}}
+			if e.Credential != "" {
+				l = append(l, piece{pad(e.Credential, m.nameWidth()) + "  ", plain})
+			}
+			lines = append([]line{append(l, piece{e.Text, styleOf(e.State)})}, lines...)
+		}
+	}
+	return lines
+}
+
+// foot is how to join in, and the keys.
+func (m *Model) foot(width, height int) []line {
+	var lines []line
+	if height >= low {
+		lines = append(lines, text(strings.Repeat("─", width), dim))
+	}
+	for i, j := range m.Join {
+		if i == 0 || height >= low {
+			lines = append(lines, line{{" " + j, plain}})
+		}
+	}
+	if width < narrow || height < low {
+		return append(lines, text(" ↑↓ f r c l s n k d  h help  q quit", dim))
+	}
+	return append(lines, wrap(legend(), width)...)
+}
+
+// legend is the keys and what they do.
+func legend() [][2]string {
+	return [][2]string{{"↑↓", "choose"}, {"f", "fail"}, {"l", "429"}, {"s", "slow"}, {"r", "revoke"}, {"c", "consent"},
+		{"n", "50 callers"}, {"k", "kill a worker"}, {"d", "drain"}, {"h", "how to join, keys"}, {"q", "quit"}}
+}
+
+func wrap(keys [][2]string, width int) (lines []line) {
+	var l line
+	for _, k := range keys {
+		item := line{{" ", plain}, {k[0], bold}, {" " + k[1] + " ", dim}}
+		if l.width()+item.width() > width {
+			lines, l = append(lines, l), nil
+		}
+		l = append(l, item...)
+	}
+	return append(lines, l)
+}
+
+func (m *Model) nameWidth() int {
+	n := 10
+	for _, r := range m.rows {
+		n = max(n, len(r.name))
+	}
+	return min(n, 32)
+}
+
+// bar shows what is left of a whole in cells, in eighths.
+func bar(left, whole time.Duration, cells int) string {
+	if whole <= 0 {
+		return strings.Repeat("░", cells)
+	}
+	eighths := int(float64(max(0, min(left, whole))) / float64(whole) * float64(cells*8))
+	full, part := eighths/8, eighths%8
+	s := strings.Repeat("█", full)
+	if part > 0 {
+		s += string([]rune("▏▎▍▌▋▊▉")[part-1])
+	}
+	return s + strings.Repeat("░", cells-len([]rune(s)))
+}
+
+func number(n int) string { return strconv.Itoa(n) }
+
+// lifeStyle warns of a token that ends, in a state that brings no other.
+func lifeStyle(s tokenbroker.State) style {
+	if s == tokenbroker.StateReady {
+		return green
+	}
+	return styleOf(s)
+}
