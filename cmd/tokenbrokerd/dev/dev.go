@@ -145,6 +145,11 @@ func (s *session) note(credential, format string, args ...any) {
 	s.tell(func(m *table.Model, now time.Time) *table.Entry { return m.Note(now, credential, text) })
 }
 
+// remark tells why something is not done.
+func (s *session) remark(credential, text string) {
+	s.tell(func(m *table.Model, now time.Time) *table.Entry { return m.Remark(now, credential, text) })
+}
+
 // show shows what happens until ctx ends or somebody quits.
 func (s *session) show(ctx context.Context) error {
 	if s.cfg.Terminal == nil {
@@ -247,6 +252,7 @@ func (s *session) catchUp() {
 
 // summary says what was seen, on the usual screen.
 func (s *session) summary() {
+	_, _ = fmt.Fprintln(s.cfg.Out)
 	for _, l := range s.model.Summary(s.began, time.Now()) {
 		_, _ = fmt.Fprintln(s.cfg.Out, l)
 	}

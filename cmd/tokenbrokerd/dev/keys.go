@@ -3,10 +3,11 @@ package dev
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"net/http"
 	"slices"
 	"time"
+
+	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/broker"
@@ -48,11 +49,11 @@ func (s *session) key(ctx context.Context, k terminal.Key) {
 func (s *session) fault(ctx context.Context, k terminal.Key, name, issuer string) {
 	switch k {
 	case 'f':
-		s.arm(name, issuer, sandbox.Fault{Status: http.StatusInternalServerError, Times: failures}, "you: the next 3 refreshes get HTTP 500")
+		s.arm(name, issuer, sandbox.Fault{Status: http.StatusInternalServerError, Times: failures}, "you: next 3 refreshes fail")
 	case 'l':
-		s.arm(name, issuer, sandbox.Fault{Status: http.StatusTooManyRequests, RetryAfter: retryAfter}, "you: the next refresh gets a 429, 5 s")
+		s.arm(name, issuer, sandbox.Fault{Status: http.StatusTooManyRequests, RetryAfter: retryAfter}, "you: next refresh gets a 429")
 	case 's':
-		s.arm(name, issuer, sandbox.Fault{Delay: slowness}, "you: the next refresh takes 4 s")
+		s.arm(name, issuer, sandbox.Fault{Delay: slowness}, "you: next refresh takes 4 s")
 	case 'r':
 		s.act(ctx, name, func(ctx context.Context, b *broker.Broker) error { return s.revoke(ctx, b, name) })
 	case 'c':
@@ -79,7 +80,7 @@ func (s *session) killWorker() {
 
 func (s *session) drain() {
 	if s.world.drain() {
-		s.note("", "you: drain. Streams end with going_away, exchanges in flight are waited for")
+		s.note("", "you: drain the broker: streams end, exchanges in flight finish")
 		return
 	}
 	s.note("", "there is no broker to drain; it comes back")
@@ -89,13 +90,13 @@ func (s *session) drain() {
 func (s *session) act(ctx context.Context, name string, do func(context.Context, *broker.Broker) error) {
 	b := s.world.engine()
 	if b == nil {
-		s.note(name, "the broker is away; it comes back")
+		s.remark(name, "the broker is away; it comes back")
 		return
 	}
 	select {
 	case s.actions <- struct{}{}:
 	default:
-		s.note(name, "one thing after the other: some are still under way")
+		s.remark(name, "one thing after the other: some are still under way")
 		return
 	}
 	s.start(func() {
@@ -103,17 +104,17 @@ func (s *session) act(ctx context.Context, name string, do func(context.Context,
 		ctx, cancel := context.WithTimeout(ctx, actionTimeout)
 		defer cancel()
 		if err := do(ctx, b); err != nil && ctx.Err() == nil {
-			s.note(name, "%s", explain(err))
+			s.remark(name, explain(err))
 		}
 	})
 }
 
 // explain says in a few words why something could not be done.
 func explain(err error) string {
-	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok && p.Detail != "" {
-		return p.Err.Error() + ": " + p.Detail
+	if st, ok := status.FromError(err); ok {
+		return "could not: " + st.Message()
 	}
-	return err.Error()
+	return "could not: " + err.Error()
 }
 
 // revoke has the provider withdraw the consent that the present token came of; a token of client_credentials goes alone.
@@ -124,12 +125,12 @@ func (s *session) revoke(ctx context.Context, b *broker.Broker, name string) err
 	}
 	token := st.Snapshot.Token
 	if token == nil {
-		s.note(name, "there is no live token to know the grant by")
+		s.remark(name, "there is no live token to know the grant by")
 		return nil
 	}
-	what := "the provider revoked the grant with all its tokens"
+	what := "revoked the grant, all its tokens"
 	if st.Credential.Grant == tokenbroker.GrantClientCredentials {
-		what = "the provider revoked the access token"
+		what = "revoked the access token"
 	}
 	s.note(name, "you: %s", what)
 	s.world.sandbox.RevokeFamily(token.AccessToken.Reveal())
@@ -143,7 +144,7 @@ func (s *session) consent(ctx context.Context, b *broker.Broker, name string) er
 		return err
 	}
 	if st.Credential.Grant != tokenbroker.GrantRefreshToken {
-		s.note(name, "client_credentials needs no consent")
+		s.remark(name, "client_credentials needs no consent")
 		return nil
 	}
 	oc, err := b.Client(ctx, st.Credential.Client)
@@ -152,10 +153,10 @@ func (s *session) consent(ctx context.Context, b *broker.Broker, name string) er
 	}
 	r := s.world.roles[st.Credential.Provider]
 	if !slices.Contains(r.clients, oc.ClientID) {
-		s.note(name, "the sandbox does not know the client id %q", oc.ClientID)
+		s.remark(name, "the sandbox does not know its client id "+oc.ClientID)
 		return nil
 	}
-	s.note(name, "you: consented anew, a fresh refresh token is imported")
+	s.note(name, "you: consented anew")
 	token := s.world.sandbox.SeedRefreshToken(r.issuer, oc.ClientID, st.Credential.Scopes...)
 	_, err = b.Adopt(ctx, name, tokenbroker.NewSecret(token), time.Time{})
 	return err

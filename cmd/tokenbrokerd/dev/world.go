@@ -96,7 +96,7 @@ func (w *world) open(ctx context.Context) (err error) {
 }
 
 func (w *world) title() string {
-	return fmt.Sprintf("%s · sandbox providers, not for production", w.Addr)
+	return fmt.Sprintf("%s · sandbox, not for production", w.Addr)
 }
 
 // serve runs the broker until ctx ends. A broker that was drained comes back after a pause.
@@ -106,10 +106,11 @@ func (w *world) serve(ctx context.Context, tell func(change)) error {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		away(tell, "the broker has drained and is away; it comes back in 3 s. Workers keep their last tokens")
+		away(tell, "drained, back in 3 s; workers keep their last tokens")
 		if sleep(ctx, pause) != nil {
 			return nil
 		}
+		away(tell, "")
 		next, err := daemon.Open(ctx, w.cfg)
 		if err != nil {
 			return fmt.Errorf("open the broker again: %w", err)
@@ -117,7 +118,6 @@ func (w *world) serve(ctx context.Context, tell func(change)) error {
 		w.mu.Lock()
 		w.present = next
 		w.mu.Unlock()
-		away(tell, "")
 	}
 }
 

@@ -108,7 +108,7 @@ func (r row) life(now time.Time) (time.Duration, string) {
 // event is what is to be said of a row now.
 func (r row) event(now time.Time) (string, style) {
 	if wait := now.Sub(r.asking); !r.asking.IsZero() && wait >= time.Second {
-		return fmt.Sprintf("asks the provider, for %ds now", int(wait.Seconds())), cyan
+		return fmt.Sprintf("asking the provider, %ds", int(wait.Seconds())), cyan
 	}
 	st := styleOf(r.lastState)
 	if r.lastState == tokenbroker.StateReady {

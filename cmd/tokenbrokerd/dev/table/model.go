@@ -14,6 +14,9 @@ import (
 	"github.com/tokenbroker/tokenbroker/broker"
 )
 
+// recently is how long what a worker was refused explains reports.
+const recently = 10 * time.Second
+
 // kept is how many entries a model remembers: more than any screen is high.
 const kept = 200
 
@@ -49,11 +52,14 @@ type row struct {
 	generation     tokenbroker.Generation
 	since, expiry  time.Time // of its token, as far as is known
 	subscribers    int
-	last           string            // what happened last
-	lastState      tokenbroker.State // for its colour
-	next           time.Time         // when a failed exchange is tried again
-	asking         time.Time         // when the exchange under way began
-	reported       tokenbroker.Generation
+	last           string                 // what happened last
+	lastState      tokenbroker.State      // for its colour
+	next           time.Time              // when a failed exchange is tried again
+	asking         time.Time              // when the exchange under way began
+	failing        bool                   // the last exchange failed
+	reported       tokenbroker.Generation // newest one that was told to be reported
+	refused        tokenbroker.Generation // newest one that a worker was refused with
+	refusedAt      time.Time              // when a worker was refused last
 	used           tokenbroker.Generation // newest one that a worker used with success
 }
 
@@ -68,10 +74,11 @@ type Entry struct {
 
 // worker is one of the sample workers.
 type worker struct {
-	number        int
-	back          time.Time // when it comes back; zero = it is there
-	good, refused int
-	status        int // of its last call
+	number    int
+	back      time.Time // when it comes back; zero = it is there
+	called    bool
+	refusedAt time.Time // when the API refused its token last
+	status    int       // with which it did
 }
 
 // row finds or makes a credential's row.
@@ -132,27 +139,27 @@ func (m *Model) exchange(now time.Time, ev broker.Event) *Entry {
 	r.provider, r.asking, r.next, r.lastState = ev.Provider, time.Time{}, time.Time{}, tokenbroker.StateReady
 	m.totals.Exchanges++
 	m.totals.Served += ev.Waiters
-	text := served(ev.Waiters)
 	e := Entry{At: now, Credential: ev.Credential}
-	switch {
-	case ev.Class != "":
+	if ev.Class != "" {
 		m.totals.Failed++
-		text = failed(ev)
-		r.next, r.lastState = ev.Next, failedState(ev.State)
-		e.Text, e.State = again(text, ev.Next, now), r.lastState
-	case ev.Own:
-		r.take(now, ev.Order.Generation, ev.Expiry)
-		e.Text = fresh(ev, now) + text
-	default:
-		e.Text = "for other scopes, subject or audience: " + fresh(ev, now) + text
+		r.failing, r.next, r.last, r.lastState = true, ev.Next, failed(ev), failedState(ev.State)
+		e.Text, e.State = again("refresh failed: "+r.last, ev.Next, now), r.lastState
+		return m.add(e)
 	}
-	if ev.Class == "" && ev.Waiters > m.most {
+	r.last = r.served(ev.Waiters, now)
+	e.Text = r.last + fresh(ev, now)
+	r.failing = false
+	if ev.Own {
+		r.take(now, ev.Order.Generation, ev.Expiry)
+	} else {
+		e.Text += ", for other scopes, subject or audience"
+	}
+	if ev.Waiters > m.most {
 		m.most, m.herd = ev.Waiters, ev.Credential
 	}
-	if ev.Class == "" && ev.Waiters > 1 {
+	if ev.Waiters > 1 {
 		e.State = tokenbroker.StateReady
 	}
-	r.last = text
 	return m.add(e)
 }
 
@@ -182,21 +189,22 @@ func (m *Model) state(now time.Time, ev broker.Event) *Entry {
 		r.last, r.lastState, r.next = "by an operator's hand", ev.State, time.Time{}
 	default:
 	}
-	return m.add(Entry{At: now, Credential: ev.Credential, Text: becomes(ev), State: ev.State})
+	return m.add(Entry{At: now, Credential: ev.Credential, Text: becomes(ev), State: ev.State, Quiet: !byHand(before) && !byHand(ev.State)})
 }
 
-// report tells of the first report of a token, not of the whole fleet's.
+// byHand reports whether a state comes of an operator, not of an exchange, which has a line of its own.
+func byHand(s tokenbroker.State) bool {
+	return s == tokenbroker.StateDisabled || s == tokenbroker.StateQuarantined
+}
+
+// report tells of the first report of a token, not of the whole fleet's; what the sample workers report is told before.
 func (m *Model) report(now time.Time, ev broker.Event) *Entry {
 	r := m.row(ev.Credential)
-	if ev.Order.Generation == r.reported {
+	if ev.Order.Generation == r.reported || now.Sub(r.refusedAt) < recently {
 		return nil
 	}
 	r.reported = ev.Order.Generation
-	text := reported(ev)
-	if !ev.Refreshed {
-		r.last, r.lastState, r.next = text, tokenbroker.StateDegraded, time.Time{}
-	}
-	return m.add(Entry{At: now, Credential: ev.Credential, Text: text, State: tokenbroker.StateDegraded})
+	return m.add(Entry{At: now, Credential: ev.Credential, Text: reported(ev), State: tokenbroker.StateDegraded})
 }
 
 func (m *Model) forget(name string) {
@@ -264,13 +272,16 @@ type Use struct {
 func (m *Model) Used(now time.Time, u Use) *Entry {
 	w, r := m.worker(u.Worker), m.row(u.Credential)
 	m.totals.Used++
-	w.status = u.Status
+	w.called = true
 	if u.Status != 200 {
-		w.refused++
 		m.totals.Refused++
-		return nil // its report is told
+		w.refusedAt, w.status, r.refusedAt = now, u.Status, now
+		if u.Generation <= r.refused {
+			return nil
+		}
+		r.refused = u.Generation
+		return m.add(Entry{At: now, Credential: u.Credential, Text: refused(u), State: tokenbroker.StateDegraded})
 	}
-	w.good++
 	if u.Generation <= r.used {
 		return nil
 	}
@@ -284,6 +295,11 @@ func (m *Model) Note(now time.Time, credential, text string) *Entry {
 		r := m.row(credential)
 		r.last, r.lastState, r.next = text, tokenbroker.StatePending, time.Time{}
 	}
+	return m.Remark(now, credential, text)
+}
+
+// Remark says something of a credential, or of "", that is not worth to stay.
+func (m *Model) Remark(now time.Time, credential, text string) *Entry {
 	return m.add(Entry{At: now, Credential: credential, Text: text, State: tokenbroker.StatePending})
 }
 

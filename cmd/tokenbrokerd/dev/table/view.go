@@ -52,7 +52,12 @@ func (m *Model) head(width, height int, now time.Time) []line {
 	}
 	if height >= low/2 {
 		gap()
-		lines = append(lines, m.fleet(width, now))
+		if len(m.workers) > 0 {
+			lines = append(lines, m.fleet(now))
+		}
+		if height >= low {
+			lines = append(lines, m.sums(width))
+		}
 		gap()
 	}
 	return lines
@@ -62,7 +67,7 @@ func (m *Model) head(width, height int, now time.Time) []line {
 func (m *Model) window(height int) (first, last int) {
 	room := max(1, height-4)
 	if height >= low {
-		room = max(4, height-14)
+		room = max(4, height-15)
 	}
 	n := len(m.rows)
 	first = max(0, min(m.index()-room/2, n-room))
@@ -81,27 +86,38 @@ func (m *Model) title(width int, now time.Time) line {
 	return l
 }
 
-// fleet tells of the workers, and counts.
-func (m *Model) fleet(width int, now time.Time) line {
-	var l line
+// fleet tells of the workers.
+func (m *Model) fleet(now time.Time) line {
+	l := line{{"   workers", dim}}
 	for _, w := range m.workers {
 		switch {
 		case !w.back.IsZero():
-			l = append(l, piece{fmt.Sprintf("  worker %d ○ back in %ds", w.number, seconds(w.back.Sub(now))), yellow})
-		case w.status == 0:
-			l = append(l, piece{fmt.Sprintf("  worker %d ○", w.number), dim})
-		case w.status == 200:
-			l = append(l, piece{fmt.Sprintf("  worker %d ", w.number), plain}, piece{"●", green}, piece{" 200", plain})
+			l = append(l, piece{fmt.Sprintf("  %d ○ killed, back in %ds", w.number, seconds(w.back.Sub(now))), yellow})
+		case !w.called:
+			l = append(l, piece{fmt.Sprintf("  %d ○", w.number), dim})
+		case now.Sub(w.refusedAt) < 2*time.Second:
+			l = append(l, piece{fmt.Sprintf("  %d ● API says %d", w.number, w.status), red})
 		default:
-			l = append(l, piece{fmt.Sprintf("  worker %d ● %d", w.number, w.status), red})
+			l = append(l, piece{fmt.Sprintf("  %d ", w.number), plain}, piece{"●", green}, piece{" API says 200", plain})
 		}
 	}
+	return l
+}
+
+// sums tells what was counted.
+func (m *Model) sums(width int) line {
 	t := m.totals
-	sum := fmt.Sprintf("   %s for %d waiters, %d failed", count(t.Exchanges, "exchange"), t.Served, t.Failed)
-	if width >= 100 {
-		sum += fmt.Sprintf(" · %s pushed · %d API calls, %d refused", count(t.Pushed, "message"), t.Used, t.Refused)
+	s := fmt.Sprintf("   %s, %d failed", count(t.Exchanges, "exchange"), t.Failed)
+	if m.most > 1 {
+		s += fmt.Sprintf(" · at the most, 1 served %d waiters", m.most)
 	}
-	return append(l, piece{sum, dim})
+	if width >= 100 {
+		s += fmt.Sprintf(" · %s pushed to subscribers", count(t.Pushed, "message"))
+	}
+	if width >= 100 && t.Used > 0 {
+		s += fmt.Sprintf(" · %s, %d refused", count(t.Used, "API call"), t.Refused)
+	}
+	return text(s, dim)
 }
 
 // tail is the newest entries that a room holds, the newest last.

@@ -10,31 +10,30 @@ import (
 	"github.com/tokenbroker/tokenbroker/broker"
 )
 
-// served says for whom an exchange was made.
-func served(waiters int) string {
-	switch waiters {
-	case 0:
-		return "refreshed ahead of expiry"
-	case 1:
+// served says for whom an exchange was made, and if for nobody, why.
+func (r row) served(waiters int, now time.Time) string {
+	switch {
+	case waiters == 1:
 		return "1 exchange served 1 waiter"
+	case waiters > 1:
+		return fmt.Sprintf("1 exchange served %d waiters", waiters)
+	case r.failing:
+		return "recovered"
+	case !now.Before(r.expiry):
+		return "got a token"
 	}
-	return fmt.Sprintf("1 exchange served %d waiters", waiters)
+	return "refreshed ahead of expiry"
 }
 
 func fresh(ev broker.Event, now time.Time) string {
-	return fmt.Sprintf("generation %d, %s to live: ", ev.Order.Generation, ev.Expiry.Sub(now).Round(time.Second))
+	return fmt.Sprintf(" (generation %d, %ds)", ev.Order.Generation, seconds(ev.Expiry.Sub(now)))
 }
 
 // failed says what became of an exchange, and of the credential if that now waits for somebody.
 func failed(ev broker.Event) string {
 	what := cmp.Or(ev.Code, string(ev.Class))
-	switch {
-	case ev.Class == tokenbroker.ClassThrottled:
-		what = "throttled: HTTP 429"
-	case ev.HTTPStatus >= 500:
-		what = fmt.Sprintf("failed: HTTP %d", ev.HTTPStatus)
-	default:
-		what = "failed: " + what
+	if ev.HTTPStatus == 429 || ev.HTTPStatus >= 500 {
+		what = fmt.Sprintf("HTTP %d", ev.HTTPStatus)
 	}
 	switch ev.State {
 	case tokenbroker.StateReauthorize, tokenbroker.StateMisconfigured, tokenbroker.StateUncertain:
@@ -75,6 +74,10 @@ func reported(ev broker.Event) string {
 	return fmt.Sprintf("a worker reported HTTP %d", ev.HTTPStatus)
 }
 
+func refused(u Use) string {
+	return fmt.Sprintf("the API says %d to worker %d, which reports it", u.Status, u.Worker)
+}
+
 func reached(u Use) string {
 	return fmt.Sprintf("generation %d reached the workers; the API says %d", u.Generation, u.Status)
 }
@@ -99,7 +102,7 @@ func (e Entry) Line() string {
 func (m *Model) Summary(since, now time.Time) []string {
 	t := m.totals
 	lines := []string{
-		fmt.Sprintf("Seen in %s: %s (%d failed), %s served, %s pushed to subscribers.", now.Sub(since).Round(time.Second),
+		fmt.Sprintf("Seen in %s: %s (%d failed) for %s; %s pushed.", now.Sub(since).Round(time.Second),
 			count(t.Exchanges, "exchange"), t.Failed, count(t.Served, "waiting caller"), count(t.Pushed, "message")),
 	}
 	if m.most > 1 {

@@ -121,7 +121,7 @@ func (s *Screen) Draw(lines []string) {
 		if i > 0 {
 			b.WriteString("\r\n")
 		}
-		b.WriteString(l + eol)
+		b.WriteString(eol + l) // the other way round it would take away what stands in the last column
 	}
 	b.WriteString(below + end)
 	s.mu.Lock()
