@@ -114,7 +114,7 @@ func (m *Model) sums(width int) line {
 	if width >= 100 {
 		s += fmt.Sprintf(" · %s pushed to subscribers", count(t.Pushed, "message"))
 	}
-	if width >= 100 && t.Used > 0 {
+	if width >= 130 && t.Used > 0 {
 		s += fmt.Sprintf(" · %s, %d refused", count(t.Used, "API call"), t.Refused)
 	}
 	return text(s, dim)

@@ -1,0 +1,136 @@
+package dev_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev"
+	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev/terminal"
+)
+
+// Rows are in the order of names.
+const (
+	billing = "1"
+	crm     = "2"
+	drive   = "3"
+	reports = "4"
+)
+
+func TestKeysMakeThingsGoWrongAndTheyRecover(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		keys string
+		want []string // what has to appear, in this order
+	}
+	for name, steps := range map[string][]step{
+		"a refresh that fails": {{billing + "fn", []string{"you: next 3 refreshes fail",
+			"example/billing +refresh failed: HTTP 500, again in", "example/billing .*(recovered|served)", "billing +READY "}}},
+		"a 429": {{reports + "ln", []string{"you: next refresh gets a 429",
+			"example/reports +refresh failed: HTTP 429, again in [456]s", "example/reports .*(recovered|served)", "reports +READY "}}},
+		"a slow provider": {{drive + "sn", []string{"you: next refresh takes 4 s", "drive +READY .*asking the provider, [1-9]s",
+			"drive .*(refreshed|served|got a token)", "drive +READY "}}},
+		"an access token that is revoked": {{reports + "r", []string{"you: revoked the access token", "reports .*the API says 401 to worker",
+			"reports .*(served|refreshed)", "reports +READY "}}},
+		"a grant that is revoked, and consented anew": {
+			{drive + "r", []string{"you: revoked the grant", "drive .*the API says 401 to worker", "refresh failed: invalid_grant → REAUTHORIZE",
+				"drive +REAUTHORIZE"}},
+			{"c", []string{"you: consented anew", "drive .*(recovered|served)", "drive +READY "}}},
+		"no consent where there is none": {{reports + "c", []string{"client_credentials needs no consent"}}},
+		"a worker that is killed":        {{"k", []string{"worker 1 was killed", "1 ○ killed, back in", "worker 1 is back", "1 ● API says 200"}}},
+		"a drain": {{"d", []string{"you: drain the broker", "drained, back in 3 s", "the broker is back", "drive .*(refreshed|got a token|served)",
+			"drive +READY .* 3 "}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, dev.Config{}, true)
+			r.await(t, "3 ● API says 200")
+			for _, s := range steps {
+				r.press(t, s.keys)
+				for _, want := range s.want {
+					r.await(t, want)
+				}
+			}
+			r.press(t, "q")
+			if err := r.quit(); err != nil {
+				t.Error(err)
+			}
+			r.noSecrets(t)
+		})
+	}
+}
+
+func TestAHerdIsServedByOneExchange(t *testing.T) {
+	t.Parallel()
+	r := start(t, dev.Config{}, true)
+	r.await(t, `example/drive .*got a token`)
+	for range 20 { // the token may be too fresh yet for anybody to get a fresher one
+		r.press(t, drive+"n")
+		if got := r.await(t, `example/drive +(1 exchange served [2-9]\d* waiters|could not: )`); strings.Contains(got, "exchange") {
+			return
+		}
+		r.await(t, "reports .*refreshed ahead of expiry")
+	}
+	t.Error("no herd was served by one exchange")
+}
+
+func TestHelpLeavesTheTableAndComesBack(t *testing.T) {
+	t.Parallel()
+	r := start(t, dev.Config{}, true)
+	r.await(t, `\x1b\[\?1049h`)
+	r.press(t, "h")
+	r.await(t, `\x1b\[\?1049l`)
+	r.await(t, `(?s)go run \./cmd/tokenctl get example/drive\r\n.*grpcurl -cacert.*Keys act on.*Any key goes back`)
+	r.press(t, "x")
+	r.await(t, `\x1b\[\?1049h`)
+	r.await(t, "LAST EVENT")
+	r.press(t, "\x1b[B\x1b[B")
+	r.await(t, "›3 .*example/drive")
+	r.press(t, "\x1b[A")
+	r.await(t, "›2 .*example/crm")
+	r.press(t, "zZ\x1b[C") // nothing that is known
+	r.press(t, "hq")       // it also quits from there
+	if err := r.quit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// givenBack says whether the screen was left before anything else was printed, and the terminal restored after that.
+func givenBack(t *testing.T, r *running, dir string) {
+	t.Helper()
+	text := r.String()
+	left, restored, summary := strings.LastIndex(text, "\x1b[?1049l"), strings.Index(text, "<restored>"), strings.Index(text, "Seen in ")
+	if left < 0 || restored < left || summary < restored || strings.Count(text, "<restored>") != 1 {
+		t.Errorf("screen left at %d, terminal restored at %d, summary at %d: want them once and in this order", left, restored, summary)
+	}
+	gone(t, dir)
+}
+
+func TestEveryWayOutGivesTheTerminalBack(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*testing.T, *running) error{
+		"q":        func(t *testing.T, r *running) error { r.press(t, "q"); return r.quit() },
+		"Ctrl-C":   func(t *testing.T, r *running) error { r.press(t, "\x03"); return r.quit() },
+		"a signal": func(_ *testing.T, r *running) error { return r.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, dev.Config{}, true)
+			r.await(t, "LAST EVENT")
+			dir := r.folder(t)
+			if err := leave(t, r); err != nil {
+				t.Error(err)
+			}
+			givenBack(t, r, dir)
+		})
+	}
+}
+
+func TestATerminalThatCannotBeSwitchedEndsDev(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	err := dev.Run(t.Context(), dev.Config{Out: newOutput(), Terminal: &terminal.Terminal{Raw: func() (func(), error) { return nil, refused }}})
+	if !errors.Is(err, refused) {
+		t.Errorf("got %v, want %v", err, refused)
+	}
+}
