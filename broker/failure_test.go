@@ -466,3 +466,29 @@ func TestTokenFromTheFuture(t *testing.T) {
 		w.wantSent(sent + 1)
 	})
 }
+
+func TestAFailedExchangeSaysWhenItIsTriedAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		failure     tokenbroker.Failure
+		least, most time.Duration // 0 = never
+	}{
+		"transient":  {tokenbroker.Failure{Class: tokenbroker.ClassTransient, Code: "http_503"}, time.Second / 2, time.Second},
+		"throttled":  {tokenbroker.Failure{Class: tokenbroker.ClassThrottled, Code: "http_429", RetryAfter: 5 * time.Minute}, 5 * time.Minute, 6 * time.Minute},
+		"dead grant": {tokenbroker.Failure{Class: tokenbroker.ClassDeadGrant, Code: "invalid_grant"}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, plan{traits: rotating, answer: refuses(tc.failure)}, func(t *testing.T, w *world) {
+				w.create()
+				_, _ = w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs"}}) // fails
+				all := w.log.of(broker.EventExchange)
+				if len(all) == 0 {
+					t.Fatal("there was no exchange")
+				}
+				next := all[len(all)-1].Next
+				if got := time.Until(next); tc.most == 0 && !next.IsZero() || tc.most > 0 && (got < tc.least || got > tc.most) {
+					t.Errorf("got in %s (%s), want in %s to %s", got, next, tc.least, tc.most)
+				}
+			})
+		})
+	}
+}

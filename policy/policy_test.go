@@ -176,3 +176,13 @@ func BenchmarkDecide(b *testing.B) {
 func denied(reason policy.Reason, scope string) policy.Decision {
 	return policy.Decision{Reason: reason, DeniedScope: scope}
 }
+
+func TestIdentitiesAreThePatternsOfAllRules(t *testing.T) {
+	want := []string{"dns:*.jobs.example.org", "spiffe://example.org/job/reports", "spiffe://example.org/ns/*/job", "spiffe://example.org/operator/*"}
+	if diff := cmp.Diff(want, parse(t, example).Identities()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got := (*policy.Policy)(nil).Identities(); got != nil {
+		t.Errorf("nil policy: got %q", got)
+	}
+}

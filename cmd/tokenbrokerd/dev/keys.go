@@ -41,12 +41,12 @@ func (s *session) key(ctx context.Context, k terminal.Key) {
 		s.drain()
 	case name == "":
 	default:
-		s.fault(ctx, k, name, issuer)
+		s.fault(ctx, rune(k), name, issuer)
 	}
 }
 
 // fault does something to one credential.
-func (s *session) fault(ctx context.Context, k terminal.Key, name, issuer string) {
+func (s *session) fault(ctx context.Context, k rune, name, issuer string) {
 	switch k {
 	case 'f':
 		s.arm(name, issuer, sandbox.Fault{Status: http.StatusInternalServerError, Times: failures}, "you: next 3 refreshes fail")

@@ -137,8 +137,9 @@ func standIn(issuer string, p provider.Profile) provider.Profile {
 
 // ready is what there is to create credentials with at one provider.
 type ready struct {
-	Provider, Method, Token string
-	Confidential            bool
+	Provider, Method   string
+	Confidential       bool
+	Client, Credential string // names that the policy lets be created
 }
 
 func (o *own) populate(_ context.Context, s *session) (string, error) {
@@ -146,23 +147,36 @@ func (o *own) populate(_ context.Context, s *session) (string, error) {
 	if err := w.dir.writeSecret(secretFile, sandboxSecret); err != nil {
 		return "", err
 	}
+	who, operator := o.speaker()
 	var all []ready
 	for _, name := range o.catalogue.Names() {
-		p, _ := o.catalogue.Profile(name)
-		r := ready{name, string(method(p)), path.Join("sandbox", name+".refresh-token"), method(p) != tokenbroker.AuthNone}
 		// Without scopes of its own it fits a credential with any.
-		if err := w.dir.writeSecret(r.Token, w.sandbox.SeedRefreshToken(w.roles[name].issuer, ownClient)); err != nil {
+		token := w.sandbox.SeedRefreshToken(w.roles[name].issuer, ownClient)
+		if err := w.dir.writeSecret(path.Join("sandbox", name+".refresh-token"), token); err != nil {
 			return "", err
 		}
-		r.Token = quote(w.dir.Path(r.Token))
-		all = append(all, r)
+		all = append(all, o.ready(name, who.ID))
 	}
-	speaker, operator := o.speaker()
-	if err := w.dir.writeEnv(w.Addr, speaker.File); err != nil {
+	if err := w.dir.writeEnv(w.Addr, who.File); err != nil {
 		return "", err
 	}
-	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Env": quote(w.dir.Path("env")), "Dir": w.dir.Dir, "Policy": o.cfg.PolicyFile,
-		"Client": ownClient, "Secret": quote(w.dir.Path(secretFile)), "Providers": all, "Identities": o.identities, "Speaker": speaker, "Operator": operator})
+	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Dir": quote(w.dir.Dir), "Policy": o.cfg.PolicyFile, "Client": ownClient,
+		"Providers": all, "Identities": o.identities, "Speaker": who, "Operator": operator})
+}
+
+// ready says what an identity can create at a provider.
+func (o *own) ready(name, who string) ready {
+	p, _ := o.catalogue.Profile(name)
+	r := ready{Provider: name, Method: string(method(p)), Confidential: method(p) != tokenbroker.AuthNone, Client: "CLIENT", Credential: "CREDENTIAL"}
+	for _, try := range []string{"example/" + name, name + "/example", name} {
+		if o.policy.Decide(policy.Request{Identity: who, Action: policy.OAuthClientCreate, OAuthClient: try}).Allowed {
+			r.Client = try
+		}
+		if o.policy.Decide(policy.Request{Identity: who, Action: policy.CredentialCreate, Credential: try}).Allowed && r.Credential == "CREDENTIAL" {
+			r.Credential = try
+		}
+	}
+	return r
 }
 
 // speaker is as whom the env file speaks: the first who may create, if there is one.

@@ -48,7 +48,7 @@ func (f *fleet) live(ctx context.Context, n int) {
 			return
 		}
 		f.tell(n+1, time.Now().Add(killedFor))
-		if sleep(ctx, killedFor) != nil {
+		if !sleep(ctx, killedFor) {
 			return
 		}
 		f.tell(n+1, time.Time{})

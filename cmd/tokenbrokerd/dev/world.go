@@ -107,7 +107,7 @@ func (w *world) serve(ctx context.Context, tell func(change)) error {
 			return err
 		}
 		away(tell, "drained, back in 3 s; workers keep their last tokens")
-		if sleep(ctx, pause) != nil {
+		if !sleep(ctx, pause) {
 			return nil
 		}
 		away(tell, "")
@@ -174,7 +174,7 @@ func (w *world) watch(ctx context.Context, tell func(change)) {
 				})
 			}
 		}
-		_ = sleep(ctx, frame)
+		sleep(ctx, frame)
 	}
 }
 
@@ -197,15 +197,15 @@ func (w *world) arm(name, provider string, f sandbox.Fault) {
 	}
 }
 
-// sleep waits for d or until ctx ends, whose error it then returns.
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep waits for d, and reports whether it did: not if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
 }
 

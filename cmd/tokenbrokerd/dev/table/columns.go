@@ -56,9 +56,9 @@ func (c columns) header() line {
 		s += right("GEN", c.generation) + " "
 	}
 	if c.bar == 0 {
-		return text(s+"LIFE", dim)
+		return faint(s + "LIFE")
 	}
-	return text(s+pad("LIFE LEFT", c.bar+secondsWidth)+" "+right("SUBS", c.subscribers)+" "+"LAST EVENT", dim)
+	return faint(s + pad("LIFE LEFT", c.bar+secondsWidth) + " " + right("SUBS", c.subscribers) + " LAST EVENT")
 }
 
 func (c columns) row(n int, r row, chosen bool, now time.Time) line {

@@ -47,8 +47,8 @@ type piece struct {
 
 type line []piece
 
-// text makes a line of one piece.
-func text(s string, st style) line { return line{{s, st}} }
+// faint makes a line of one piece that does not ask for attention.
+func faint(s string) line { return line{{s, dim}} }
 
 // render cuts a line to a width and gives it its colours. A line that is cut ends in "…". Every rune that the table uses takes one
 // column; what a terminal would obey, or show in two, becomes "?".

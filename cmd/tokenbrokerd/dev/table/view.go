@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (m *Model) View(width, height int, now time.Time, colour bool) []string {
 	head = head[:min(len(head), height)]
 	foot = foot[max(0, len(foot)-(height-len(head))):]
 	room := height - len(head) - len(foot)
-	lines := append(head, m.tail(room)...)
+	lines := slices.Concat(head, m.tail(room))
 	for len(lines) < height-len(foot) {
 		lines = append(lines, nil)
 	}
@@ -48,7 +49,7 @@ func (m *Model) head(width, height int, now time.Time) []line {
 		lines = append(lines, cols.row(i+1, m.rows[i], m.rows[i].name == m.rows[m.index()].name, now))
 	}
 	if len(m.rows) == 0 {
-		lines = append(lines, text("  no credential yet", dim))
+		lines = append(lines, faint("  no credential yet"))
 	}
 	if height >= low/2 {
 		gap()
@@ -117,7 +118,7 @@ func (m *Model) sums(width int) line {
 	if width >= 130 && t.Used > 0 {
 		s += fmt.Sprintf(" · %s, %d refused", count(t.Used, "API call"), t.Refused)
 	}
-	return text(s, dim)
+	return faint(s)
 }
 
 // tail is the newest entries that a room holds, the newest last.
@@ -139,7 +140,7 @@ func (m *Model) tail(room int) []line {
 func (m *Model) foot(width, height int) []line {
 	var lines []line
 	if height >= low {
-		lines = append(lines, text(strings.Repeat("─", width), dim))
+		lines = append(lines, faint(strings.Repeat("─", width)))
 	}
 	for i, j := range m.Join {
 		if i == 0 || height >= low {
@@ -147,7 +148,7 @@ func (m *Model) foot(width, height int) []line {
 		}
 	}
 	if width < narrow || height < low {
-		return append(lines, text(" ↑↓ f r c l s n k d  h help  q quit", dim))
+		return append(lines, faint(" ↑↓ f r c l s n k d  h help  q quit"))
 	}
 	return append(lines, wrap(legend(), width)...)
 }

@@ -30,7 +30,7 @@ func (k *keyboard) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		default:
 		}
-		ready := []unix.PollFd{{Fd: int32(k.file.Fd()), Events: unix.POLLIN}} //nolint:gosec // a file descriptor is a small number
+		ready := []unix.PollFd{{Fd: int32(k.file.Fd()), Events: unix.POLLIN}}
 		n, err := unix.Poll(ready, glance)
 		switch {
 		case err == unix.EINTR || n == 0:
