@@ -45,6 +45,7 @@ func TestKeysMakeThingsGoWrongAndTheyRecover(t *testing.T) {
 			t.Parallel()
 			r := start(t, dev.Config{}, true)
 			r.await(t, "3 ● API says 200")
+			r.await(t, "(?s)billing +READY.*drive +READY.*reports +READY")
 			for _, s := range steps {
 				r.press(t, s.keys)
 				for _, want := range s.want {
