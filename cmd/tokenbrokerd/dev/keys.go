@@ -22,6 +22,7 @@ const (
 	retryAfter    = 5 * time.Second // that a 429 asks for
 	slowness      = 4 * time.Second
 	failures      = 3                // requests in a row that "fail" spoils, so that there is something to see
+	waitForFloor  = 3 * time.Second  // the longest that 50 callers wait until a refresh may be caused
 	actionTimeout = 20 * time.Second // of what a key begins
 )
 
@@ -170,9 +171,17 @@ func (s *session) stampede(ctx context.Context, b *broker.Broker, name, issuer s
 	}
 	least := time.Duration(0)
 	if t := st.Snapshot.Token; t != nil {
+		wait := time.Until(t.Obtained.Add(min(s.world.roles[issuer].floor, t.Life()/2))) + frame
+		if wait > waitForFloor {
+			s.remark(name, "its token is too fresh for anybody to cause a refresh, for "+wait.Round(time.Second).String())
+			return nil
+		}
+		if wait > 0 {
+			sleep(ctx, wait)
+		}
 		least = time.Until(t.Expiry) + time.Second
 	}
 	s.world.arm(name, issuer, sandbox.Fault{Delay: gathering})
-	s.note(name, "you: 50 callers at once")
+	s.remark(name, "you: 50 callers at once")
 	return s.world.scene.herd(ctx, s.world, name, least)
 }

@@ -94,7 +94,7 @@ func (o *own) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 	roles, profiles := map[string]role{}, map[string]provider.Profile{}
 	for i, name := range o.catalogue.Names() {
 		p, _ := o.catalogue.Profile(name)
-		r := role{fmt.Sprintf("provider-%d", i+1), []string{ownClient}} // a provider's name may hold what an issuer's can't
+		r := role{fmt.Sprintf("provider-%d", i+1), []string{ownClient}, p.Traits().Floor} // a provider's name may hold what an issuer's can't
 		issuers, roles[name], profiles[name] = append(issuers, issuer(r.issuer, p)), r, standIn(r.issuer, p)
 	}
 	sb, err := sandbox.New(sandbox.Config{Issuers: issuers})

@@ -29,6 +29,7 @@ const (
 	sandboxSecret = "sandbox-secret-not-for-production"
 	callers       = 50                     // of a herd
 	gathering     = 500 * time.Millisecond // that a provider takes its time, so that a herd can gather
+	sampleFloor   = 2 * time.Second        // so that keys need not be waited for
 	flaky         = "flaky"                // the issuer that goes through faults by itself
 	flakyClient   = "crm"                  // its only client
 )
@@ -70,7 +71,7 @@ func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 	}
 	clients, roles := map[string][]sandbox.Client{}, map[string]role{}
 	for _, c := range samples() {
-		roles[c.issuer] = role{c.issuer, append(roles[c.issuer].clients, c.client)}
+		roles[c.issuer] = role{c.issuer, append(roles[c.issuer].clients, c.client), sampleFloor}
 		clients[c.issuer] = append(clients[c.issuer], sandbox.Client{ID: c.client, Secrets: []string{sandboxSecret}})
 	}
 	sb, err := sandbox.New(sandbox.Config{Issuers: []sandbox.Issuer{
@@ -96,7 +97,7 @@ func pkiNames() []string {
 }
 
 func sampleProviders() map[string]provider.Profile {
-	no, grace, floor := false, provider.Duration(10*time.Second), provider.Duration(2*time.Second)
+	no, grace, floor := false, provider.Duration(10*time.Second), provider.Duration(sampleFloor)
 	return map[string]provider.Profile{
 		"fast":     {TokenEndpoint: endpoint("fast"), Rotates: &no, Floor: &floor},
 		"rotating": {TokenEndpoint: endpoint("rotating"), Floor: &floor},

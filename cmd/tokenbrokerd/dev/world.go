@@ -37,8 +37,9 @@ type scene interface {
 
 // role is who stands in for a provider.
 type role struct {
-	issuer  string   // of the sandbox
-	clients []string // ids that it knows
+	issuer  string        // of the sandbox
+	clients []string      // ids that it knows
+	floor   time.Duration // the least time between refreshes that callers cause
 }
 
 // world is the broker with all that it stands on.
