@@ -201,16 +201,12 @@ func TestFaultsStrikeAnOwnCredential(t *testing.T) {
 	r.await(t, `›1 example/static +READY`)
 	r.press(t, "r")
 	r.await(t, "you: revoked the grant")
-	for range 10_000 { // the token may be too fresh yet for anybody to get a fresher one
-		r.press(t, "n")
-		if got := r.await(t, "invalid_grant → REAUTHORIZE|could not: "); !strings.HasPrefix(got, "could") {
-			break
-		}
-	}
+	r.press(t, "n")
+	r.await(t, "invalid_grant → REAUTHORIZE")
 	r.await(t, "›1 example/static +REAUTHORIZE")
 	r.press(t, "c")
 	r.await(t, "you: consented anew")
-	r.await(t, "example/static +recovered")
+	r.await(t, "example/static +(recovered|1 exchange served)")
 	r.press(t, "n")
 	r.await(t, "you: 50 callers at once")
 	r.press(t, "q")
