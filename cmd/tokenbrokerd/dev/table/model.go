@@ -126,6 +126,8 @@ func (m *Model) Event(now time.Time, ev broker.Event) *Entry {
 	case broker.EventForgotten:
 		m.forget(ev.Credential)
 		return m.add(Entry{At: now, Credential: ev.Credential, Text: "was deleted"})
+	case broker.EventExpiring:
+		return m.add(Entry{At: now, Credential: ev.Credential, Text: expiring(ev, now), State: tokenbroker.StateDegraded})
 	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered:
 		r := m.row(ev.Credential)
 		r.last, r.lastState, r.next = string(ev.Kind), tokenbroker.StateUncertain, time.Time{}

@@ -127,6 +127,7 @@ func TestLinesTellWhatHappens(t *testing.T) {
 	say(m.Event(at(61), state("a", tokenbroker.StateReauthorize, "invalid_grant", at(15))))
 	say(m.Event(at(61), failed("a", tokenbroker.StateReauthorize, tokenbroker.ClassDeadGrant, "invalid_grant", 400, time.Time{})))
 	say(m.Event(at(62), broker.Event{Kind: broker.EventDeliver, Credential: "a", Streams: []uint64{1, 2}}))
+	say(m.Event(at(62), broker.Event{Kind: broker.EventExpiring, Credential: "a", Expiry: at(62 + 7*24*3600)}))
 	say(m.Worker(at(63), 2, at(68)))
 	say(m.Worker(at(68), 2, time.Time{}))
 	say(m.Worker(at(68), 2, time.Time{}))
@@ -142,6 +143,7 @@ func TestLinesTellWhatHappens(t *testing.T) {
 		"12:16:00 a                   a worker reported HTTP 401",
 		"12:16:01 a                   is REAUTHORIZE (invalid_grant)",
 		"12:16:01 a                   refresh failed: invalid_grant → REAUTHORIZE",
+		"12:16:02 a                   its refresh token dies in 168h0m0s: consent again in time",
 		"12:16:03 worker 2 was killed; it comes back in 5s",
 		"12:16:08 worker 2 is back: its first message is the present state",
 		"12:16:10 drained, back in 3 s",

@@ -70,6 +70,10 @@ func becomes(ev broker.Event) string {
 	return text
 }
 
+func expiring(ev broker.Event, now time.Time) string {
+	return fmt.Sprintf("its refresh token dies in %s: consent again in time", ev.Expiry.Sub(now).Round(time.Minute))
+}
+
 func reported(ev broker.Event) string {
 	return fmt.Sprintf("a worker reported HTTP %d", ev.HTTPStatus)
 }
