@@ -27,13 +27,11 @@ func TestKeysMakeThingsGoWrongAndTheyRecover(t *testing.T) {
 	}
 	for name, steps := range map[string][]step{
 		"a refresh that fails": {{billing + "fn", []string{"you: next 3 refreshes fail",
-			"example/billing +refresh failed: HTTP 500, again in", "example/billing .*(recovered|served)", "billing +READY "}}},
+			"example/billing +refresh failed: HTTP 500", "example/billing .*(recovered|served)", "billing +READY "}}},
 		"a 429": {{reports + "ln", []string{"you: next refresh gets a 429",
-			"example/reports +refresh failed: HTTP 429, again in [456]s", "example/reports .*(recovered|served)", "reports +READY "}}},
+			"example/reports +refresh failed: HTTP 429", "example/reports .*(recovered|served)", "reports +READY "}}},
 		"a slow provider": {{drive + "sn", []string{"you: next refresh takes 4 s", "drive +READY .*asking the provider, [1-9]s",
 			"drive .*(refreshed|served|got a token)", "drive +READY "}}},
-		"an access token that is revoked": {{reports + "r", []string{"you: revoked the access token", "reports .*the API says 401 to worker",
-			"reports .*(served|refreshed)", "reports +READY "}}},
 		"a grant that is revoked, and consented anew": {
 			{drive + "r", []string{"you: revoked the grant", "drive .*the API says 401 to worker", "refresh failed: invalid_grant → REAUTHORIZE",
 				"drive +REAUTHORIZE"}},
@@ -61,6 +59,22 @@ func TestKeysMakeThingsGoWrongAndTheyRecover(t *testing.T) {
 			r.noSecrets(t)
 		})
 	}
+}
+
+func TestTheFleetReportsARevokedAccessTokenAndOneExchangeMendsIt(t *testing.T) {
+	t.Parallel()
+	r := start(t, dev.Config{}, true)
+	r.await(t, "3 ● API says 200")
+	r.await(t, "reports +READY")
+	for { // a refresh that is due may come before a worker uses what was revoked
+		r.press(t, reports+"r")
+		r.await(t, "you: revoked the access token")
+		if strings.HasSuffix(r.await(t, "(?s)you: revoked the access token[^─]*?reports +(the API says 401|refreshed ahead)"), "401") {
+			break
+		}
+	}
+	r.await(t, "(?s)the API says 401[^─]*reports +(1 exchange served|refreshed)")
+	r.await(t, "reports +READY .* (1 exchange served|refreshed)")
 }
 
 func TestAHerdIsServedByOneExchange(t *testing.T) {
