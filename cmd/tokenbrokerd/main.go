@@ -1,6 +1,6 @@
 // Command tokenbrokerd is the token broker.
 //
-//	tokenbrokerd dev                 run a broker with sandbox providers and workers, to look at
+//	tokenbrokerd dev                 run a broker with sandbox providers and workers, to look at and to break
 //	tokenbrokerd init DIR            make a development CA, certificates, a key, a config and a policy
 //	tokenbrokerd serve               serve, as the config file says
 //	tokenbrokerd config validate     check a config file and all that it names, and touch nothing

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,7 +46,7 @@ type change func(*table.Model, time.Time) *table.Entry
 type session struct {
 	cfg     Config
 	world   *world
-	screen  *terminal.Screen // nil = plain lines
+	screen  atomic.Pointer[terminal.Screen] // nil = plain lines, or not yet
 	changes chan change
 	keys    chan terminal.Key
 	actions chan struct{} // a place for each action that may be under way
@@ -120,8 +121,8 @@ func (s *session) start(do func()) {
 
 func (s *session) rescue() {
 	if p := recover(); p != nil {
-		if s.screen != nil {
-			s.screen.Leave()
+		if screen := s.screen.Load(); screen != nil {
+			screen.Leave()
 		}
 		panic(p)
 	}
@@ -176,24 +177,25 @@ func (s *session) plain(ctx context.Context) error {
 }
 
 // table shows the table, and takes keys.
-func (s *session) table(ctx context.Context) (err error) {
+func (s *session) table(ctx context.Context) error {
 	t := s.cfg.Terminal
-	s.screen, err = terminal.Take(t)
+	screen, err := terminal.Take(t)
 	if err != nil {
 		return err
 	}
+	s.screen.Store(screen)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT) // they would end the process with the terminal as it is
 	defer stop()
-	defer context.AfterFunc(ctx, s.screen.Leave)() // at once: what is to be waited for can take a while
+	defer context.AfterFunc(ctx, screen.Leave)() // at once: what is to be waited for can take a while
 	s.start(func() { s.world.watch(ctx, s.tell) })
 	s.start(func() { terminal.Keys(t.In, func(k terminal.Key) { s.press(ctx, k) }) })
 	defer s.summary()
-	defer s.screen.Leave()
+	defer screen.Leave()
 	defer func() { _ = t.In.Close() }()
 	if t.Stop != nil {
 		defer t.Stop()
 	}
-	s.loop(ctx)
+	s.loop(ctx, screen)
 	return nil
 }
 
@@ -205,13 +207,13 @@ func (s *session) press(ctx context.Context, k terminal.Key) {
 }
 
 // loop draws, until ctx ends or somebody quits.
-func (s *session) loop(ctx context.Context) {
+func (s *session) loop(ctx context.Context, screen *terminal.Screen) {
 	tick := time.NewTicker(frame)
 	defer tick.Stop()
 	for hidden := false; ; {
 		if !hidden {
 			width, height := s.cfg.Terminal.Size()
-			s.screen.Draw(s.model.View(width, height, time.Now(), s.cfg.Colour))
+			screen.Draw(s.model.View(width, height, time.Now(), s.cfg.Colour))
 		}
 		select {
 		case <-ctx.Done():
@@ -230,7 +232,7 @@ func (s *session) loop(ctx context.Context) {
 				hidden = false
 			case k == 'h' || k == '?':
 				hidden = true
-				s.screen.Hide(s.join + "\n" + keysText + "\nAny key goes back to the table.\n")
+				screen.Hide(s.join + "\n" + keysText + "\nAny key goes back to the table.\n")
 			default:
 				s.key(ctx, k)
 			}
