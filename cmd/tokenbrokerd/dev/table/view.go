@@ -12,7 +12,7 @@ import (
 
 const (
 	narrow = 60 // columns under which only the essentials are shown
-	low    = 14 // lines under which the parts stand without space between them
+	low    = 20 // lines under which the parts stand without space between them
 )
 
 // View shows a model as lines, at most height of them and none longer than width.

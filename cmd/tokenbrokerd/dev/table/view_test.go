@@ -108,9 +108,16 @@ func TestAViewFitsEveryScreen(t *testing.T) {
 	}
 }
 
-// What matters most must be on the smallest screens, too.
-func TestASmallScreenShowsTheChosenCredential(t *testing.T) {
+// What matters most must be on small screens, too.
+func TestASmallScreenShowsTheChosenCredentialAndHowToJoinIn(t *testing.T) {
 	m := busy()
+	for height := 8; height < 60; height++ {
+		for _, width := range []int{60, 62, 80, 100, 200} {
+			if view := strings.Join(m.View(width, height, at(5.5), false), "\n"); !strings.Contains(view, ". '/tmp/tokenbroker-dev-1/env'") {
+				t.Errorf("%d×%d: how to join in is not there:\n%s", width, height, view)
+			}
+		}
+	}
 	for _, height := range []int{3, 5, 10} {
 		view := strings.Join(m.View(40, height, at(5.5), false), "\n")
 		if !strings.Contains(view, "›3 example/drive   REAUTHORIZE") {
