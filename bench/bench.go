@@ -17,14 +17,26 @@ type scale struct {
 	rounds   int           // of each comparison
 	warmUp   time.Duration // before calls are measured
 	callsFor time.Duration // of calls that are measured
+
+	conns, streams int // of a fleet; streams are per connection
+	publishes      int // that are measured, per subject
+	idleConns      int
+	memoryRounds   int
+
+	stored      int // credentials of a start
+	startRounds int
+	due         int // credentials due at once
+	dueRounds   int
 }
 
 // scales are the long form, for figures, and the short one, which only shows that everything works.
 func scales(short bool) scale {
 	if short {
-		return scale{rounds: 1, warmUp: time.Millisecond, callsFor: 20 * time.Millisecond}
+		return scale{rounds: 1, warmUp: time.Millisecond, callsFor: 20 * time.Millisecond,
+			conns: 4, streams: 5, publishes: 1, idleConns: 10, memoryRounds: 1, stored: 200, startRounds: 1, due: 50, dueRounds: 1}
 	}
-	return scale{rounds: 7, warmUp: 300 * time.Millisecond, callsFor: 2 * time.Second}
+	return scale{rounds: 7, warmUp: 300 * time.Millisecond, callsFor: 2 * time.Second,
+		conns: 100, streams: 100, publishes: 15, idleConns: 1000, memoryRounds: 3, stored: 100_000, startRounds: 5, due: 10_000, dueRounds: 3}
 }
 
 // bench is what all measurements share.
@@ -103,7 +115,7 @@ func hangUp(conns []*load.Conn) {
 
 // measures are all there is to measure, by the names that -only takes.
 func (b *bench) measures() []measure {
-	return []measure{{"gettoken", b.getTokens}}
+	return []measure{{"gettoken", b.getTokens}, {"fanout", b.fanOut}, {"memory", b.memories}, {"start", b.starts}, {"due", b.dues}}
 }
 
 type measure struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,15 @@ const writers = 512
 
 // CredentialName names a seeded credential.
 func CredentialName(i int) string { return fmt.Sprintf("bench/c%06d", i) }
+
+// CredentialIndex undoes CredentialName.
+func CredentialIndex(name string) (int, error) {
+	digits, ok := strings.CutPrefix(name, "bench/c")
+	if !ok {
+		return 0, fmt.Errorf("credential %q is not of this benchmark", name)
+	}
+	return strconv.Atoi(digits)
+}
 
 // StorePath is the database file in a server's folder.
 func StorePath(dir string) string { return filepath.Join(dir, "tokenbroker.db") }

@@ -151,5 +151,12 @@ func (p *Process) Stop() error {
 	return p.cmd.Wait()
 }
 
+// Kill ends the server on the spot, and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.in.Close()
+	_ = p.cmd.Wait() // says that it was killed
+}
+
 // stopFor bounds how long a server may take to end.
 const stopFor = 30 * time.Second
