@@ -39,27 +39,33 @@ func scales(short bool) scale {
 		conns: 100, streams: 100, publishes: 15, idleConns: 1000, memoryRounds: 3, stored: 100_000, startRounds: 5, due: 10_000, dueRounds: 3}
 }
 
+// choices are about the servers.
+type choices struct {
+	gogc     int    // of the product; 0 = as it has it
+	profiles string // folder for CPU profiles; "" = none
+}
+
 // bench is what all measurements share.
 type bench struct {
 	scale scale
-	gogc  int // of the product; 0 = as it has it
-	dir   string
-	site  subject.Site
+	choices
+	dir  string
+	site subject.Site
 	tls   *tls.Config
 
 	getRequest       []byte
 	subscribeRequest []byte
-	stores           int // made so far
+	made             int // folders and servers, so far
 }
 
 // newBench makes a folder with certificates. remove removes it.
-func newBench(s scale, gogc int) (b *bench, remove func(), err error) {
+func newBench(s scale, c choices) (b *bench, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "tokenbroker-bench-")
 	if err != nil {
 		return nil, nil, err
 	}
 	remove = func() { _ = os.RemoveAll(dir) }
-	b = &bench{scale: s, gogc: gogc, dir: dir}
+	b = &bench{scale: s, choices: c, dir: dir}
 	if b.site, err = subject.NewSite(dir); err == nil {
 		b.tls, err = b.site.ClientTLS()
 	}
@@ -75,20 +81,26 @@ func newBench(s scale, gogc int) (b *bench, remove func(), err error) {
 
 // folder makes a folder for a store.
 func (b *bench) folder() (string, error) {
-	b.stores++
-	dir := filepath.Join(b.dir, fmt.Sprintf("store-%d", b.stores))
+	b.made++
+	dir := filepath.Join(b.dir, fmt.Sprintf("store-%d", b.made))
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// start starts a server; the product gets a new store.
-func (b *bench) start(ctx context.Context, role subject.Role, seed subject.Seed) (*subject.Process, error) {
-	c := subject.Config{Role: role, Site: b.site, Seed: seed}
-	if role == subject.Product {
+// start starts a server. The product gets a new store unless there is one.
+func (b *bench) start(ctx context.Context, c subject.Config) (*subject.Process, error) {
+	c.Site = b.site
+	if c.Role == subject.Product {
+		c.GOGC = b.gogc
+	}
+	if c.Role == subject.Product && c.Store == "" {
 		var err error
 		if c.Store, err = b.folder(); err != nil {
 			return nil, err
 		}
-		c.GOGC = b.gogc
+	}
+	if b.profiles != "" {
+		b.made++
+		c.Profile = filepath.Join(b.profiles, fmt.Sprintf("%d-%s.pprof", b.made, c.Role))
 	}
 	return subject.Start(ctx, c)
 }

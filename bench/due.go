@@ -39,7 +39,7 @@ func (b *bench) due(ctx context.Context, q *quantities) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := subject.Start(ctx, subject.Config{Role: subject.Product, Site: b.site, Store: store, GOGC: b.gogc,
+	p, err := b.start(ctx, subject.Config{Role: subject.Product, Store: store,
 		Seed: subject.Seed{Credentials: b.scale.due, Rotating: true, Token: true, Age: 55 * time.Minute}})
 	if err != nil {
 		return err

@@ -147,7 +147,7 @@ func (b *bench) lineUp(ctx context.Context) (all contenders, err error) {
 		name string
 		role subject.Role
 	}{{product, subject.Product}, {reference, subject.Reference}, {tuned, subject.Tuned}, {tunedAgain, subject.Tuned}} {
-		p, err := b.start(ctx, c.role, subject.Seed{Credentials: 1})
+		p, err := b.start(ctx, subject.Config{Role: c.role, Seed: subject.Seed{Credentials: 1}})
 		if err != nil {
 			return all, err
 		}

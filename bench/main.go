@@ -51,7 +51,9 @@ func measureAll(ctx context.Context, args []string, out io.Writer) error {
 	short := flags.Bool("short", false, "do a little of everything, to see that it works")
 	file := flags.String("out", "", "write the result to this `file`, as JSON")
 	only := flags.String("only", "", "comma-separated measurements: "+strings.Join(names(), ", "))
-	gogc := flags.Int("gogc", 0, "GOGC of the product; 0 = as it has it")
+	var c choices
+	flags.IntVar(&c.gogc, "gogc", 0, "GOGC of the product; 0 = as it has it")
+	flags.StringVar(&c.profiles, "profiles", "", "write a CPU profile of each server into this `folder`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -61,7 +63,7 @@ func measureAll(ctx context.Context, args []string, out io.Writer) error {
 			return fmt.Errorf("%q: unknown; there are %s", name, strings.Join(names(), ", "))
 		}
 	}
-	b, remove, err := newBench(scales(*short), *gogc)
+	b, remove, err := newBench(scales(*short), c)
 	if err != nil {
 		return err
 	}

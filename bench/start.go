@@ -52,7 +52,7 @@ func madeUp() string { return "made-up-refresh-token-of-a-length-as-they-have" }
 
 // startOnce starts a broker over a store that is there, and gets a token.
 func (b *bench) startOnce(ctx context.Context, store string) (took time.Duration, heap uint64, err error) {
-	p, err := subject.Start(ctx, subject.Config{Role: subject.Product, Site: b.site, Store: store, GOGC: b.gogc})
+	p, err := b.start(ctx, subject.Config{Role: subject.Product, Store: store})
 	if err != nil {
 		return 0, 0, err
 	}

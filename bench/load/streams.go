@@ -23,8 +23,9 @@ func (c *Conn) Streams(method string, requests [][]byte, on func(request int, ms
 			return fmt.Errorf("data on stream %d, which was not opened", stream)
 		}
 		buf := data
-		if part := bufs[stream]; len(part) > 0 {
-			buf = append(part, data...)
+		if len(bufs[stream]) > 0 {
+			bufs[stream] = append(bufs[stream], data...)
+			buf = bufs[stream]
 		}
 		for {
 			msg, rest, err := message(buf)

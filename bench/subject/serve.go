@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +39,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if c.GOGC != 0 {
 		debug.SetGCPercent(c.GOGC)
 	}
+	stop, err := profile(c.Profile)
+	if err != nil {
+		return errors.Join(reports.Encode(Report{Error: err.Error()}), err)
+	}
+	defer stop()
 	s, err := open(ctx, c)
 	if err != nil {
 		return errors.Join(reports.Encode(Report{Error: err.Error()}), err)
@@ -53,6 +59,24 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		err = nil
 	}
 	return errors.Join(err, s.close())
+}
+
+// profile begins a CPU profile, if there is a file for it.
+func profile(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // what is lost is a profile
+	}, nil
 }
 
 func open(ctx context.Context, c Config) (subject, error) {

@@ -29,16 +29,17 @@ const (
 	Product   Role = "product"
 )
 
-// Flag, as the first argument, makes a process of the benchmark's binary a server.
+// Flag makes a process of the benchmark's binary a server, if it is the only argument.
 const Flag = "serve-subject"
 
 // Config is what a server process is told at its start.
 type Config struct {
-	Role  Role
-	Site  Site
-	Store string // folder of the store and the audit log; product only
-	Seed  Seed   // what the store gets before the broker opens it; product only
-	GOGC  int    // 0 = as the role has it
+	Role    Role
+	Site    Site
+	Store   string // folder of the store and the audit log; product only
+	Seed    Seed   // what the store gets before the broker opens it; product only
+	GOGC    int    // 0 = as the role has it
+	Profile string // file for a CPU profile of the process's whole life; "" = none
 }
 
 // Order is what the driver asks of a server.
