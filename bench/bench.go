@@ -51,7 +51,7 @@ type bench struct {
 	choices
 	dir  string
 	site subject.Site
-	tls   *tls.Config
+	tls  *tls.Config
 
 	getRequest       []byte
 	subscribeRequest []byte
