@@ -45,12 +45,7 @@ func (b *bench) due(ctx context.Context, q *quantities) (err error) {
 		return err
 	}
 	one := &contender{p, product}
-	stopped := false
-	defer func() {
-		if !stopped {
-			err = errors.Join(err, one.Stop())
-		}
-	}()
+	defer func() { err = errors.Join(err, one.Stop()) }()
 	before, err := one.CPU()
 	if err != nil {
 		return err
@@ -65,8 +60,9 @@ func (b *bench) due(ctx context.Context, q *quantities) (err error) {
 	if err != nil {
 		return err
 	}
-	stopped = true
-	one.Kill() // what was seen has to be in the store already
+	if err := b.crash(one); err != nil { // what was seen has to be in the store already
+		return err
+	}
 	stored, err := subject.Generations(ctx, b.site, store, b.scale.due)
 	if err != nil {
 		return err
@@ -78,6 +74,15 @@ func (b *bench) due(ctx context.Context, q *quantities) (err error) {
 	q.note("refreshed per second", "/s", product, float64(b.scale.due)/took.Seconds())
 	q.note("server CPU per credential, with the sandbox", "µs", product, micros(said.CPU-before)/float64(b.scale.due))
 	q.note("exchanges per credential", "", product, float64(said.Exchanges.Requests)/float64(b.scale.due))
+	return nil
+}
+
+// crash kills a server, unless it is to write a profile at its end.
+func (b *bench) crash(one *contender) error {
+	if b.profiles != "" {
+		return one.Stop()
+	}
+	one.Kill()
 	return nil
 }
 

@@ -122,5 +122,8 @@ func (r *reference) publish(context.Context) (Report, error) {
 
 func (r *reference) close() error {
 	r.grpc.Stop()
-	return <-r.served
+	if err := <-r.served; !errors.Is(err, grpc.ErrServerStopped) { // it had not yet begun
+		return err
+	}
+	return nil
 }

@@ -41,12 +41,12 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	stop, err := profile(c.Profile)
 	if err != nil {
-		return errors.Join(reports.Encode(Report{Error: err.Error()}), err)
+		return reports.Encode(Report{Error: err.Error()}) // the driver tells
 	}
 	defer stop()
 	s, err := open(ctx, c)
 	if err != nil {
-		return errors.Join(reports.Encode(Report{Error: err.Error()}), err)
+		return reports.Encode(Report{Error: err.Error()}) // the driver tells
 	}
 	err = reports.Encode(Report{Addr: s.addr()})
 	for err == nil {

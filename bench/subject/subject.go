@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 )
 
@@ -82,6 +83,7 @@ type Process struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	reports *json.Decoder
+	ended   sync.Once
 }
 
 // Start starts a server and waits until it serves. It dies with ctx.
@@ -144,20 +146,30 @@ func (p *Process) CPU() (time.Duration, error) {
 	return r.CPU, err
 }
 
-// Stop ends the server in order and waits for it.
+// stopFor bounds how long a server may take to end.
+const stopFor = 30 * time.Second
+
+// Stop ends the server in order and waits for it. One that has ended is left alone.
 func (p *Process) Stop() error {
-	_ = p.in.Close()
-	bound := time.AfterFunc(stopFor, func() { _ = p.cmd.Process.Kill() })
-	defer bound.Stop()
-	return p.cmd.Wait()
+	return p.once(func() error {
+		_ = p.in.Close()
+		bound := time.AfterFunc(stopFor, func() { _ = p.cmd.Process.Kill() })
+		defer bound.Stop()
+		return p.cmd.Wait()
+	})
 }
 
 // Kill ends the server on the spot, and waits until it is gone.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.in.Close()
-	_ = p.cmd.Wait() // says that it was killed
+	_ = p.once(func() error {
+		_ = p.cmd.Process.Kill()
+		_ = p.in.Close()
+		_ = p.cmd.Wait() // says that it was killed
+		return nil
+	})
 }
 
-// stopFor bounds how long a server may take to end.
-const stopFor = 30 * time.Second
+func (p *Process) once(end func() error) (err error) {
+	p.ended.Do(func() { err = end() })
+	return err
+}
