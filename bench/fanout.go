@@ -82,7 +82,7 @@ func (b *bench) memories(ctx context.Context, r *Result) error {
 			return err
 		}
 	}
-	q.into(r, fmt.Sprintf("Memory of the idle (%d connections, then %d streams on %d of them)", b.scale.idleConns, b.scale.conns*b.scale.streams, b.scale.conns), nil)
+	q.into(r, fmt.Sprintf("Memory of the idle (%d connections, then %d streams on %d more)", b.scale.idleConns, b.scale.conns*b.scale.streams, b.scale.conns), nil)
 	return nil
 }
 

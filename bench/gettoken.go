@@ -128,11 +128,11 @@ func (c contenders) inTurn(round int) contenders {
 }
 
 func (c contenders) stop() error {
-	var errs []error
+	var g errgroup.Group
 	for _, one := range c {
-		errs = append(errs, one.Stop())
+		g.Go(one.Stop)
 	}
-	return errors.Join(errs...)
+	return g.Wait()
 }
 
 // lineUp starts the product and the references, and has these answer what the product answers.
