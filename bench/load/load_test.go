@@ -150,6 +150,18 @@ func TestARefusalIsAnError(t *testing.T) {
 	}
 }
 
+func TestAGoodMessageBeforeABadStatusIsAnError(t *testing.T) {
+	c, _ := serve(t, &tokens{subscribe: func(out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) error {
+		_ = out.Send(update(1))
+		return status.Error(codes.Internal, "after all")
+	}})
+	got, err := c.Call(load.Plan{Method: tokenbrokerv1.TokenService_Subscribe_FullMethodName, InFlight: 1, Check: func([]byte) error { return nil }})
+	fatal(t, err)
+	if got.Errors != 1 || !strings.Contains(got.First.Error(), `grpc-status "13" after 1 messages`) {
+		t.Errorf("got %d errors, first %v", got.Errors, got.First)
+	}
+}
+
 func TestALostConnectionEndsTheCalls(t *testing.T) {
 	held := make(chan struct{})
 	c, server := serve(t, &tokens{get: func(ctx context.Context, _ *tokenbrokerv1.GetTokenRequest) (*tokenbrokerv1.GetTokenResponse, error) {
@@ -174,7 +186,9 @@ func TestEveryMessageOfEveryStreamComes(t *testing.T) {
 	const streams, messages = 20, 50
 	c, _ := serve(t, &tokens{subscribe: func(out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) error {
 		for i := range messages {
-			if err := out.Send(update(uint64(i + 1))); err != nil {
+			u := update(uint64(i + 1))
+			u.GetUpdate().Selector = &tokenbrokerv1.Selector{Credential: strings.Repeat("x", i%3*10_000)} // some come in more than one frame
+			if err := out.Send(u); err != nil {
 				return err
 			}
 		}
