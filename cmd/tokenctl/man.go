@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+func (c *cli) manCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "man DIR", Short: "Write the man pages into a folder", Args: cobra.ExactArgs(1),
+		Long:    "Writes a man page for each command into a folder, which is made if it is missing. Then: man -M takes its parent, or install them in section 1.",
+		Example: "  tokenctl man ~/.local/share/man/man1"}
+	cmd.RunE = c.do(func(_ context.Context, cmd *cobra.Command, args []string) error {
+		if err := os.MkdirAll(args[0], 0o755); err != nil { //nolint:gosec // man pages are for all to read
+			return err
+		}
+		root := cmd.Root()
+		root.DisableAutoGenTag = true
+		header := &doc.GenManHeader{Section: "1", Source: "tokenctl " + version(), Manual: "tokenbroker"}
+		return doc.GenManTree(root, header, args[0])
+	})
+	return cmd
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "version", Short: "Say which version this is", Args: cobra.NoArgs}
+	cmd.RunE = c.do(func(context.Context, *cobra.Command, []string) error {
+		_, err := fmt.Fprintln(c.out, "tokenctl", version())
+		return err
+	})
+	return cmd
+}
+
+// version is the module version, or the revision that the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}
