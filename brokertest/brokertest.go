@@ -13,6 +13,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -112,6 +113,7 @@ type Broker struct {
 	cfg  Config
 	dc   daemon.Config
 	ca   *mtls.CA
+	addr string // over TCP: the same after a Restart, for clients that know no Dialer
 	stop context.CancelFunc
 	done chan error
 
@@ -216,8 +218,9 @@ func (b *Broker) start() {
 	b.t.Helper()
 	dc := b.dc
 	if b.cfg.TCP {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", cmp.Or(b.addr, "127.0.0.1:0"))
 		b.must("listen", err)
+		b.addr = l.Addr().String()
 		dc.Listener = l
 	} else {
 		b.mu.Lock()

@@ -19,7 +19,9 @@ func (c *cli) credentialList() *cobra.Command {
 		all, err := every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.Credential, string, error) {
 			r, err := call(ctx, s, s.creds.ListCredentials, &tokenbrokerv1.ListCredentialsRequest{PageSize: size, PageToken: token})
 			return r.GetCredentials(), r.GetNextPageToken(), err
-		}, func(cred *tokenbrokerv1.Credential) bool { return client == "" || cred.GetSpec().GetOauthClient() == client })
+		}, func(cred *tokenbrokerv1.Credential) bool {
+			return client == "" || cred.GetSpec().GetOauthClient() == client
+		})
 		if err != nil {
 			return err
 		}

@@ -48,44 +48,69 @@ func exitHelp() string {
 
 // remedy is what an error's reason means for the one at the keyboard.
 type remedy struct {
-	exit int
-	do   string // a command; {name} and {noun} stand for what the request was about; "" = none helps
+	exit   int
+	action string // what has to happen; "" = what the broker's recovery action says
+	do     string // a command; {name} and {noun} stand for what the request was about; "" = none helps
 }
+
+const credentialDescribe = "tokenctl credential describe {name}"
 
 // remedies has a row for each reason of the broker; docs/errors.md is their list.
 var remedies = map[string]remedy{
-	"FIELD_VIOLATION":           {exitUsage, ""},
-	"UNKNOWN_PROVIDER":          {exitUsage, ""},
-	"CREDENTIAL_NOT_FOUND":      {exitNotFound, "tokenctl credential list"},
-	"OAUTH_CLIENT_NOT_FOUND":    {exitNotFound, "tokenctl client list"},
-	"ALREADY_EXISTS":            {exitConflict, "tokenctl {noun} describe {name}"},
-	"ETAG_MISMATCH":             {exitConflict, "tokenctl {noun} describe {name}"},
-	"IN_USE":                    {exitFix, "tokenctl credential list --client {name}"},
-	"CALLER_NOT_ALLOWED":        {exitDenied, ""},
-	"SCOPE_NOT_ALLOWED":         {exitDenied, "tokenctl credential describe {name}"},
-	"GRANT_NOT_SUPPORTED":       {exitFix, "tokenctl {noun} describe {name}"},
-	"REAUTHORIZATION_REQUIRED":  {exitReauthorize, "tokenctl credential import {name} --refresh-token-stdin"},
-	"CREDENTIAL_MISCONFIGURED":  {exitFix, "tokenctl credential describe {name}"},
-	"CREDENTIAL_DISABLED":       {exitFix, "tokenctl credential enable {name}"},
-	"CREDENTIAL_QUARANTINED":    {exitFix, "tokenctl credential describe {name}"},
-	"MIN_VALIDITY_UNATTAINABLE": {exitFix, "tokenctl get {name} --min-validity DURATION"},
-	"GENERATION_NOT_HANDED":     {exitFix, "tokenctl get {name}"},
-	"AUDIT_UNAVAILABLE":         {exitLater, ""},
-	"STORE_UNAVAILABLE":         {exitLater, ""},
-	"SHUTTING_DOWN":             {exitLater, ""},
-	"CREDENTIAL_UNCERTAIN":      {exitLater, "tokenctl credential describe {name}"},
-	"REFRESH_IN_BACKOFF":        {exitLater, "tokenctl credential describe {name}"},
-	"UPSTREAM_UNAVAILABLE":      {exitLater, "tokenctl credential describe {name}"},
-	"UPSTREAM_RATE_LIMITED":     {exitLater, "tokenctl credential describe {name}"},
-	"TOO_MANY":                  {exitLater, ""},
-	"SLOW_READER":               {exitLater, ""},
-	"NO_CLIENT_CERTIFICATE":     {exitDenied, ""},
-	"CERTIFICATE_EXPIRED":       {exitDenied, ""},
-	"UNKNOWN_METHOD":            {exitOther, "tokenctl version"},
-	"DEADLINE_EXCEEDED":         {exitLater, ""},
-	"CANCELED":                  {exitOther, ""},
-	"TRANSPORT":                 {exitOther, ""},
-	"INTERNAL":                  {exitOther, ""},
+	"FIELD_VIOLATION":           {exitUsage, "correct the command line, or the file", ""},
+	"UNKNOWN_PROVIDER":          {exitUsage, "correct the name, or add the provider to the broker's configuration", ""},
+	"CREDENTIAL_NOT_FOUND":      {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl credential list"},
+	"OAUTH_CLIENT_NOT_FOUND":    {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl client list"},
+	"ALREADY_EXISTS":            {exitConflict, "choose another name, or update what is there", "tokenctl {noun} describe {name}"},
+	"ETAG_MISMATCH":             {exitConflict, "read it again: somebody else changed it", "tokenctl {noun} describe {name}"},
+	"IN_USE":                    {exitFix, "move the credentials to another OAuth client, or delete them", "tokenctl credential list --client {name}"},
+	"CALLER_NOT_ALLOWED":        {exitDenied, "an operator has to give this identity a rule", ""},
+	"SCOPE_NOT_ALLOWED":         {exitDenied, "ask for less, or an operator for more", credentialDescribe},
+	"GRANT_NOT_SUPPORTED":       {exitFix, "", "tokenctl {noun} describe {name}"},
+	"REAUTHORIZATION_REQUIRED":  {exitReauthorize, "", "tokenctl credential import {name} --refresh-token-stdin"},
+	"CREDENTIAL_MISCONFIGURED":  {exitFix, "correct the credential or its OAuth client; it is tried again at once", credentialDescribe},
+	"CREDENTIAL_DISABLED":       {exitFix, "an operator switched it off, and can switch it on", "tokenctl credential enable {name}"},
+	"CREDENTIAL_QUARANTINED":    {exitFix, "an operator has to restore the store, or delete it and create it anew", credentialDescribe},
+	"MIN_VALIDITY_UNATTAINABLE": {exitFix, "ask for less", "tokenctl get {name} -o table"},
+	"GENERATION_NOT_HANDED":     {exitFix, "get the token first", "tokenctl get {name}"},
+	"AUDIT_UNAVAILABLE":         {exitLater, "an operator has to look at the disk of the broker's audit log", ""},
+	"STORE_UNAVAILABLE":         {exitLater, "an operator has to look at the broker's disk", ""},
+	"SHUTTING_DOWN":             {exitLater, "", ""},
+	"CREDENTIAL_UNCERTAIN":      {exitLater, "", credentialDescribe},
+	"REFRESH_IN_BACKOFF":        {exitLater, "", credentialDescribe},
+	"UPSTREAM_UNAVAILABLE":      {exitLater, "", credentialDescribe},
+	"UPSTREAM_RATE_LIMITED":     {exitLater, "", credentialDescribe},
+	"TOO_MANY":                  {exitLater, "wait, and ask less often", ""},
+	"SLOW_READER":               {exitLater, "read faster", ""},
+	"NO_CLIENT_CERTIFICATE":     {exitDenied, "show a certificate: --cert and --key", ""},
+	"CERTIFICATE_EXPIRED":       {exitDenied, "renew your certificate", ""},
+	"UNKNOWN_METHOD":            {exitOther, "compare the versions of tokenctl and the broker", "tokenctl version"},
+	"DEADLINE_EXCEEDED":         {exitLater, "ask again: what was begun goes on in the broker; --timeout allows more time", ""},
+	"CANCELED":                  {exitOther, "ask again", ""},
+	"TRANSPORT":                 {exitOther, "", ""},
+	"INTERNAL":                  {exitOther, "report it: it is a fault of the broker, and its log says more", ""},
+}
+
+// lastSecret is IN_USE where a secret was to be retired.
+var lastSecret = remedy{exitFix, "add the new secret first", "tokenctl client secret add {name} --secret-stdin"}
+
+// noSecret is OAUTH_CLIENT_NOT_FOUND where a secret was to be retired.
+var noSecret = remedy{exitNotFound, "check the name and the id", "tokenctl client describe {name}"}
+
+// remedyOf finds the row of a reason.
+func remedyOf(reason string, code codes.Code, t target) remedy {
+	r, known := remedies[reason]
+	switch {
+	case !known:
+		r.exit = exitOf(code)
+	case reason == "TRANSPORT": // gRPC itself, which has codes only
+		r.exit = exitOf(code)
+	case reason == "IN_USE" && t.secret:
+		return lastSecret
+	case reason == "OAUTH_CLIENT_NOT_FOUND" && t.secret:
+		return noSecret
+	}
+	return r
 }
 
 // exitOf is for a status whose reason this version does not know, and for one that gRPC itself made.

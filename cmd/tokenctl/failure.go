@@ -137,17 +137,9 @@ func refusal(err error, t target) *failure {
 	if f.reason == "" {
 		return nil
 	}
-	r, known := remedies[f.reason]
-	f.exit = r.exit
-	if !known || f.reason == "TRANSPORT" {
-		f.exit = exitOf(st.Code())
-	}
-	action := meta["recoveryAction"]
-	f.action = cmp.Or(recoveries[action], action)
-	f.do = t.command(r.do)
-	if f.reason == "IN_USE" && t.secret {
-		f.do = t.command("tokenctl client secret add {name} --secret-stdin")
-	}
+	r := remedyOf(f.reason, st.Code(), t)
+	told := meta["recoveryAction"]
+	f.exit, f.action, f.do = r.exit, cmp.Or(r.action, recoveries[told], told), t.command(r.do)
 	if t.name != "" && !strings.Contains(f.what, t.name) {
 		f.what = t.noun + " " + t.name + ": " + f.what
 	}

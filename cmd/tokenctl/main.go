@@ -32,9 +32,9 @@ func run(ctx context.Context, args []string) int {
 	c := &cli{in: os.Stdin, out: os.Stdout, errs: os.Stderr}
 	root := c.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !c.started { // cobra itself refused it
-		err = usageError(err.Error(), root.CommandPath()+" --help")
+		err = usageError(err.Error(), cmd.CommandPath()+" --help")
 	}
 	return report(ctx, c.errs, err)
 }

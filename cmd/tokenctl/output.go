@@ -19,16 +19,17 @@ import (
 
 // outputs gives a command -o. The first format is the default.
 func (c *cli) outputs(cmd *cobra.Command, formats ...string) {
-	cmd.Flags().StringVarP(&c.format, "output", "o", formats[0], "output `format`: "+strings.Join(formats, ", "))
+	var format string // not c.format itself: the defaults of commands differ
+	cmd.Flags().StringVarP(&format, "output", "o", formats[0], "output `format`: "+strings.Join(formats, ", "))
 	if slices.Contains(formats, "table") {
 		cmd.Flags().BoolVar(&c.noHeaders, "no-headers", false, "leave out the table's first line")
 	}
 	complete(cmd, "output", formats...)
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !slices.Contains(formats, c.format) {
+		if c.format = format; !slices.Contains(formats, format) {
 			c.started = true
-			return usageError(fmt.Sprintf("--output %q: give one of %s", c.format, strings.Join(formats, ", ")), cmd.CommandPath()+" --help")
+			return usageError(fmt.Sprintf("--output %q: give one of %s", format, strings.Join(formats, ", ")), cmd.CommandPath()+" --help")
 		}
 		return run(cmd, args)
 	}
