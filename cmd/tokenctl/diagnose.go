@@ -101,6 +101,9 @@ func unreachable(addr string, err error) *failure {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	var timeout net.Error
 	switch {
+	case isDNS && strings.HasPrefix(dns.Name, "tcp/"): // the name of a service, in place of a port
+		f.what += ": there is no such port"
+		f.exit = exitUsage
 	case isDNS && dns.IsNotFound:
 		f.what += fmt.Sprintf(": there is no host %q", dns.Name)
 	case isDNS:

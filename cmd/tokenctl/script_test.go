@@ -31,6 +31,7 @@ func TestScript(t *testing.T) {
 				for name, value := range w.env() {
 					env.Setenv(name, value)
 				}
+				env.Setenv("esc", "a\x1b[31mb")
 				env.Values[worldKey{}] = w
 				return nil
 			},
