@@ -70,6 +70,13 @@ func (c *cli) clientNames(most int) completer {
 	})
 }
 
+// completeClient lists the OAuth clients for --client.
+func (c *cli) completeClient(cmd *cobra.Command) {
+	_ = cmd.RegisterFlagCompletionFunc("client", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.clientNames(1)(cmd, nil, begun)
+	})
+}
+
 // secretIDs completes a client, and then the id of one of its secrets.
 func (c *cli) secretIDs(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 {

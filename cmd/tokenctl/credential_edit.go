@@ -39,7 +39,7 @@ func (f *credentialFlags) add(c *cli, cmd *cobra.Command) {
 	fl.StringVar(&f.spec.Audience, "audience", "", "audience of tokens by default")
 	fl.StringArrayVar(&f.labels, "label", nil, "a label, as `key=value`; repeatable")
 	fl.StringVar(&f.spec.Owner, "owner", "", "whom to ask about this credential")
-	_ = cmd.RegisterFlagCompletionFunc("client", c.clientNames(1))
+	c.completeClient(cmd)
 }
 
 // fill finishes the spec from what the flags hold.

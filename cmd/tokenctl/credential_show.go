@@ -34,7 +34,7 @@ func (c *cli) credentialList() *cobra.Command {
 	})
 	p.flags(cmd)
 	cmd.Flags().StringVar(&client, "client", "", "only those that use this OAuth client")
-	_ = cmd.RegisterFlagCompletionFunc("client", c.clientNames(1))
+	c.completeClient(cmd)
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
 }

@@ -31,8 +31,8 @@ func alone(cmd *cobra.Command, args []string) error {
 		return usagef("with -f the name comes from the file: leave out %q", args[0])
 	}
 	var extra []string
-	cmd.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) {
-		if !slices.Contains(besideFile, f.Name) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains(besideFile, f.Name) && cmd.InheritedFlags().Lookup(f.Name) == nil {
 			extra = append(extra, "--"+f.Name)
 		}
 	})

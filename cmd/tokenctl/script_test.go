@@ -32,6 +32,7 @@ func TestScript(t *testing.T) {
 					env.Setenv(name, value)
 				}
 				env.Setenv("esc", "a\x1b[31mb")
+				env.Setenv("turn", "a\u202eb") // what follows runs from right to left
 				env.Values[worldKey{}] = w
 				return nil
 			},
