@@ -60,8 +60,8 @@ func (c *cli) credentialNames(most int) completer {
 	})
 }
 
-func (c *cli) clientNames(most int) completer {
-	return c.names(most, func(ctx context.Context, s *session) (names []string, err error) {
+func (c *cli) clientNames() completer {
+	return c.names(1, func(ctx context.Context, s *session) (names []string, err error) {
 		r, err := s.clients.ListOAuthClients(ctx, &tokenbrokerv1.ListOAuthClientsRequest{PageSize: 1000})
 		for _, cl := range r.GetOauthClients() {
 			names = append(names, cl.GetOauthClient())
@@ -73,14 +73,14 @@ func (c *cli) clientNames(most int) completer {
 // completeClient lists the OAuth clients for --client.
 func (c *cli) completeClient(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("client", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		return c.clientNames(1)(cmd, nil, begun)
+		return c.clientNames()(cmd, nil, begun)
 	})
 }
 
 // secretIDs completes a client, and then the id of one of its secrets.
 func (c *cli) secretIDs(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 {
-		return c.clientNames(1)(cmd, args, begun)
+		return c.clientNames()(cmd, args, begun)
 	}
 	return c.look(cmd, begun, func(ctx context.Context, s *session) (ids []string, err error) {
 		r, err := s.clients.GetOAuthClient(ctx, &tokenbrokerv1.GetOAuthClientRequest{OauthClient: args[0]})

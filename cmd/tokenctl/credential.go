@@ -20,16 +20,14 @@ func (c *cli) credentialCommand() *cobra.Command {
 	return cmd
 }
 
-// holder is a reply with a credential.
-type holder interface {
+// credentialReply is a reply with a credential.
+type credentialReply interface {
 	GetCredential() *tokenbrokerv1.Credential
+	proto.Message
 }
 
 // stands prints a reply with a credential: one row, for people.
-func (s *session) stands(m interface {
-	holder
-	proto.Message
-}) error {
+func (s *session) stands(m credentialReply) error {
 	return s.emit(m, func(w io.Writer) error {
 		return s.credentialRows(w, []*tokenbrokerv1.Credential{m.GetCredential()}, time.Now())
 	})
@@ -64,11 +62,11 @@ func actionWord(a tokenbrokerv1.RecoveryAction) string {
 	return enum(a.String(), "RECOVERY_ACTION_")
 }
 
-func (c *cli) credentialDisable() *cobra.Command {
-	cmd := &cobra.Command{Use: "disable CREDENTIAL", Short: "Stop handing out and fetching tokens, and keep the grant",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1)}
+// onCredential is a command that does one thing to a credential and shows how it stands then.
+func (c *cli) onCredential(verb, short, long string, do func(ctx context.Context, s *session, name string) (credentialReply, error)) *cobra.Command {
+	cmd := &cobra.Command{Use: verb + " CREDENTIAL", Short: short, Long: long, Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1)}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		resp, err := call(ctx, s, s.creds.DisableCredential, &tokenbrokerv1.DisableCredentialRequest{Credential: args[0]})
+		resp, err := do(ctx, s, args[0])
 		if err != nil {
 			return err
 		}
@@ -76,66 +74,64 @@ func (c *cli) credentialDisable() *cobra.Command {
 	})
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+func (c *cli) credentialDisable() *cobra.Command {
+	return c.onCredential("disable", "Stop handing out and fetching tokens, and keep the grant", "",
+		func(ctx context.Context, s *session, name string) (credentialReply, error) {
+			return call(ctx, s, s.creds.DisableCredential, &tokenbrokerv1.DisableCredentialRequest{Credential: name})
+		})
 }
 
 func (c *cli) credentialEnable() *cobra.Command {
-	cmd := &cobra.Command{Use: "enable CREDENTIAL", Short: "Undo disable", Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1)}
-	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		resp, err := call(ctx, s, s.creds.EnableCredential, &tokenbrokerv1.EnableCredentialRequest{Credential: args[0]})
-		if err != nil {
-			return err
-		}
-		return s.stands(resp)
-	})
-	c.outputs(cmd, "table", "json", "yaml")
-	return cmd
+	return c.onCredential("enable", "Undo disable", "",
+		func(ctx context.Context, s *session, name string) (credentialReply, error) {
+			return call(ctx, s, s.creds.EnableCredential, &tokenbrokerv1.EnableCredentialRequest{Credential: name})
+		})
 }
 
 func (c *cli) credentialRefresh() *cobra.Command {
-	cmd := &cobra.Command{Use: "refresh CREDENTIAL", Short: "Fetch a token now, to see whether it works", Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1),
-		Long: `Fetches a token now, whatever the life of the present one, and waits for it: the way to try a credential after something was
-mended. The exit status says how it went. The provider's floor interval holds.`}
-	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		resp, err := call(ctx, s, s.creds.RefreshCredential, &tokenbrokerv1.RefreshCredentialRequest{Credential: args[0]})
-		if err != nil {
-			return err
-		}
-		return s.stands(resp)
-	})
-	c.outputs(cmd, "table", "json", "yaml")
-	return cmd
+	return c.onCredential("refresh", "Fetch a token now, to see whether it works",
+		`Fetches a token now, whatever the life of the present one, and waits for it: the way to try a credential after something was
+mended. The exit status says how it went. The provider's floor interval holds.`,
+		func(ctx context.Context, s *session, name string) (credentialReply, error) {
+			return call(ctx, s, s.creds.RefreshCredential, &tokenbrokerv1.RefreshCredentialRequest{Credential: name})
+		})
 }
 
 func (c *cli) credentialDelete() *cobra.Command {
-	var req tokenbrokerv1.DeleteCredentialRequest
+	return c.deletion("CREDENTIAL", c.credentialNames(1), "Remove a credential, its refresh token and its tokens",
+		`Removes a credential with its refresh token and its tokens; they can't be brought back. Tokens that were handed out live until
+the provider ends them.`,
+		"credential %s, its refresh token and its tokens", func(ctx context.Context, s *session, name, etag string) (proto.Message, error) {
+			return call(ctx, s, s.creds.DeleteCredential, &tokenbrokerv1.DeleteCredentialRequest{Credential: name, Etag: etag})
+		})
+}
+
+// deletion is a command that deletes what its argument names. It asks first.
+func (c *cli) deletion(arg string, names completer, short, long, what string,
+	do func(ctx context.Context, s *session, name, etag string) (proto.Message, error)) *cobra.Command {
+	var etag string
 	var yes bool
-	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "Remove a credential, its refresh token and its tokens", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: c.credentialNames(1),
-		Long: `Removes a credential with its refresh token and its tokens; they can't be brought back. Tokens that were handed out live until
-the provider ends them. It asks first on a terminal; elsewhere it needs --yes.`}
+	cmd := &cobra.Command{Use: "delete " + arg, Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: names,
+		Long: long + " It asks first on a terminal; elsewhere it needs --yes."}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		req.Credential = args[0]
-		if err := s.confirm(ctx, yes, fmt.Sprintf("Delete credential %s, its refresh token and its tokens?", args[0])); err != nil {
+		if err := s.confirm(ctx, yes, fmt.Sprintf("Delete "+what+"?", args[0])); err != nil {
 			return err
 		}
-		resp, err := call(ctx, s, s.creds.DeleteCredential, &req)
+		resp, err := do(ctx, s, args[0], etag)
 		if err != nil {
 			return err
 		}
-		return s.gone(resp, "credential "+args[0])
+		return s.emit(resp, func(io.Writer) error { // there is nothing to print in a table
+			_, err := fmt.Fprintf(s.errs, "deleted "+what+"\n", args[0])
+			return err
+		})
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	cmd.Flags().StringVar(&req.Etag, "etag", "", "delete it only if this is still its etag")
+	cmd.Flags().StringVar(&etag, "etag", "", "delete it only if this is still its etag")
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
-}
-
-// gone tells of a delete. There is nothing to print in a table.
-func (s *session) gone(m proto.Message, what string) error {
-	return s.emit(m, func(io.Writer) error {
-		_, err := fmt.Fprintf(s.errs, "deleted %s\n", what)
-		return err
-	})
 }
 
 func (c *cli) credentialImport() *cobra.Command {

@@ -67,7 +67,7 @@ func (c *cli) clientList() *cobra.Command {
 
 func (c *cli) clientDescribe() *cobra.Command {
 	cmd := &cobra.Command{Use: "describe CLIENT", Short: "Show all that is known of an OAuth client", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: c.clientNames(1), Aliases: []string{"show"}}
+		ValidArgsFunction: c.clientNames(), Aliases: []string{"show"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := call(ctx, s, s.clients.GetOAuthClient, &tokenbrokerv1.GetOAuthClientRequest{OauthClient: args[0]})
 		if err != nil {
@@ -105,23 +105,9 @@ func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
 }
 
 func (c *cli) clientDelete() *cobra.Command {
-	var req tokenbrokerv1.DeleteOAuthClientRequest
-	var yes bool
-	cmd := &cobra.Command{Use: "delete CLIENT", Short: "Remove an OAuth client that no credential uses", Args: cobra.ExactArgs(1), ValidArgsFunction: c.clientNames(1),
-		Long: "Removes an OAuth client that no credential uses, with its secrets. It asks first on a terminal; elsewhere it needs --yes."}
-	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		req.OauthClient = args[0]
-		if err := s.confirm(ctx, yes, fmt.Sprintf("Delete OAuth client %s and its secrets?", args[0])); err != nil {
-			return err
-		}
-		resp, err := call(ctx, s, s.clients.DeleteOAuthClient, &req)
-		if err != nil {
-			return err
-		}
-		return s.gone(resp, "OAuth client "+args[0])
-	})
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	cmd.Flags().StringVar(&req.Etag, "etag", "", "delete it only if this is still its etag")
-	c.outputs(cmd, "table", "json", "yaml")
-	return cmd
+	return c.deletion("CLIENT", c.clientNames(), "Remove an OAuth client that no credential uses",
+		"Removes an OAuth client that no credential uses, with its secrets.",
+		"OAuth client %s and its secrets", func(ctx context.Context, s *session, name, etag string) (proto.Message, error) {
+			return call(ctx, s, s.clients.DeleteOAuthClient, &tokenbrokerv1.DeleteOAuthClientRequest{OauthClient: name, Etag: etag})
+		})
 }

@@ -228,7 +228,7 @@ func (s *subscription) message(w io.Writer, m *tokenbrokerv1.SubscribeResponse) 
 		m = proto.CloneOf(m)
 		m.GetUpdate().GetToken().AccessToken = ""
 	}
-	data, err := protojson.Marshal(m)
+	data, err := protojson.Marshal(m) //nolint:forbidigo // without the token, unless that was asked for
 	if err != nil {
 		return err
 	}
