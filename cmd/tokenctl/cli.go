@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,10 +44,9 @@ Exit status:
 `
 
 func (c *cli) root() *cobra.Command {
-	root := &cobra.Command{
-		Use: "tokenctl", Short: "Get tokens from a tokenbroker, and keep its credentials",
-		Long: rootLong + exitHelp(), SilenceUsage: true, SilenceErrors: true,
-	}
+	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
+		c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.manCommand(), c.versionCommand())
+	root.Long, root.SilenceUsage, root.SilenceErrors = rootLong+exitHelp(), true, true
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.errs)
@@ -55,7 +57,6 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.key, "key", "", "PEM `file` with its key (TOKENBROKER_KEY)")
 	f.StringVar(&c.server, "server-name", "", "`name` in the broker's certificate, if it is not the host of the address (TOKENBROKER_SERVER_NAME)")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long to wait for each answer of the broker")
-	root.AddCommand(c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.manCommand(), c.versionCommand())
 	return root
 }
 
@@ -81,10 +82,35 @@ func (c *cli) with(run func(ctx context.Context, s *session, args []string) erro
 
 // group is a command that only holds others.
 func (c *cli) group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: use, Short: short, Args: known, SuggestionsMinimumDistance: 2,
 		RunE: c.do(func(_ context.Context, cmd *cobra.Command, _ []string) error { return cmd.Help() })}
 	cmd.AddCommand(commands...)
 	return cmd
+}
+
+// known refuses what is no command of a group, and names one that is like it.
+func known(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		text += ": did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return errors.New(text)
+}
+
+// takes wants these arguments, and no more.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch n := len(names); {
+		case len(args) < n:
+			return fmt.Errorf("the argument %s is missing", names[len(args)])
+		case len(args) > n:
+			return fmt.Errorf("%q is one argument too many", args[n])
+		}
+		return nil
+	}
 }
 
 // terminal reports whether a stream is a terminal.

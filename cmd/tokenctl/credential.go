@@ -64,7 +64,7 @@ func actionWord(a tokenbrokerv1.RecoveryAction) string {
 
 // onCredential is a command that does one thing to a credential and shows how it stands then.
 func (c *cli) onCredential(verb, short, long string, do func(ctx context.Context, s *session, name string) (credentialReply, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: verb + " CREDENTIAL", Short: short, Long: long, Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1)}
+	cmd := &cobra.Command{Use: verb + " CREDENTIAL", Short: short, Long: long, Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1)}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := do(ctx, s, args[0])
 		if err != nil {
@@ -113,7 +113,7 @@ func (c *cli) deletion(arg string, names completer, short, long, what string,
 	do func(ctx context.Context, s *session, name, etag string) (proto.Message, error)) *cobra.Command {
 	var etag string
 	var yes bool
-	cmd := &cobra.Command{Use: "delete " + arg, Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: names,
+	cmd := &cobra.Command{Use: "delete " + arg, Short: short, Args: takes(arg), ValidArgsFunction: names,
 		Long: long + " It asks first on a terminal; elsewhere it needs --yes."}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		if err := s.confirm(ctx, yes, fmt.Sprintf("Delete "+what+"?", args[0])); err != nil {
@@ -137,7 +137,7 @@ func (c *cli) deletion(arg string, names completer, short, long, what string,
 func (c *cli) credentialImport() *cobra.Command {
 	token := secretFlags{name: "refresh-token"}
 	var expires string
-	cmd := &cobra.Command{Use: "import CREDENTIAL", Short: "Bring a new refresh token for a credential", Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1),
+	cmd := &cobra.Command{Use: "import CREDENTIAL", Short: "Bring a new refresh token for a credential", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Stores a new refresh token for a credential that exists: the way back from REAUTHORIZE. Its name, rules and history stay, and
 it is tried at once. The refresh token comes from standard input, a file, or a prompt without echo on a terminal.`,
 		Example: `  tokenctl credential import example/drive                              # asks for it

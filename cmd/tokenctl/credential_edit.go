@@ -175,7 +175,7 @@ func (cr *creation) fromFlags(args []string) (err error) {
 func (c *cli) credentialUpdate() *cobra.Command {
 	var f credentialFlags
 	var req tokenbrokerv1.UpdateCredentialRequest
-	cmd := &cobra.Command{Use: "update CREDENTIAL", Short: "Change what the flags name, and nothing else", Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1),
+	cmd := &cobra.Command{Use: "update CREDENTIAL", Short: "Change what the flags name, and nothing else", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Changes what the flags name, and nothing else. A list is replaced as a whole: --scope a --scope b leaves those two, --scope ''
 leaves none; so it is with --label. The refresh token stays; "import" brings a new one.`,
 		Example: `  tokenctl credential update example/reports --scope reports.read --scope reports.write

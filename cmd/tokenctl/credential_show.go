@@ -86,7 +86,7 @@ func every[T any](ctx context.Context, p pages, page func(context.Context, int32
 }
 
 func (c *cli) credentialDescribe() *cobra.Command {
-	cmd := &cobra.Command{Use: "describe CREDENTIAL", Short: "Show all that is known of a credential", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{Use: "describe CREDENTIAL", Short: "Show all that is known of a credential", Args: takes("CREDENTIAL"),
 		ValidArgsFunction: c.credentialNames(1), Aliases: []string{"show"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := call(ctx, s, s.creds.GetCredential, &tokenbrokerv1.GetCredentialRequest{Credential: args[0]})

@@ -18,7 +18,7 @@ func (c *cli) getCommand() *cobra.Command {
 	var validity time.Duration
 	var force bool
 	cmd := &cobra.Command{
-		Use: "get CREDENTIAL", Short: "Print an access token", Args: cobra.ExactArgs(1), ValidArgsFunction: c.credentialNames(1),
+		Use: "get CREDENTIAL", Short: "Print an access token", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Prints a valid access token and nothing else. It comes from the broker's memory, or from one exchange that all who wait share.
 
   token    the token alone

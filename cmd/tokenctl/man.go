@@ -11,8 +11,8 @@ import (
 )
 
 func (c *cli) manCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "man DIR", Short: "Write the man pages into a folder", Args: cobra.ExactArgs(1),
-		Long:    `Writes a man page for each command into a folder, which is made if it is missing. man finds them in a folder called man1
+	cmd := &cobra.Command{Use: "man DIR", Short: "Write the man pages into a folder", Args: takes("DIR"),
+		Long: `Writes a man page for each command into a folder, which is made if it is missing. man finds them in a folder called man1
 below one that it knows; man -M names another one.`,
 		Example: "  tokenctl man ~/.local/share/man/man1"}
 	cmd.RunE = c.do(func(_ context.Context, cmd *cobra.Command, args []string) error {

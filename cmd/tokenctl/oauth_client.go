@@ -66,7 +66,7 @@ func (c *cli) clientList() *cobra.Command {
 }
 
 func (c *cli) clientDescribe() *cobra.Command {
-	cmd := &cobra.Command{Use: "describe CLIENT", Short: "Show all that is known of an OAuth client", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{Use: "describe CLIENT", Short: "Show all that is known of an OAuth client", Args: takes("CLIENT"),
 		ValidArgsFunction: c.clientNames(), Aliases: []string{"show"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := call(ctx, s, s.clients.GetOAuthClient, &tokenbrokerv1.GetOAuthClientRequest{OauthClient: args[0]})

@@ -118,7 +118,7 @@ func (cr *clientCreation) request(ctx context.Context, s *session, cmd *cobra.Co
 func (c *cli) clientUpdate() *cobra.Command {
 	var f clientFlags
 	var req tokenbrokerv1.UpdateOAuthClientRequest
-	cmd := &cobra.Command{Use: "update CLIENT", Short: "Change what the flags name, and nothing else", Args: cobra.ExactArgs(1), ValidArgsFunction: c.clientNames(),
+	cmd := &cobra.Command{Use: "update CLIENT", Short: "Change what the flags name, and nothing else", Args: takes("CLIENT"), ValidArgsFunction: c.clientNames(),
 		Long: `Changes what the flags name, and nothing else. Labels are replaced as a whole; --label '' leaves none. Credentials that the
 provider refused for the sake of this OAuth client are tried again at once.`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
@@ -144,7 +144,7 @@ provider refused for the sake of this OAuth client are tried again at once.`}
 
 func (c *cli) secretAdd() *cobra.Command {
 	f := secretFlags{name: "secret"}
-	cmd := &cobra.Command{Use: "add CLIENT", Short: "Add a secret beside those that there are", Args: cobra.ExactArgs(1), ValidArgsFunction: c.clientNames(),
+	cmd := &cobra.Command{Use: "add CLIENT", Short: "Add a secret beside those that there are", Args: takes("CLIENT"), ValidArgsFunction: c.clientNames(),
 		Long: `Adds a secret beside those that there are. To rotate one without a gap: add the new one, see that it works, retire the old one.
 The secret that worked last is tried first.`,
 		Example: `  tokenctl client secret add acme-jobs                      # asks for it
@@ -170,7 +170,7 @@ The secret that worked last is tried first.`,
 }
 
 func (c *cli) secretRetire() *cobra.Command {
-	cmd := &cobra.Command{Use: "retire CLIENT SECRET_ID", Short: "Remove one secret; \"client describe\" lists their ids", Args: cobra.ExactArgs(2),
+	cmd := &cobra.Command{Use: "retire CLIENT SECRET_ID", Short: "Remove one secret; \"client describe\" lists their ids", Args: takes("CLIENT", "SECRET_ID"),
 		ValidArgsFunction: c.secretIDs}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := call(ctx, s, s.clients.RetireClientSecret, &tokenbrokerv1.RetireClientSecretRequest{OauthClient: args[0], SecretId: args[1]})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -122,7 +123,8 @@ func hidden(r io.Reader) ([]byte, error) {
 		case 4: // Ctrl-D
 			return nil, errInterrupted
 		case 8, 127: // backspace
-			line = line[:max(0, len(line)-1)]
+			_, size := utf8.DecodeLastRune(line)
+			line = line[:len(line)-size]
 		case 21: // Ctrl-U
 			line = nil
 		default:

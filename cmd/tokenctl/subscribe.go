@@ -26,7 +26,7 @@ func (c *cli) subscribeCommand() *cobra.Command {
 	sub := &subscription{known: map[string]state{}}
 	var force bool
 	cmd := &cobra.Command{
-		Use: "subscribe CREDENTIAL…", Short: "Print each change of credentials as it comes", Args: cobra.MinimumNArgs(1),
+		Use: "subscribe CREDENTIAL…", Short: "Print each change of credentials as it comes", Args: some,
 		ValidArgsFunction: c.credentialNames(-1),
 		Long: `Prints a line for the present state of each credential, and then for each change, until Ctrl-C or --count events. When the
 connection is lost it says so on standard error and connects again; nothing is printed twice. It gives up only if the broker
@@ -57,6 +57,11 @@ The token is left out, also of -o json, which prints one message of the stream i
 	cmd.Flags().BoolVar(&force, "force", false, "print tokens even if standard output is a terminal")
 	c.outputs(cmd, "table", "json")
 	return cmd
+}
+
+// some wants at least one credential.
+func some(cmd *cobra.Command, args []string) error {
+	return takes("CREDENTIAL")(cmd, args[:min(1, len(args))])
 }
 
 // subscription follows credentials over connections. It uses the stream itself, not client.Subscribe: one stream serves all credentials

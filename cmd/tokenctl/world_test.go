@@ -1,19 +1,12 @@
 package main
 
 import (
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -94,15 +87,11 @@ func (w *world) seed(issuer, file string, scopes ...string) {
 
 // expired writes a certificate that has ended.
 func (w *world) expired(name string) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := w.CA().Issue(mtls.Template{SPIFFEID: brokertest.OperatorID, Client: true,
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})
 	w.must(err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	w.must(err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	w.must(err)
-	w.write(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	w.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	w.write(name+".pem", cert)
+	w.write(name+".key", key)
 }
 
 // otherCA writes a CA that has nothing to do with the broker, and a certificate of it.
