@@ -14,8 +14,9 @@ import (
 
 func TestASecretIsReadAsItIs(t *testing.T) {
 	most := strings.Repeat("x", tokenbroker.MaxSecretBytes)
-	for in, want := range map[string]string{"s3cret": "s3cret", "s3cret\n": "s3cret", "s3cret\r\n": "s3cret", " blanks \n": " blanks ", "two\n\n": "two\n",
-		most: most, most + "\n": most, most + "\r\n": most} {
+	for _, row := range [][2]string{{"s3cret", "s3cret"}, {"s3cret\n", "s3cret"}, {"s3cret\r\n", "s3cret"}, {" blanks \n", " blanks "},
+		{"two\n\n", "two\n"}, {most, most}, {most + "\n", most}, {most + "\r\n", most}} {
+		in, want := row[0], row[1]
 		c := &cli{in: strings.NewReader(in)}
 		f := secretFlags{name: "secret", stdin: true}
 		got, err := f.read(t.Context(), c)
