@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -21,10 +22,21 @@ below one that it knows; man -M names another one.`,
 		}
 		root := cmd.Root()
 		root.DisableAutoGenTag = true
+		forMan(root)
 		header := &doc.GenManHeader{Section: "1", Source: "tokenctl " + version(), Manual: "tokenbroker"}
 		return doc.GenManTree(root, header, args[0])
 	})
 	return cmd
+}
+
+// forMan changes the help of a command, and of those below it, into what makes a good page: what is indented is set as it is, and the exit
+// status has a section.
+func forMan(cmd *cobra.Command) {
+	cmd.Long = strings.ReplaceAll(cmd.Long, "\n  ", "\n    ")
+	cmd.Long = strings.Replace(cmd.Long, "\nExit status:\n", "\n# EXIT STATUS\n", 1)
+	for _, sub := range cmd.Commands() {
+		forMan(sub)
+	}
 }
 
 func (c *cli) versionCommand() *cobra.Command {
