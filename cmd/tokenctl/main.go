@@ -22,14 +22,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:])
+	c := &cli{in: os.Stdin, out: os.Stdout, errs: os.Stderr}
+	status := c.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(status)
 }
 
 // run runs a command line and returns the exit status.
-func run(ctx context.Context, args []string) int {
-	c := &cli{in: os.Stdin, out: os.Stdout, errs: os.Stderr}
+func (c *cli) run(ctx context.Context, args []string) int {
 	root := c.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -3,24 +3,32 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
 
-// TestMain makes the test binary answer to the name tokenctl, which comes first in PATH. All tests run it as a process of its own.
-func TestMain(m *testing.M) { testscript.Main(leakless{m}, map[string]func(){"tokenctl": main}) }
-
-// leakless fails a run that leaves goroutines.
-type leakless struct{ m *testing.M }
-
-// Run implements testscript.TestingM.
-func (l leakless) Run() int {
-	code := l.m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
+// TestMain builds the command once and puts it first in PATH. Scripts start it some hundred times, so it is built without the race
+// detector, which takes longer to start than most commands take to run; TestACommandRunsInThisProcess is for the detector.
+func TestMain(m *testing.M) {
+	dir, err := build()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	return code
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+func build() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "tokenctl-test-"); err != nil {
+		return "", err
+	}
+	if out, err := exec.Command("go", "build", "-race=false", "-o", dir+"/", ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build tokenctl: %w\n%s", err, out)
+	}
+	return dir, os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
