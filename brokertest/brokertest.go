@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/daemon"
 	"github.com/tokenbroker/tokenbroker/keyring"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -98,6 +99,8 @@ type Config struct {
 	WatchEvery time.Duration
 	// CertLife is the life of client certificates. 0 = an hour.
 	CertLife time.Duration
+	// Observe sees every event of the engine. It must not block, nor call the broker. nil = nobody looks.
+	Observe func(broker.Event)
 }
 
 // Secret is the secret of the client "job" at the default issuers.
@@ -199,7 +202,7 @@ func (b *Broker) files() {
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
 		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
 		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
-		Transport: func(string) http.RoundTripper { return b.Sandbox }, Version: "test",
+		Transport: func(string) http.RoundTripper { return b.Sandbox }, Observe: b.cfg.Observe, Version: "test",
 	}
 	if b.cfg.Ops {
 		b.dc.OpsListen = "127.0.0.1:0"

@@ -185,7 +185,7 @@ func clientTLS(t *testing.T, b *brokertest.Broker, tmpl mtls.Template) *tls.Conf
 	return clientTLSWith(t, b, cert, key)
 }
 
-func clientTLSWith(t *testing.T, b *brokertest.Broker, cert, key []byte) *tls.Config {
+func clientTLSWith(t testing.TB, b *brokertest.Broker, cert, key []byte) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {

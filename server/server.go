@@ -115,23 +115,28 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) options() []grpc.ServerOption {
 	unary, stream := s.interceptors()
-	return []grpc.ServerOption{
+	return append(Transport(),
 		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, logRefused(s.cfg.Log))),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(s.cfg.Limits.StreamsPerConn),
-		grpc.MaxHeaderListSize(16 << 10),
-		grpc.MaxRecvMsgSize(128 << 10),
-		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.MaxRecvMsgSize(128<<10),
+		grpc.ConnectionTimeout(10*time.Second),
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 15 * time.Minute,
 			MaxConnectionAge: s.cfg.Limits.ConnectionAge, MaxConnectionAgeGrace: 30 * time.Second,
 		}),
-	}
+	)
+}
+
+// Transport is how the server tunes its connections, for whoever wants to compare it with another grpc-go server.
+func Transport() []grpc.ServerOption {
+	return []grpc.ServerOption{}
 }
 
 // Serve serves l until Drain or Stop. It closes l.
