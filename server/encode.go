@@ -19,13 +19,14 @@ import (
 type encoded struct {
 	get    *tokenbrokerv1.GetTokenResponse // nil if there is no token
 	update *tokenbrokerv1.SubscribeResponse
+	key    string // credential and variant
 
 	wire func() ([]byte, error) // update marshalled, once
 }
 
 // Encode makes the shared messages of a snapshot. It is for broker.Config.Encode.
 func Encode(s *broker.Snapshot) any {
-	e := &encoded{}
+	e := &encoded{key: s.Credential + "\x00" + s.Variant.Key()}
 	state, recovery := stateToProto(s.State), recoveryToProto(s.Recovery)
 	token := tokenToProto(s.Token)
 	if token != nil {

@@ -79,6 +79,7 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *healthService
 	streams *streams
+	senders *senders
 	limits  *identityLimits
 	trouble rate.Sometimes  // limits what is logged of a store that refuses
 	denials *identityLimits // denied calls that are recorded one by one
@@ -103,6 +104,7 @@ func New(cfg Config) (*Server, error) {
 	s.limits = newIdentityLimits(cfg.Limits.CallsPerSecond, int(2*cfg.Limits.CallsPerSecond)+1)
 	s.denials = newIdentityLimits(deniedPerSecond, deniedBurst)
 	s.streams = newStreams(cfg.Limits.StreamsPerIdentity, cfg.Opened)
+	s.senders = newSenders()
 	s.health = newHealth(s.ending)
 	s.grpc = grpc.NewServer(s.options()...)
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
@@ -136,7 +138,7 @@ func (s *Server) options() []grpc.ServerOption {
 
 // Transport is how the server tunes its connections, for whoever wants to compare it with another grpc-go server.
 func Transport() []grpc.ServerOption {
-	return []grpc.ServerOption{}
+	return []grpc.ServerOption{grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20)}
 }
 
 // Serve serves l until Drain or Stop. It closes l.
@@ -161,6 +163,7 @@ func (s *Server) Drain(ctx context.Context) {
 			close(s.ending)
 			s.grpc.GracefulStop()
 			s.reflections.Wait()
+			s.senders.wait()
 			close(done)
 		}()
 		select {
