@@ -2,9 +2,10 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
@@ -25,6 +26,7 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
+	shared   *encoded // holds the answer of GetToken
 }
 
 // callKey is where a handler finds its call.
@@ -52,10 +54,13 @@ func (s *Server) admit(ctx context.Context, method string) (*call, error) {
 		return nil, errUnknownMethod
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
-	c.record = audit.Record{Kind: audit.KindCall, RequestID: rand.Text()[:16], Identity: peer.Identity, Peer: peer.addr,
+	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
 		CertFingerprint: peer.Fingerprint, Action: string(n.action), PolicyRevision: c.policy.Revision()}
 	return c, nil
 }
+
+// requestID tells the records of one call from those of others. It is no secret.
+func requestID() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
 // guardUnary decides on a call, lets it run, and releases its answer once the record of it is written.
 func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -73,6 +78,9 @@ func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServer
 	}
 	if auditErr := s.record(ctx, c.record); auditErr != nil && err == nil {
 		return nil, auditErr
+	}
+	if c.shared != nil && err == nil {
+		return c.shared.getWire, nil
 	}
 	return resp, err
 }

@@ -288,7 +288,7 @@ func (sub *subscription) next() (bool, error) {
 		u.Removed = err
 		return true, sub.send(removed(u))
 	}
-	return true, sub.send(e)
+	return true, sub.send(e.updateWire)
 }
 
 // granted judges a token that has other scopes than were judged when the selector was admitted: a provider may give more than was asked.
