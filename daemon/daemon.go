@@ -175,6 +175,9 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
 		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
 	})
+	if err == nil {
+		d.closers = append(d.closers, d.server.Close)
+	}
 	return err
 }
 

@@ -26,7 +26,8 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
-	shared   *encoded // holds the answer of GetToken
+	shared   *encoded    // holds the answer of GetToken
+	ctx      callContext // of a unary call
 }
 
 // callKey is where a handler finds its call.
@@ -69,9 +70,11 @@ func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServer
 		return nil, err
 	}
 	if c.need.open {
-		return next(ctx, req)
+		return s.guarded(ctx, req, info, next)
 	}
-	resp, err := s.decideAndRun(ctx, c, req, next)
+	c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline)
+	defer c.ctx.stop()
+	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
 	c.fill(resp, err)
 	if !c.decision.Allowed {
 		return nil, s.recordDenial(ctx, c, err)
@@ -103,7 +106,7 @@ func (s *Server) record(ctx context.Context, r audit.Record) error {
 	return s.cfg.Audit(context.WithoutCancel(ctx), r)
 }
 
-func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.UnaryHandler) (any, error) {
+func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if err := s.decide(ctx, c, req); err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.U
 			return nil, err
 		}
 	}
-	resp, err := next(context.WithValue(ctx, callKey{}, c), req)
+	resp, err := s.guarded(ctx, req, info, next)
 	if err != nil {
 		return nil, err
 	}

@@ -141,6 +141,7 @@ func newRig(t *testing.T, b *brokertest.Broker, change func(*server.Config)) *ri
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return &rig{Server: s, t: t, b: b}
 }
 

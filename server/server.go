@@ -81,8 +81,9 @@ type Server struct {
 	streams *streams
 	senders *senders
 	limits  *identityLimits
-	trouble rate.Sometimes  // limits what is logged of a store that refuses
-	denials *identityLimits // denied calls that are recorded one by one
+	guarded grpc.UnaryServerInterceptor // the recovery of handlers
+	trouble rate.Sometimes              // limits what is logged of a store that refuses
+	denials *identityLimits             // denied calls that are recorded one by one
 
 	reflections sync.WaitGroup // reflection handlers, which may outlive their streams for a moment
 
@@ -136,9 +137,14 @@ func (s *Server) options() []grpc.ServerOption {
 	)
 }
 
-// Transport is how the server tunes its connections, for whoever wants to compare it with another grpc-go server.
+// streamWorkers is how many goroutines wait for calls. A new one for each call would have to grow its stack each time; streams keep
+// theirs, so that many of them leave none.
+const streamWorkers = 512
+
+// Transport is how the server tunes its connections, for whoever wants to compare it with another grpc-go server: requests are small,
+// so windows need not be probed for.
 func Transport() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20)}
+	return []grpc.ServerOption{grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20), grpc.NumStreamWorkers(streamWorkers)}
 }
 
 // Serve serves l until Drain or Stop. It closes l.
@@ -146,6 +152,9 @@ func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
 
 // SetServing says by the health service whether the broker is ready. It has no effect once draining began.
 func (s *Server) SetServing(ready bool) { s.health.set(ready) }
+
+// Close ends at once a server that is not drained, also one that never served.
+func (s *Server) Close() { s.grpc.Stop() }
 
 // PolicyChanged judges all subscriptions anew. Call it after another policy came in force.
 func (s *Server) PolicyChanged(ctx context.Context) { s.streams.reconsider(ctx) }
