@@ -44,12 +44,8 @@ func (c *call) may(r policy.Request) policy.Decision {
 	return c.policy.Decide(r)
 }
 
-// admit identifies the caller of a method and finds what the method needs.
-func (s *Server) admit(ctx context.Context, method string) (*call, error) {
-	peer, err := callerOf(ctx)
-	if err != nil {
-		return nil, err
-	}
+// admit finds what a method needs.
+func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
 	if !ok {
 		return nil, errUnknownMethod
@@ -64,8 +60,8 @@ func (s *Server) admit(ctx context.Context, method string) (*call, error) {
 func requestID() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
 // guardUnary decides on a call, lets it run, and releases its answer once the record of it is written.
-func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	c, err := s.admit(ctx, info.FullMethod)
+func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	c, err := s.admit(peer, info.FullMethod)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +123,11 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
 func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx := ss.Context()
-	c, err := s.admit(ctx, info.FullMethod)
+	peer, err := callerOf(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := s.admit(peer, info.FullMethod)
 	if err != nil {
 		return err
 	}

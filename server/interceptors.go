@@ -47,12 +47,16 @@ func (s *Server) statusUnary(ctx context.Context, req any, info *grpc.UnaryServe
 	return resp, nil
 }
 
-// limitUnary is ratelimit's interceptor, for streams see above.
+// limitUnary identifies the caller, and does for calls what ratelimit's interceptor does for streams.
 func (s *Server) limitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.limits.Limit(ctx); err != nil {
+	peer, err := callerOf(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return s.guardUnary(ctx, req, info, next)
+	if err := s.limits.check(peer); err != nil {
+		return nil, err
+	}
+	return s.guardUnary(ctx, peer, req, info, next)
 }
 
 // statusStream is statusUnary for streams.
@@ -119,6 +123,10 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
+	return l.check(c)
+}
+
+func (l *identityLimits) check(c *caller) error {
 	if _, ok := l.take(c.Identity, time.Now()); !ok {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}
