@@ -66,12 +66,11 @@ func (s *bare) publish() {
 
 // pitch is a broker, a bare server that answers alike, and clients that both take.
 type pitch struct {
-	b       *testing.B
-	broker  *brokertest.Broker
-	bare    *bare
-	began   atomic.Int64 // when the last publishing began, since start
-	start   time.Time
-	answers *tokenbrokerv1.GetTokenResponse
+	b      *testing.B
+	broker *brokertest.Broker
+	bare   *bare
+	began  atomic.Int64 // when the last publishing began, since start
+	start  time.Time
 }
 
 func newPitch(b *testing.B) *pitch {
