@@ -85,7 +85,7 @@ func TestSlowReadersDelayNobody(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		began := time.Now()
-		for range 8 {
+		for range 5 {
 			edit(1)
 			others.reach(newest(t, looks, "example/bulky"))
 		}
