@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/mtls"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // reference is a bare grpc-go server.
@@ -32,16 +31,6 @@ type reference struct {
 	streams map[grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]]struct{}
 }
 
-// tuning is what pays with grpc-go for this load: goroutines that stay instead of one per call, windows that are not probed for with a
-// ping per call, and a collector that runs less often, as little of what it looks at stays.
-func tuning() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20),
-	}
-}
-
-const tunedGOGC = 400
-
 func openReference(ctx context.Context, c Config) (*reference, error) {
 	source, err := mtls.Open(c.Site.files("server"))
 	if err != nil {
@@ -53,10 +42,7 @@ func openReference(ctx context.Context, c Config) (*reference, error) {
 	}
 	opts := []grpc.ServerOption{grpc.Creds(credentials.NewTLS(source.ServerTLS(mtls.ServerOptions{})))}
 	if c.Role == Tuned {
-		opts = append(opts, tuning()...)
-		if c.GOGC == 0 {
-			debug.SetGCPercent(tunedGOGC)
-		}
+		opts = append(opts, server.Transport()...)
 	}
 	r := &reference{grpc: grpc.NewServer(opts...), listen: l, served: make(chan error, 1),
 		streams: map[grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]]struct{}{}}

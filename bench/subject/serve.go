@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tokenbroker/tokenbroker/daemon"
 )
 
 // subject is a server as its process sees it.
@@ -36,8 +38,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := orders.Decode(&c); err != nil {
 		return err
 	}
-	if c.GOGC != 0 {
+	switch {
+	case c.GOGC != 0:
 		debug.SetGCPercent(c.GOGC)
+	case c.Role != Reference:
+		debug.SetGCPercent(daemon.GCPercent)
 	}
 	stop, err := profile(c.Profile)
 	if err != nil {

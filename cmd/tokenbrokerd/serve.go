@@ -71,13 +71,10 @@ func serve(ctx context.Context, c daemon.Config) error {
 	return nil
 }
 
-// gcPercent is how much garbage is let grow, in percent of what lives: a broker's live heap is small, and each call leaves garbage.
-const gcPercent = 400
-
-// collectLess sets gcPercent, unless the environment says something.
+// collectLess has garbage collected as suits a broker, unless the environment says something.
 func collectLess() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(daemon.GCPercent)
 	}
 }
 
