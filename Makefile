@@ -80,9 +80,10 @@ fuzz: ## each fuzz target for FUZZTIME (60s, or 1000x)
 		go test -run '^$$' -fuzz "^$${name%%(*}\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; done
 
 .PHONY: bench
-bench: ## each benchmark for BENCHTIME (1s, or 1x)
+bench: ## each benchmark for BENCHTIME (1s, or 1x), then the broker against bare grpc-go (see bench/README.md; with 1x a trial)
 	@dirs=$$($(call in-tests,'/^func Benchmark/ { print FILENAME; nextfile }') | xargs -r dirname | sort -u); \
 		[ -z "$$dirs" ] || go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $$dirs
+	go run ./bench $(if $(filter 1x,$(BENCHTIME)),-short)
 
 .PHONY: soak
 soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME; ten thousand crash images of the store

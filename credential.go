@@ -2,7 +2,6 @@ package tokenbroker
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,11 +19,6 @@ const (
 	MaxLabels        = 32
 	MaxLabelBytes    = 128
 	MaxSecretBytes   = 16 << 10
-)
-
-var (
-	namePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$`)
-	scopePattern = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 §3.3, scope-token
 )
 
 // GrantType names how a credential gets its tokens.
@@ -108,10 +102,39 @@ func ValidateName(name string) error {
 		return fmt.Errorf("name is empty")
 	case len(name) > MaxNameBytes:
 		return fmt.Errorf("name has %d bytes, at most %d are allowed", len(name), MaxNameBytes)
-	case !namePattern.MatchString(name):
+	case !segmented(name):
 		return fmt.Errorf("name must be segments of [a-z0-9][a-z0-9._-]* joined by '/', e.g. google/reports-drive")
 	}
 	return nil
+}
+
+// segmented reports whether a name has the form [a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*. Every call is asked this, and a regular
+// expression would be its dearest part.
+func segmented(name string) bool {
+	first := true // of a segment
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			first = false
+		case first:
+			return false
+		case c == '/':
+			first = true
+		case c != '.' && c != '_' && c != '-':
+			return false
+		}
+	}
+	return !first
+}
+
+// scopeToken reports whether s is a scope-token of RFC 6749 §3.3.
+func scopeToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // ValidateScopes checks a list of scopes (RFC 6749 §3.3).
@@ -119,7 +142,7 @@ func ValidateScopes(scopes []string) error {
 	if len(scopes) > MaxScopes {
 		return fmt.Errorf("%d scopes, at most %d are allowed", len(scopes), MaxScopes)
 	}
-	i := slices.IndexFunc(scopes, func(s string) bool { return len(s) > MaxScopeBytes || !scopePattern.MatchString(s) })
+	i := slices.IndexFunc(scopes, func(s string) bool { return len(s) > MaxScopeBytes || !scopeToken(s) })
 	if i >= 0 {
 		return fmt.Errorf("scope %d must be 1 to %d printable ASCII characters without blank, quote or backslash; give each scope as an item of its own",
 			i+1, MaxScopeBytes)

@@ -100,10 +100,16 @@ func (l *Log) Write(ctx context.Context, r Record) error {
 
 // enqueue adds a record to the group that is filling, or refuses it at once.
 func (l *Log) enqueue(fields []byte) (*group, error) {
-	l.letRun()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.refuseLocked(len(fields), time.Now()); err != nil {
+	now := time.Now()
+	if l.stuckLocked(now) {
+		l.mu.Unlock()
+		l.letRun()
+		l.mu.Lock()
+		now = time.Now()
+	}
+	if err := l.refuseLocked(len(fields), now); err != nil {
 		l.lost++
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -63,6 +64,7 @@ func TestRotationUnderLoadLosesNoLine(t *testing.T) {
 			l := run(t, f, audit.Options{Tail: f.Tail()})
 			stop := make(chan struct{})
 			var rotated []string
+			var rotations atomic.Int32
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				for ended := false; !ended; {
@@ -75,12 +77,16 @@ func TestRotationUnderLoadLosesNoLine(t *testing.T) {
 						continue
 					}
 					rotated = append(rotated, fmt.Sprintf("%s.%d", path, len(rotated)))
+					rotations.Add(1)
 					if reopen {
 						must(t, f.Reopen())
 					}
 				}
 			})
-			ids := writeMany(t, l, "r", 8, 100)
+			var ids []string
+			for round := 0; round < 1000 && rotations.Load() < 3; round++ { // many records may share a write, and between writes nothing is renamed
+				ids = append(ids, writeMany(t, l, fmt.Sprint("r", round), 8, 100)...)
+			}
 			close(stop)
 			wg.Wait()
 			must(t, l.Write(t.Context(), audit.Record{RequestID: "last"}))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -29,6 +30,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.close()
 			return l.flush()
 		case <-l.wake:
+			runtime.Gosched() // whoever runs already gets into the group: one write for many costs each of them a fraction
 		case <-retry.C:
 		}
 		_ = l.flush() // each caller of the group has the error, and Healthy too

@@ -18,6 +18,8 @@ var errShut = errors.New("the feed is closed")
 type FeedConfig struct {
 	// Holder is the identity that is going to get what the feed gives.
 	Holder string
+	// Group tells what feeds are told in a row, as it pays for those of one connection. 0 is a group like the others.
+	Group uint64
 	// Admit says whether the holder may have a variant: nil, or an error wrapping ErrNotFound or ErrScopeNotAllowed. It is asked
 	// when a selector is added, when its credential is created or changed, and at Reconsider. It must not block.
 	Admit func(credential string, asked Selection, v tokenbroker.Variant) error
@@ -335,8 +337,7 @@ func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
 	if len(v.subs) == 0 {
 		v.published = snap // all who subscribe are about to be offered it
 	}
-	v.subs[s] = struct{}{}
-	v.e.streams.Add(1)
+	v.subscribe(s)
 	ev := v.event(EventDeliver)
 	v.e.mu.Unlock()
 	s.v = v
@@ -354,10 +355,7 @@ func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
 func (b *Broker) unplace(s *slot) {
 	if v := s.v; v != nil {
 		v.e.mu.Lock()
-		if _, ok := v.subs[s]; ok {
-			delete(v.subs, s)
-			v.e.streams.Add(-1)
-		}
+		v.unsubscribe(s)
 		v.e.mu.Unlock()
 		s.v = nil
 	}

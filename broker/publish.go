@@ -1,13 +1,14 @@
 package broker
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
 )
 
-// auditBatch is how many streams one record of a delivery names.
-const auditBatch = 500
+// auditBatch is how many streams one record of a delivery names: a record makes its batch wait, and its line must not grow too long.
+const auditBatch = 2000
 
 // publish offers a variant's state to its subscribers, after a record that names them. It waits for no subscriber. Where the record
 // can't be written the streams end instead: no audit record, no token.
@@ -39,10 +40,31 @@ func (b *Broker) publish(v *variant) {
 	}
 }
 
+// subscribers lists who subscribes, those of one group in a row. Nobody may change the list, which serves until who subscribes changes.
 func (v *variant) subscribers() []*slot {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
-	return slices.Collect(maps.Keys(v.subs))
+	if v.inOrder == nil {
+		v.inOrder = slices.SortedFunc(maps.Keys(v.subs), func(s, t *slot) int {
+			return cmp.Or(cmp.Compare(s.feed.cfg.Group, t.feed.cfg.Group), cmp.Compare(s.feed.ID, t.feed.ID))
+		})
+	}
+	return v.inOrder
+}
+
+// subscribe and unsubscribe keep the list of subscribers. e.mu is held.
+func (v *variant) subscribe(s *slot) {
+	v.subs[s] = struct{}{}
+	v.inOrder = nil
+	v.e.streams.Add(1)
+}
+
+func (v *variant) unsubscribe(s *slot) {
+	if _, ok := v.subs[s]; ok {
+		delete(v.subs, s)
+		v.inOrder = nil
+		v.e.streams.Add(-1)
+	}
 }
 
 // untold reports whether subscribers have yet to be told of the variant's state. e.mu is held.

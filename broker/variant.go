@@ -37,6 +37,7 @@ type variant struct {
 	lost        int       // flights in a row whose result lost to a new grant
 	published   *Snapshot // what subscribers were last told of
 	subs        map[*slot]struct{}
+	inOrder     []*slot // subs, as they are told; nil after a change
 	gone        bool
 	born        time.Time
 }

@@ -13,6 +13,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -28,6 +29,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/daemon"
 	"github.com/tokenbroker/tokenbroker/keyring"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -97,6 +99,8 @@ type Config struct {
 	WatchEvery time.Duration
 	// CertLife is the life of client certificates. 0 = an hour.
 	CertLife time.Duration
+	// Observe sees every event of the engine. It must not block, nor call the broker. nil = nobody looks.
+	Observe func(broker.Event)
 }
 
 // Secret is the secret of the client "job" at the default issuers.
@@ -112,6 +116,7 @@ type Broker struct {
 	cfg  Config
 	dc   daemon.Config
 	ca   *mtls.CA
+	addr string // over TCP: the same after a Restart, for clients that know no Dialer
 	stop context.CancelFunc
 	done chan error
 
@@ -197,7 +202,7 @@ func (b *Broker) files() {
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
 		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
 		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
-		Transport: func(string) http.RoundTripper { return b.Sandbox }, Version: "test",
+		Transport: func(string) http.RoundTripper { return b.Sandbox }, Observe: b.cfg.Observe, Version: "test",
 	}
 	if b.cfg.Ops {
 		b.dc.OpsListen = "127.0.0.1:0"
@@ -216,8 +221,9 @@ func (b *Broker) start() {
 	b.t.Helper()
 	dc := b.dc
 	if b.cfg.TCP {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", cmp.Or(b.addr, "127.0.0.1:0"))
 		b.must("listen", err)
+		b.addr = l.Addr().String()
 		dc.Listener = l
 	} else {
 		b.mu.Lock()

@@ -40,6 +40,15 @@ func TestABrokerKeepsItsTokensOverARestart(t *testing.T) {
 	}
 }
 
+func TestABrokerOverTCPKeepsItsAddressOverARestart(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{TCP: true})
+	before := b.Daemon.Addr().String()
+	b.Restart()
+	if after := b.Daemon.Addr().String(); after != before {
+		t.Errorf("got %s after the restart, want %s", after, before)
+	}
+}
+
 func TestABrokerLivesInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{})

@@ -47,6 +47,10 @@ type Config struct {
 	Version    string                                  // for the metric build_info
 }
 
+// GCPercent is how much garbage a process that is a broker lets grow, in percent of what lives: its live heap is small, and each call
+// leaves garbage. It is for debug.SetGCPercent, which is the process's, not the Daemon's.
+const GCPercent = 400
+
 // Daemon is a broker that is open. Run serves it, once.
 type Daemon struct {
 	cfg     Config
@@ -175,6 +179,9 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
 		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
 	})
+	if err == nil {
+		d.closers = append(d.closers, d.server.Close)
+	}
 	return err
 }
 

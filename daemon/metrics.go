@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -27,7 +27,7 @@ const maxCredentialSeries = 1000
 // metrics is what /metrics shows. No label holds a secret, and none a text that a caller or a provider can choose freely.
 type metrics struct {
 	registry *prometheus.Registry
-	grpc     *grpcprom.ServerMetrics
+	calls    *calls
 
 	refreshes  *prometheus.CounterVec
 	took       *prometheus.HistogramVec
@@ -50,7 +50,7 @@ type metrics struct {
 // the policy file; a file that is put back as it was brings no new policy that could tell.
 func newMetrics(version string, certificateExpiry func() time.Time, policyErr func() error) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), shown: map[string]bool{}, stands: map[string]tokenbroker.State{},
-		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())}
+		calls: newCalls()}
 	provider := []string{"provider"}
 	m.refreshes = counters("refresh_total", "Token requests by how they ended.", "provider", "outcome")
 	m.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbroker_refresh_duration_seconds",
@@ -74,6 +74,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 }
 
 func (m *metrics) register(version string, certificateExpiry func() time.Time, policyErr func() error) {
+	m.registry.MustRegister(m.calls.collectors()...)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
 	build.Set(1)
@@ -86,7 +87,7 @@ func (m *metrics) register(version string, certificateExpiry func() time.Time, p
 		}
 		return 1
 	})
-	m.registry.MustRegister(m.grpc, m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
+	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
 		m.expiry, m.states, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
@@ -100,11 +101,11 @@ func gauge(name, help string) prometheus.Gauge {
 }
 
 func (m *metrics) unary() []grpc.UnaryServerInterceptor {
-	return []grpc.UnaryServerInterceptor{m.grpc.UnaryServerInterceptor()}
+	return []grpc.UnaryServerInterceptor{interceptors.UnaryServerInterceptor(m.calls)}
 }
 
 func (m *metrics) stream() []grpc.StreamServerInterceptor {
-	count := m.grpc.StreamServerInterceptor()
+	count := interceptors.StreamServerInterceptor(m.calls)
 	return []grpc.StreamServerInterceptor{func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		if !known(info.FullMethod) {
 			return next(srv, ss)

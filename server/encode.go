@@ -19,13 +19,21 @@ import (
 type encoded struct {
 	get    *tokenbrokerv1.GetTokenResponse // nil if there is no token
 	update *tokenbrokerv1.SubscribeResponse
+	key    string // credential and variant
 
-	wire func() ([]byte, error) // update marshalled, once
+	getWire, updateWire marshalled
+}
+
+// marshalled is a message that is marshalled once.
+type marshalled func() ([]byte, error)
+
+func marshalOnce(m proto.Message) marshalled {
+	return sync.OnceValues(func() ([]byte, error) { return proto.Marshal(m) })
 }
 
 // Encode makes the shared messages of a snapshot. It is for broker.Config.Encode.
 func Encode(s *broker.Snapshot) any {
-	e := &encoded{}
+	e := &encoded{key: s.Credential + "\x00" + s.Variant.Key()}
 	state, recovery := stateToProto(s.State), recoveryToProto(s.Recovery)
 	token := tokenToProto(s.Token)
 	if token != nil {
@@ -37,11 +45,11 @@ func Encode(s *broker.Snapshot) any {
 		State: state, RecoveryAction: recovery, Token: token, RefreshTime: timeToProto(s.RefreshAt),
 		DefaultScopes: s.Default.Scopes, DefaultSubject: s.Default.Subject, DefaultAudience: s.Default.Audience,
 	}}}
-	e.wire = sync.OnceValues(func() ([]byte, error) { return proto.Marshal(e.update) })
+	e.getWire, e.updateWire = marshalOnce(e.get), marshalOnce(e.update)
 	return e
 }
 
-// codec is grpc's codec for protobuf, which besides takes an *encoded for a message: that one is marshalled for the first stream and
+// codec is grpc's codec for protobuf, which besides takes a marshalled for a message: its bytes are made for the first call or stream and
 // shared by the others. A grpc.PreparedMsg would not do: it is also compressed as the first stream asked for.
 type codec struct{ encoding.CodecV2 }
 
@@ -49,11 +57,11 @@ func newCodec() encoding.CodecV2 { return codec{encoding.GetCodecV2(protocodec.N
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	e, ok := v.(*encoded)
+	m, ok := v.(marshalled)
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	data, err := e.wire()
+	data, err := m()
 	return mem.BufferSlice{mem.SliceBuffer(data)}, err
 }
 

@@ -2,9 +2,10 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
@@ -25,6 +26,8 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
+	shared   *encoded    // holds the answer of GetToken
+	ctx      callContext // of a unary call
 }
 
 // callKey is where a handler finds its call.
@@ -41,38 +44,42 @@ func (c *call) may(r policy.Request) policy.Decision {
 	return c.policy.Decide(r)
 }
 
-// admit identifies the caller of a method and finds what the method needs.
-func (s *Server) admit(ctx context.Context, method string) (*call, error) {
-	peer, err := callerOf(ctx)
-	if err != nil {
-		return nil, err
-	}
+// admit finds what a method needs.
+func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
 	if !ok {
 		return nil, errUnknownMethod
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
-	c.record = audit.Record{Kind: audit.KindCall, RequestID: rand.Text()[:16], Identity: peer.Identity, Peer: peer.addr,
+	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
 		CertFingerprint: peer.Fingerprint, Action: string(n.action), PolicyRevision: c.policy.Revision()}
 	return c, nil
 }
 
+// requestID tells the records of one call from those of others. It is no secret.
+func requestID() string { return strconv.FormatUint(rand.Uint64(), 36) }
+
 // guardUnary decides on a call, lets it run, and releases its answer once the record of it is written.
-func (s *Server) guardUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	c, err := s.admit(ctx, info.FullMethod)
+func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	c, err := s.admit(peer, info.FullMethod)
 	if err != nil {
 		return nil, err
 	}
 	if c.need.open {
-		return next(ctx, req)
+		return s.guarded(ctx, req, info, next)
 	}
-	resp, err := s.decideAndRun(ctx, c, req, next)
+	c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline)
+	defer c.ctx.stop()
+	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
 	c.fill(resp, err)
 	if !c.decision.Allowed {
 		return nil, s.recordDenial(ctx, c, err)
 	}
 	if auditErr := s.record(ctx, c.record); auditErr != nil && err == nil {
 		return nil, auditErr
+	}
+	if c.shared != nil && err == nil {
+		return c.shared.getWire, nil
 	}
 	return resp, err
 }
@@ -95,7 +102,7 @@ func (s *Server) record(ctx context.Context, r audit.Record) error {
 	return s.cfg.Audit(context.WithoutCancel(ctx), r)
 }
 
-func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.UnaryHandler) (any, error) {
+func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if err := s.decide(ctx, c, req); err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.U
 			return nil, err
 		}
 	}
-	resp, err := next(context.WithValue(ctx, callKey{}, c), req)
+	resp, err := s.guarded(ctx, req, info, next)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +123,11 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, next grpc.U
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
 func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx := ss.Context()
-	c, err := s.admit(ctx, info.FullMethod)
+	peer, err := callerOf(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := s.admit(peer, info.FullMethod)
 	if err != nil {
 		return err
 	}

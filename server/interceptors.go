@@ -29,21 +29,34 @@ func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamSer
 	events := logging.WithLogOnEvents(logging.FinishCall)
 	unary := append([]grpc.UnaryServerInterceptor{recovery.UnaryServerInterceptor(outer)}, s.cfg.Unary...)
 	unary = append(unary,
-		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator),
-		s.statusUnary, ratelimit.UnaryServerInterceptor(s.limits), s.deadline, s.guardUnary, recovery.UnaryServerInterceptor(inner))
+		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator), s.statusUnary)
+	s.guarded = recovery.UnaryServerInterceptor(inner)
 	stream := append([]grpc.StreamServerInterceptor{recovery.StreamServerInterceptor(outer)}, s.cfg.Stream...)
 	stream = append(stream,
 		s.statusStream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream, recovery.StreamServerInterceptor(inner))
 	return unary, stream
 }
 
-// statusUnary turns errors of all that lies below it into statuses.
-func (s *Server) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	resp, err := next(ctx, req)
+// statusUnary turns errors of all that lies below it into statuses. What lies below is called by name and not chained: each link of a
+// chain costs every call a closure.
+func (s *Server) statusUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	resp, err := s.limitUnary(ctx, req, info, next)
 	if err != nil {
 		return nil, s.status(err)
 	}
 	return resp, nil
+}
+
+// limitUnary identifies the caller, and does for calls what ratelimit's interceptor does for streams.
+func (s *Server) limitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	peer, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.check(peer); err != nil {
+		return nil, err
+	}
+	return s.guardUnary(ctx, peer, req, info, next)
 }
 
 // statusStream is statusUnary for streams.
@@ -68,16 +81,6 @@ func (s *Server) caught(_ context.Context, p any) error {
 // caughtOutside is caught for what lies outside of the statuses.
 func (s *Server) caughtOutside(ctx context.Context, p any) error {
 	return toStatus(s.cfg.Log, s.caught(ctx, p))
-}
-
-// deadline gives a call that came without a deadline one.
-func (s *Server) deadline(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.cfg.Limits.CallDeadline)
-		defer cancel()
-	}
-	return next(ctx, req)
 }
 
 // operatorMethod selects what is logged: not the hot path.
@@ -120,6 +123,10 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
+	return l.check(c)
+}
+
+func (l *identityLimits) check(c *caller) error {
 	if _, ok := l.take(c.Identity, time.Now()); !ok {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}

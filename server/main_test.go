@@ -141,6 +141,7 @@ func newRig(t *testing.T, b *brokertest.Broker, change func(*server.Config)) *ri
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return &rig{Server: s, t: t, b: b}
 }
 
@@ -185,7 +186,7 @@ func clientTLS(t *testing.T, b *brokertest.Broker, tmpl mtls.Template) *tls.Conf
 	return clientTLSWith(t, b, cert, key)
 }
 
-func clientTLSWith(t *testing.T, b *brokertest.Broker, cert, key []byte) *tls.Config {
+func clientTLSWith(t testing.TB, b *brokertest.Broker, cert, key []byte) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,16 +19,30 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-// subscription is one open stream.
+// subscription is one open stream. Whoever holds its turn may send: the handler, until the snapshot has ended and for what comes by the
+// clock, or a sender.
 type subscription struct {
 	s    *Server
 	call *call
 	out  grpc.ServerStream
 	feed *broker.Feed
-	wake chan struct{}                // holds a value while the feed may have something
-	slow *time.Timer                  // cuts the connection when a send is blocked
-	told map[string]bool              // selectors that were answered
-	sent map[string]tokenbroker.Order // credential and variant → the newest sent
+	slow *time.Timer // cuts the connection when a send is blocked
+
+	wake    chan struct{} // holds a value while the feed may have something for the snapshot
+	live    atomic.Bool   // the snapshot has ended: the senders are woken instead
+	turn    chan struct{} // holds a value while somebody may send
+	again   atomic.Bool   // whoever holds the turn has to see to it that the feed is looked at once more
+	waiting atomic.Bool   // for a sender
+	failed  chan error    // why nothing can be sent any more, for the handler
+	tooSlow atomic.Bool   // its reader was cut
+
+	// Guarded by the turn.
+	by   *sender                      // nil = the handler, or a goroutine of its own
+	over bool                         // it has failed
+	told map[string]bool              // selectors that were answered; nil once all are
+	sent map[string]tokenbroker.Order // credential and variant → the newest sent; nil for one selector, whose slot sees to that
+
+	lagging atomic.Bool // its reader held up a sender and has not caught up
 }
 
 // Subscribe implements tokenbrokerv1.TokenServiceServer.
@@ -41,7 +56,7 @@ func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.Ser
 		return err
 	}
 	defer t.s.streams.release(c.Identity)
-	sub := t.s.subscribe(c, out)
+	sub := t.s.subscribe(c, out, len(selections))
 	defer sub.close()
 	if err := sub.open(out.Context(), selections); err != nil {
 		return err
@@ -77,10 +92,15 @@ func keyOf(s broker.Selection) string {
 	return s.Credential + "\x00" + tokenbroker.NewVariant(s.Scopes, s.Subject, s.Audience).Key()
 }
 
-func (s *Server) subscribe(c *call, out grpc.ServerStream) *subscription {
-	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), sent: map[string]tokenbroker.Order{}, told: map[string]bool{}}
-	sub.feed = s.cfg.Broker.NewFeed(broker.FeedConfig{Holder: c.Identity, Admit: sub.admit, Wake: sub.awake})
-	sub.slow = time.AfterFunc(time.Hour, func() { _ = c.cut() })
+func (s *Server) subscribe(c *call, out grpc.ServerStream, selectors int) *subscription {
+	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), failed: make(chan error, 1),
+		told: map[string]bool{}}
+	if selectors > 1 {
+		sub.sent = map[string]tokenbroker.Order{}
+	}
+	sub.turn <- struct{}{}
+	sub.feed = s.cfg.Broker.NewFeed(broker.FeedConfig{Holder: c.Identity, Group: c.number, Admit: sub.admit, Wake: sub.awake})
+	sub.slow = time.AfterFunc(time.Hour, sub.cut)
 	sub.slow.Stop()
 	s.streams.add(sub.feed, c)
 	return sub
@@ -88,6 +108,10 @@ func (s *Server) subscribe(c *call, out grpc.ServerStream) *subscription {
 
 // awake is the feed's wake: it never blocks.
 func (sub *subscription) awake() {
+	if sub.live.Load() {
+		sub.s.senders.ready(sub)
+		return
+	}
 	select {
 	case sub.wake <- struct{}{}:
 	default:
@@ -143,11 +167,17 @@ func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audi
 	return rec
 }
 
-// close ends the feed. That it ended is recorded if it can be.
+// close ends the feed, once nobody is in a send any more. That it ended is recorded if it can be.
 func (sub *subscription) close() {
 	sub.s.streams.remove(sub.feed)
 	sub.feed.Close()
+	if sub.live.Load() {
+		sub.turn <- struct{}{}
+	}
 	sub.slow.Stop()
+	if sub.lagging.CompareAndSwap(true, false) {
+		sub.call.outlet.slower(-1)
+	}
 	rec := sub.call.record
 	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, []uint64{sub.feed.ID}, time.Since(sub.call.began)
 	_ = sub.s.record(sub.out.Context(), rec)
@@ -162,11 +192,20 @@ func (sub *subscription) run(ctx context.Context, selectors int) error {
 		SnapshotEnd: &tokenbrokerv1.SnapshotEnd{}}}); err != nil {
 		return err
 	}
+	sub.hand()
 	heartbeat := time.NewTicker(sub.s.cfg.Limits.Heartbeat)
 	defer heartbeat.Stop()
 	expiry := time.NewTimer(time.Until(sub.call.NotAfter))
 	defer expiry.Stop()
 	return sub.loop(ctx, heartbeat.C, expiry.C)
+}
+
+// hand leaves to the senders what the feed has from now on.
+func (sub *subscription) hand() {
+	sub.told = nil
+	sub.live.Store(true)
+	<-sub.turn
+	sub.s.senders.ready(sub) // for what came just before
 }
 
 // snapshot sends until every selector has been answered once. One may have nothing ready: its token ended between the look at it and
@@ -196,17 +235,16 @@ func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time
 	for {
 		var err error
 		select {
-		case <-sub.wake:
-			err = sub.drain()
+		case err = <-sub.failed:
 		case now := <-heartbeat:
-			err = sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Heartbeat{
+			err = sub.sendInTurn(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Heartbeat{
 				Heartbeat: &tokenbrokerv1.Heartbeat{ServerTime: timestamppb.New(now)}}})
 		case <-goingAway:
 			goingAway = nil
-			err = sub.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_GoingAway{
+			err = sub.sendInTurn(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_GoingAway{
 				GoingAway: &tokenbrokerv1.GoingAway{}}})
 		case <-sub.s.ending:
-			return errors.Join(sub.drain(), tokenbroker.ErrDraining)
+			return errors.Join(sub.inTurn(sub.drain), tokenbroker.ErrDraining)
 		case <-expiry:
 			return errCertificateExpired
 		case <-ctx.Done():
@@ -233,20 +271,24 @@ func (sub *subscription) next() (bool, error) {
 	if !ok || err != nil {
 		return false, err
 	}
-	sub.told[keyOf(u.Selection)] = true
+	if sub.told != nil {
+		sub.told[keyOf(u.Selection)] = true
+	}
 	if u.Removed != nil {
 		return true, sub.send(removed(u))
 	}
-	key := u.Snapshot.Credential + "\x00" + u.Snapshot.Variant.Key()
-	if u.Snapshot.Order.Compare(sub.sent[key]) <= 0 {
-		return true, nil // two selectors turned out to be the same variant
+	e := encodedOf(u.Snapshot)
+	if sub.sent != nil {
+		if u.Snapshot.Order.Compare(sub.sent[e.key]) <= 0 {
+			return true, nil // two selectors turned out to be the same variant
+		}
+		sub.sent[e.key] = u.Snapshot.Order
 	}
-	sub.sent[key] = u.Snapshot.Order
 	if err := sub.granted(u); err != nil {
 		u.Removed = err
 		return true, sub.send(removed(u))
 	}
-	return true, sub.timed(func() error { return sub.out.SendMsg(encodedOf(u.Snapshot)) })
+	return true, sub.send(e.updateWire)
 }
 
 // granted judges a token that has other scopes than were judged when the selector was admitted: a provider may give more than was asked.
@@ -272,20 +314,4 @@ func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
 		Selector: &tokenbrokerv1.Selector{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience},
 		Reason:   reason,
 	}}}
-}
-
-func (sub *subscription) send(m *tokenbrokerv1.SubscribeResponse) error {
-	return sub.timed(func() error { return sub.out.SendMsg(m) })
-}
-
-// timed sends under the slow reader's clock: a send can't be probed for blocking, so the connection is cut under one that is.
-func (sub *subscription) timed(send func() error) error {
-	began := time.Now()
-	sub.slow.Reset(sub.s.cfg.Limits.SlowReader)
-	err := send()
-	sub.slow.Stop()
-	if err != nil && time.Since(began) >= sub.s.cfg.Limits.SlowReader {
-		return errors.Join(errSlowReader, err)
-	}
-	return err
 }

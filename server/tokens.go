@@ -31,7 +31,8 @@ func selectionOf(r variantRequest) broker.Selection {
 
 // GetToken implements tokenbrokerv1.TokenServiceServer.
 func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRequest) (*tokenbrokerv1.GetTokenResponse, error) {
-	req := broker.Request{Selection: selectionOf(r), Holder: callOf(ctx).Identity}
+	c := callOf(ctx)
+	req := broker.Request{Selection: selectionOf(r), Holder: c.Identity}
 	if d := r.GetMinValidity(); d != nil {
 		req.MinValidity = d.AsDuration()
 		if d.CheckValid() != nil || req.MinValidity < 0 || req.MinValidity > broker.MaxMinValidity {
@@ -42,7 +43,8 @@ func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRe
 	if err != nil {
 		return nil, err
 	}
-	return encodedOf(snap).get, nil
+	c.shared = encodedOf(snap)
+	return c.shared.get, nil
 }
 
 // ReportRejected implements tokenbrokerv1.TokenServiceServer.

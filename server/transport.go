@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -24,10 +25,12 @@ type transport struct {
 	credentials.TransportCredentials
 	accept  mtls.ServerOptions
 	refused func(addr string, err error)
+	conns   *atomic.Uint64 // so far
 }
 
 func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error)) credentials.TransportCredentials {
-	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused}
+	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused,
+		conns: new(atomic.Uint64)}
 }
 
 // logRefused says why a handshake was refused: some of them, as anybody can cause as many as it likes.
@@ -40,7 +43,7 @@ func logRefused(log *slog.Logger) func(string, error) {
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused}
+	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused, conns: t.conns}
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -60,7 +63,8 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		return nil, nil, err
 	}
 	c := &cutConn{Conn: conn, timer: time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = raw.Close() })}
-	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close}, nil
+	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close, number: t.conns.Add(1),
+		outlet: new(outlet)}, nil
 }
 
 // cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
@@ -85,8 +89,10 @@ func (c *cutConn) Close() error {
 type caller struct {
 	credentials.TLSInfo
 	mtls.Peer
-	addr string
-	cut  func() error // closes the connection, whatever its peer does
+	addr   string
+	cut    func() error // closes the connection, whatever its peer does
+	number uint64       // of the connection
+	outlet *outlet      // what its subscriptions have to send
 }
 
 // callerOf returns who calls, if its certificate still holds.

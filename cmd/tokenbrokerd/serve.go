@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			collectLess()
 			c.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 			return serve(cmd.Context(), c)
 		},
@@ -67,6 +69,13 @@ func serve(ctx context.Context, c daemon.Config) error {
 	}
 	c.Log.Info("stopped")
 	return nil
+}
+
+// collectLess has garbage collected as suits a broker, unless the environment says something.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(daemon.GCPercent)
+	}
 }
 
 // harden refuses settings of the environment that would write secrets somewhere, and switches core dumps off.

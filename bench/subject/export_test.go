@@ -1,0 +1,7 @@
+package subject
+
+// What tests look at from outside.
+var (
+	ResidentOf = residentOf
+	Lengthen   = lengthen
+)

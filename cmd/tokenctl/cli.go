@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// cli is one run of the command: what all commands share.
+type cli struct {
+	in        io.Reader
+	out, errs io.Writer
+
+	addr, server  string // flags of the connection; "" = as the environment says
+	ca, cert, key string
+	timeout       time.Duration // for each answer of the broker
+
+	format    string // -o
+	noHeaders bool
+	started   bool // the command line was understood, and the command itself ran
+}
+
+const rootLong = `tokenctl speaks to a tokenbroker: it gets tokens for scripts, and keeps credentials and OAuth clients for operators.
+
+Where the broker is, and as whom to speak to it, is said by environment variables or the flags of the same names:
+
+  TOKENBROKER_ADDR         host:port of the broker
+  TOKENBROKER_CA           PEM file with the CA of the broker
+  TOKENBROKER_CERT         PEM file with your certificate
+  TOKENBROKER_KEY          PEM file with its key
+  TOKENBROKER_SERVER_NAME  SPIFFE ID, DNS name or IP address in the broker's certificate, if it is not the host of the address
+
+Data goes to standard output, all else to standard error. Secrets go in by standard input, a file or a prompt, never by a flag.
+
+Exit status:
+
+`
+
+func (c *cli) root() *cobra.Command {
+	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
+		c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.manCommand(), c.versionCommand())
+	root.Long, root.SilenceUsage, root.SilenceErrors = rootLong+exitHelp(), true, true
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.errs)
+	f := root.PersistentFlags()
+	f.StringVar(&c.addr, "addr", "", "host:port of the broker (TOKENBROKER_ADDR)")
+	f.StringVar(&c.ca, "ca", "", "PEM `file` with the CA of the broker (TOKENBROKER_CA)")
+	f.StringVar(&c.cert, "cert", "", "PEM `file` with your certificate (TOKENBROKER_CERT)")
+	f.StringVar(&c.key, "key", "", "PEM `file` with its key (TOKENBROKER_KEY)")
+	f.StringVar(&c.server, "server-name", "", "`name` in the broker's certificate, if it is not the host of the address (TOKENBROKER_SERVER_NAME)")
+	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long to wait for each answer of the broker")
+	return root
+}
+
+// do is a RunE that notes that the command line was understood.
+func (c *cli) do(run func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c.started = true
+		return run(cmd.Context(), cmd, args)
+	}
+}
+
+// with is a RunE with a connection to the broker.
+func (c *cli) with(run func(ctx context.Context, s *session, args []string) error) func(*cobra.Command, []string) error {
+	return c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		s, err := c.connect()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return run(ctx, s, args)
+	})
+}
+
+// group is a command that only holds others.
+func (c *cli) group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: known, SuggestionsMinimumDistance: 2,
+		RunE: c.do(func(_ context.Context, cmd *cobra.Command, _ []string) error { return cmd.Help() })}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// known refuses what is no command of a group, and names one that is like it.
+func known(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		text += ": did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return errors.New(text)
+}
+
+// takes wants these arguments, and no more.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch n := len(names); {
+		case len(args) < n:
+			return fmt.Errorf("the argument %s is missing", names[len(args)])
+		case len(args) > n:
+			return fmt.Errorf("%q is one argument too many", args[n])
+		}
+		return nil
+	}
+}
+
+// terminal reports whether a stream is a terminal.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

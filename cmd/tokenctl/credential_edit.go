@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// grants are the grant types by their names in the OAuth standards.
+var grants = map[string]tokenbrokerv1.GrantType{
+	"client_credentials": tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS,
+	"refresh_token":      tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN,
+}
+
+func grantWord(g tokenbrokerv1.GrantType) string {
+	return strings.ToLower(enum(g.String(), "GRANT_TYPE_"))
+}
+
+// credentialFlags are the fields of a CredentialSpec as flags.
+type credentialFlags struct {
+	spec   tokenbrokerv1.CredentialSpec
+	labels []string
+}
+
+// add adds those that can be changed.
+func (f *credentialFlags) add(c *cli, cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.spec.OauthClient, "client", "", "name of the OAuth client")
+	fl.StringArrayVar(&f.spec.Scopes, "scope", nil, "a scope; repeatable (none: the provider's default)")
+	fl.StringVar(&f.spec.Subject, "subject", "", "whom tokens act for by default")
+	fl.StringVar(&f.spec.Audience, "audience", "", "audience of tokens by default")
+	fl.StringArrayVar(&f.labels, "label", nil, "a label, as `key=value`; repeatable")
+	fl.StringVar(&f.spec.Owner, "owner", "", "whom to ask about this credential")
+	c.completeClient(cmd)
+}
+
+// fill finishes the spec from what the flags hold.
+func (f *credentialFlags) fill() (err error) {
+	f.spec.Scopes = slices.DeleteFunc(f.spec.Scopes, func(s string) bool { return s == "" })
+	f.spec.Labels, err = parseLabels(f.labels)
+	return err
+}
+
+// parseLabels reads key=value pairs. An empty one says that there are none.
+func parseLabels(list []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, l := range list {
+		if l == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(l, "=")
+		if _, twice := labels[k]; !ok || k == "" || twice {
+			return nil, usagef("--label %q: give key=value, each key once", l)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
+
+func parseTime(flag, text string) (*timestamppb.Timestamp, error) {
+	if text == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, usagef("%s %q: give a time such as %s", flag, text, stamp(time.Now().Add(24*time.Hour)))
+	}
+	return timestamppb.New(t), nil
+}
+
+// choose reads a flag with a few values; "-" is as good as "_".
+func choose[T any](flag, text string, values map[string]T) (T, error) {
+	v, ok := values[strings.ReplaceAll(text, "-", "_")]
+	if !ok {
+		return v, usagef("--%s %q: give one of %s", flag, text, strings.Join(keys(values), ", "))
+	}
+	return v, nil
+}
+
+// creation is "credential create".
+type creation struct {
+	credentialFlags
+	req            tokenbrokerv1.CreateCredentialRequest
+	token          secretFlags
+	grant, expires string
+	file           string
+}
+
+func (c *cli) credentialCreate() *cobra.Command {
+	cr := &creation{token: secretFlags{name: "refresh-token"}}
+	cmd := &cobra.Command{Use: "create CREDENTIAL", Short: "Add a credential", Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Adds a credential. The broker stores it and tries it in the background: "describe" shows a moment later how that went.
+
+With the grant refresh_token it needs a refresh token that was obtained elsewhere: from standard input, a file, or a prompt without
+echo on a terminal.
+
+With -f it takes a CreateCredentialRequest in JSON or YAML instead of flags; a key that it does not know is an error.`,
+		Example: `  tokenctl credential create example/reports --provider acme --client acme-jobs --grant client_credentials --scope reports.read
+  tokenctl credential create example/drive --provider acme --client acme-jobs --grant refresh_token --refresh-token-file rt
+  tokenctl credential create -f reports.yaml --validate-only`}
+	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
+		if err := cr.request(ctx, s, cmd, args); err != nil {
+			return err
+		}
+		resp, err := call(ctx, s, s.creds.CreateCredential, &cr.req)
+		if err != nil {
+			return err
+		}
+		return s.stands(resp)
+	})
+	f := cmd.Flags()
+	f.StringVar(&cr.spec.Provider, "provider", "", "name of a provider in the broker's configuration")
+	f.StringVar(&cr.grant, "grant", "", "how tokens are obtained: "+strings.Join(keys(grants), ", "))
+	cr.add(c, cmd)
+	cr.token.add(cmd)
+	f.StringVar(&cr.expires, "refresh-token-expires", "", "when the refresh token dies, as `time` in RFC 3339, if known")
+	f.StringVarP(&cr.file, "filename", "f", "", "take the request from a `file`, or - for standard input")
+	f.BoolVar(&cr.req.ValidateOnly, "validate-only", false, "check everything and store nothing")
+	complete(cmd, "grant", keys(grants)...)
+	c.outputs(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// request makes the request of flags, or of a file.
+func (cr *creation) request(ctx context.Context, s *session, cmd *cobra.Command, args []string) (err error) {
+	only := cr.req.GetValidateOnly()
+	if cr.file != "" {
+		if err := alone(cmd, args); err != nil {
+			return err
+		}
+		secret, err := s.load(ctx, cr.file, &cr.req, "refresh_token")
+		if err != nil {
+			return err
+		}
+		cr.req.RefreshToken = secret.Reveal()
+		cr.req.ValidateOnly = only || cr.req.GetValidateOnly()
+	} else if err := cr.fromFlags(args); err != nil {
+		return err
+	}
+	if cr.token.given() || cr.file == "" && cr.req.GetSpec().GetGrantType() == grants["refresh_token"] {
+		if cr.file == "-" && cr.token.stdin {
+			return usagef("standard input can't be both the request and the refresh token")
+		}
+		secret, err := cr.token.read(ctx, s.cli)
+		if err != nil {
+			return err
+		}
+		cr.req.RefreshToken = secret.Reveal()
+	}
+	return nil
+}
+
+func (cr *creation) fromFlags(args []string) (err error) {
+	if len(args) == 0 {
+		return usagef("name the credential, or give -f")
+	}
+	cr.req.Credential, cr.req.Spec = args[0], &cr.spec
+	if cr.spec.GrantType, err = choose("grant", cr.grant, grants); err != nil {
+		return err
+	}
+	if cr.req.RefreshTokenExpireTime, err = parseTime("--refresh-token-expires", cr.expires); err != nil {
+		return err
+	}
+	return cr.fill()
+}
+
+func (c *cli) credentialUpdate() *cobra.Command {
+	var f credentialFlags
+	var req tokenbrokerv1.UpdateCredentialRequest
+	cmd := &cobra.Command{Use: "update CREDENTIAL", Short: "Change what the flags name, and nothing else", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
+		Long: `Changes what the flags name, and nothing else. A list is replaced as a whole: --scope a --scope b leaves those two, --scope ''
+leaves none; so it is with --label. The refresh token stays; "import" brings a new one.`,
+		Example: `  tokenctl credential update example/reports --scope reports.read --scope reports.write
+  tokenctl credential update example/reports --owner 'reports team' --etag 3`}
+	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
+		if err := f.fill(); err != nil {
+			return err
+		}
+		req.Credential, req.Spec = args[0], &f.spec
+		var err error
+		if req.UpdateMask, err = mask(cmd, "client:oauth_client", "scope:scopes", "subject", "audience", "label:labels", "owner"); err != nil {
+			return err
+		}
+		resp, err := call(ctx, s, s.creds.UpdateCredential, &req)
+		if err != nil {
+			return err
+		}
+		return s.stands(resp)
+	})
+	f.add(c, cmd)
+	cmd.Flags().StringVar(&req.Etag, "etag", "", "change it only if this is still its etag")
+	c.outputs(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// mask names the fields whose flags were given. A pair is "flag:field".
+func mask(cmd *cobra.Command, pairs ...string) (*fieldmaskpb.FieldMask, error) {
+	var m fieldmaskpb.FieldMask
+	var flags []string
+	for _, p := range pairs {
+		flag, field, ok := strings.Cut(p, ":")
+		if !ok {
+			field = flag
+		}
+		if flags = append(flags, "--"+flag); cmd.Flags().Changed(flag) {
+			m.Paths = append(m.Paths, field)
+		}
+	}
+	if len(m.GetPaths()) == 0 {
+		return nil, usageError(fmt.Sprintf("nothing to change: give at least one of %s", strings.Join(flags, ", ")), cmd.CommandPath()+" --help")
+	}
+	return &m, nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+)
+
+// What the exit status says: who has to act.
+const (
+	exitOK          = 0
+	exitOther       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitDenied      = 4
+	exitReauthorize = 5
+	exitLater       = 6
+	exitFix         = 7
+	exitConflict    = 8
+	exitInterrupted = 130
+)
+
+// exits lists them for people.
+var exits = []struct {
+	status int
+	means  string
+}{
+	{exitOK, "done"},
+	{exitOther, "another error, such as a fault of the broker"},
+	{exitUsage, "the command line or what was asked is malformed"},
+	{exitNotFound, "no such credential or OAuth client, or it is not for you"},
+	{exitDenied, "denied by the policy, or your certificate is not accepted"},
+	{exitReauthorize, "the grant is dead: a person has to consent again or bring a new refresh token"},
+	{exitLater, "not now: the broker or the provider can't be reached, is busy or slow; try again later"},
+	{exitFix, "fix the configuration: of the credential, the OAuth client, the request or this client"},
+	{exitConflict, "conflict: it exists already, or somebody else changed it"},
+	{exitInterrupted, "interrupted"},
+}
+
+func exitHelp() string {
+	var b strings.Builder
+	for _, e := range exits {
+		fmt.Fprintf(&b, "  %-4d %s\n", e.status, e.means)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// remedy is what an error's reason means for the one at the keyboard.
+type remedy struct {
+	exit   int
+	action string // what has to happen; "" = what the broker's recovery action says
+	do     string // a command; {name} and {noun} stand for what the request was about; "" = none helps
+}
+
+const credentialDescribe = "tokenctl credential describe {name}"
+
+// remedies has a row for each reason of the broker; docs/errors.md is their list.
+var remedies = map[string]remedy{
+	"FIELD_VIOLATION":           {exitUsage, "correct the command line, or the file", ""},
+	"UNKNOWN_PROVIDER":          {exitUsage, "correct the name, or add the provider to the broker's configuration", ""},
+	"CREDENTIAL_NOT_FOUND":      {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl credential list"},
+	"OAUTH_CLIENT_NOT_FOUND":    {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl client list"},
+	"ALREADY_EXISTS":            {exitConflict, "choose another name, or update what is there", "tokenctl {noun} describe {name}"},
+	"ETAG_MISMATCH":             {exitConflict, "read it again: somebody else changed it", "tokenctl {noun} describe {name}"},
+	"IN_USE":                    {exitFix, "move the credentials to another OAuth client, or delete them", "tokenctl credential list --client {name}"},
+	"CALLER_NOT_ALLOWED":        {exitDenied, "an operator has to give this identity a rule", ""},
+	"SCOPE_NOT_ALLOWED":         {exitDenied, "ask for less, or an operator for more", credentialDescribe},
+	"GRANT_NOT_SUPPORTED":       {exitFix, "", "tokenctl {noun} describe {name}"},
+	"REAUTHORIZATION_REQUIRED":  {exitReauthorize, "", "tokenctl credential import {name} --refresh-token-stdin"},
+	"CREDENTIAL_MISCONFIGURED":  {exitFix, "correct the credential or its OAuth client; it is tried again at once", credentialDescribe},
+	"CREDENTIAL_DISABLED":       {exitFix, "an operator switched it off, and can switch it on", "tokenctl credential enable {name}"},
+	"CREDENTIAL_QUARANTINED":    {exitFix, "an operator has to restore the store, or delete it and create it anew", credentialDescribe},
+	"MIN_VALIDITY_UNATTAINABLE": {exitFix, "ask for less", "tokenctl get {name} -o table"},
+	"GENERATION_NOT_HANDED":     {exitFix, "get the token first", "tokenctl get {name}"},
+	"AUDIT_UNAVAILABLE":         {exitLater, "an operator has to look at the disk of the broker's audit log", ""},
+	"STORE_UNAVAILABLE":         {exitLater, "an operator has to look at the broker's disk", ""},
+	"SHUTTING_DOWN":             {exitLater, "", ""},
+	"CREDENTIAL_UNCERTAIN":      {exitLater, "", credentialDescribe},
+	"REFRESH_IN_BACKOFF":        {exitLater, "", credentialDescribe},
+	"UPSTREAM_UNAVAILABLE":      {exitLater, "", credentialDescribe},
+	"UPSTREAM_RATE_LIMITED":     {exitLater, "", credentialDescribe},
+	"TOO_MANY":                  {exitLater, "wait, and ask less often", ""},
+	"SLOW_READER":               {exitLater, "read faster", ""},
+	"NO_CLIENT_CERTIFICATE":     {exitDenied, "show a certificate: --cert and --key", ""},
+	"CERTIFICATE_EXPIRED":       {exitDenied, "renew your certificate", ""},
+	"UNKNOWN_METHOD":            {exitOther, "compare the versions of tokenctl and the broker", "tokenctl version"},
+	"DEADLINE_EXCEEDED":         {exitLater, "ask again: what was begun goes on in the broker; --timeout allows more time", ""},
+	"CANCELED":                  {exitOther, "ask again", ""},
+	"TRANSPORT":                 {exitOther, "", ""},
+	"INTERNAL":                  {exitOther, "report it: it is a fault of the broker, and its log says more", ""},
+}
+
+// lastSecret is IN_USE where a secret was to be retired.
+var lastSecret = remedy{exitFix, "add the new secret first", "tokenctl client secret add {name} --secret-stdin"}
+
+// noSecret is OAUTH_CLIENT_NOT_FOUND where a secret was to be retired.
+var noSecret = remedy{exitNotFound, "check the name and the id", "tokenctl client describe {name}"}
+
+// remedyOf finds the row of a reason.
+func remedyOf(reason string, code codes.Code, t target) remedy {
+	r, known := remedies[reason]
+	switch {
+	case !known:
+		r.exit = exitOf(code)
+	case reason == "TRANSPORT": // gRPC itself, which has codes only
+		r.exit = exitOf(code)
+	case reason == "IN_USE" && t.secret:
+		return lastSecret
+	case reason == "OAUTH_CLIENT_NOT_FOUND" && t.secret:
+		return noSecret
+	}
+	return r
+}
+
+// exitOf is for a status whose reason this version does not know, and for one that gRPC itself made.
+func exitOf(code codes.Code) int {
+	switch code {
+	case codes.OK:
+		return exitOK
+	case codes.InvalidArgument, codes.OutOfRange:
+		return exitUsage
+	case codes.NotFound:
+		return exitNotFound
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return exitDenied
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
+		return exitLater
+	case codes.FailedPrecondition:
+		return exitFix
+	case codes.AlreadyExists, codes.Aborted:
+		return exitConflict
+	case codes.Canceled, codes.Unknown, codes.Unimplemented, codes.Internal, codes.DataLoss:
+	}
+	return exitOther
+}
+
+// recoveries are the broker's recovery actions in words.
+var recoveries = map[string]string{
+	"NONE":              "nothing",
+	"RETRY":             "wait and try again; the broker goes on trying by itself",
+	"REAUTHORIZE":       "a person has to consent again, or bring a new refresh token",
+	"FIX_CONFIGURATION": "correct the credential, the OAuth client or the request",
+	"ASK_OPERATOR":      "an operator has to act",
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+)
+
+// documented are the reasons of the broker's errors with their codes, as docs/errors.md lists them.
+func documented(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, code := map[string]string{}, ""
+	reason := regexp.MustCompile("`([A-Z_]+)`")
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 || strings.Contains(line, "---") || strings.Contains(line, "| reason |") {
+			continue
+		}
+		if c := strings.Fields(cells[1]); len(c) > 0 {
+			code = c[0]
+		}
+		for _, m := range reason.FindAllStringSubmatch(cells[2], -1) {
+			list[m[1]] = code
+		}
+	}
+	if len(list) < 30 {
+		t.Fatalf("got %d reasons, want all of docs/errors.md", len(list))
+	}
+	return list
+}
+
+func TestEachReasonOfTheBrokerHasAnExitStatus(t *testing.T) {
+	list := documented(t)
+	for reason := range list {
+		if _, ok := remedies[reason]; !ok {
+			t.Errorf("docs/errors.md has %s, and remedies has no row for it", reason)
+		}
+	}
+	for reason := range remedies {
+		if _, ok := list[reason]; !ok {
+			t.Errorf("remedies has %s, and docs/errors.md does not", reason)
+		}
+	}
+}
+
+func TestAReasonAndItsCodeAgreeOnTheExitStatus(t *testing.T) {
+	byCode := map[string]codes.Code{"INVALID_ARGUMENT": codes.InvalidArgument, "NOT_FOUND": codes.NotFound, "ALREADY_EXISTS": codes.AlreadyExists,
+		"PERMISSION_DENIED": codes.PermissionDenied, "RESOURCE_EXHAUSTED": codes.ResourceExhausted, "FAILED_PRECONDITION": codes.FailedPrecondition,
+		"ABORTED": codes.Aborted, "UNAVAILABLE": codes.Unavailable, "UNAUTHENTICATED": codes.Unauthenticated, "UNIMPLEMENTED": codes.Unimplemented,
+		"DEADLINE_EXCEEDED": codes.DeadlineExceeded, "CANCELLED": codes.Canceled, "INTERNAL": codes.Internal}
+	for reason, name := range documented(t) {
+		code, known := byCode[name]
+		if !known && name != "any" {
+			t.Errorf("%s: code %q of docs/errors.md is not known", reason, name)
+		}
+		want := exitOf(code)
+		switch {
+		case name == "any":
+			continue
+		case reason == "REAUTHORIZATION_REQUIRED": // the one that its code does not tell apart
+			want = exitReauthorize
+		}
+		if got := remedies[reason].exit; got != want {
+			t.Errorf("%s (%s): got exit status %d, want %d", reason, name, got, want)
+		}
+	}
+}
+
+func TestEachExitStatusIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/tokenctl.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := []int{exitOf(codes.OK), exitInterrupted, lastSecret.exit, noSecret.exit}
+	for _, r := range remedies {
+		used = append(used, r.exit)
+	}
+	for _, e := range exits {
+		if row := fmt.Sprintf("| %d | %s |", e.status, e.means); !strings.Contains(string(page), row) {
+			t.Errorf("docs/tokenctl.md has no row %q", row)
+		}
+		if !slices.Contains(used, e.status) {
+			t.Errorf("no error has exit status %d", e.status)
+		}
+		used = slices.DeleteFunc(used, func(s int) bool { return s == e.status })
+	}
+	if len(used) > 0 {
+		t.Errorf("exit status %d is not documented", used)
+	}
+}
+
+func TestAStatusThatIsNotKnownHasTheExitStatusOfItsCode(t *testing.T) {
+	for code, want := range map[codes.Code]int{codes.Unavailable: 6, codes.NotFound: 3, codes.Unknown: 1, codes.DataLoss: 1, codes.Unauthenticated: 4,
+		codes.OutOfRange: 2, codes.Aborted: 8, codes.FailedPrecondition: 7} {
+		if got := remedyOf("SOMETHING_NEW", code, target{}).exit; got != want {
+			t.Errorf("SOMETHING_NEW with %s: got %d, want %d", code, got, want)
+		}
+		if got := remedyOf("TRANSPORT", code, target{}).exit; got != want {
+			t.Errorf("TRANSPORT with %s: got %d, want %d", code, got, want)
+		}
+	}
+}
+
+// TestTheCommandsThatErrorsNameAreThere keeps advice from naming a command or a flag that there is not.
+func TestTheCommandsThatErrorsNameAreThere(t *testing.T) {
+	all := []string{lastSecret.do, noSecret.do}
+	for _, r := range remedies {
+		all = append(all, r.do)
+	}
+	for _, do := range all {
+		for _, noun := range []string{"credential", "client"} {
+			if command := (target{noun: noun, name: "example/x"}).command(do); command != "" {
+				checkCommand(t, command)
+			}
+		}
+	}
+}
+
+func checkCommand(t *testing.T, line string) {
+	t.Helper()
+	words := strings.Fields(line)
+	c := &cli{}
+	cmd, rest, err := c.root().Find(words[1:])
+	if err != nil || words[0] != "tokenctl" || !cmd.Runnable() {
+		t.Errorf("%s: no such command: %v", line, err)
+		return
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		t.Errorf("%s: %v", line, err)
+		return
+	}
+	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
+		t.Errorf("%s: %v", line, err)
+	}
+}
+
+// walk visits each command.
+func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
+	visit(cmd)
+	for _, sub := range cmd.Commands() {
+		walk(sub, visit)
+	}
+}
+
+func TestNoFlagTakesASecret(t *testing.T) {
+	c := &cli{}
+	words := regexp.MustCompile(`secret|token|password|key$`)
+	fine := regexp.MustCompile(`-file$|-stdin$|-expires$|^show-token$|^key$`) // the last is a file
+	walk(c.root(), func(cmd *cobra.Command) {
+		for _, name := range flagNames(cmd) {
+			if words.MatchString(name) && !fine.MatchString(name) {
+				t.Errorf("%s --%s: a secret on a command line can be read by others", cmd.CommandPath(), name)
+			}
+		}
+	})
+}
+
+func flagNames(cmd *cobra.Command) []string {
+	var names []string
+	for line := range strings.Lines(cmd.Flags().FlagUsages() + cmd.PersistentFlags().FlagUsages()) {
+		if m := regexp.MustCompile(`--([a-z-]+)`).FindStringSubmatch(line); m != nil {
+			names = append(names, m[1])
+		}
+	}
+	return names
+}
+
+func TestEachCommandSaysWhatItDoes(t *testing.T) {
+	c := &cli{}
+	walk(c.root(), func(cmd *cobra.Command) {
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: got %q, want a sentence without a full stop", cmd.CommandPath(), cmd.Short)
+		}
+		if cmd.Args == nil && cmd != cmd.Root() {
+			t.Errorf("%s says nothing of its arguments", cmd.CommandPath())
+		}
+		for line := range strings.Lines(cmd.Long) {
+			if len(line) > 135 {
+				t.Errorf("%s: a line of %d columns does not fit: %s", cmd.CommandPath(), len(line), line)
+			}
+		}
+	})
+}
+
+func TestAnInterruptedCommandSaysSo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var b strings.Builder
+	if got := report(ctx, &b, context.Canceled); got != exitInterrupted || b.String() != "tokenctl: interrupted\n" {
+		t.Errorf("got %d %q, want %d and that it was interrupted", got, b.String(), exitInterrupted)
+	}
+}

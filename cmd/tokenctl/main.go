@@ -1,0 +1,40 @@
+// Command tokenctl is the command-line client of tokenbroker: for people who keep credentials, and for scripts that need a token.
+//
+//	tokenctl get CREDENTIAL            print an access token
+//	tokenctl subscribe CREDENTIAL…     print each change as it comes
+//	tokenctl credential …              create, list, describe, update, delete, disable, enable, refresh, import
+//	tokenctl client …                  the same for OAuth clients; secret add, secret retire
+//	tokenctl completion, man, version
+//
+// It speaks to the broker over mTLS, as TOKENBROKER_ADDR, _CA, _CERT, _KEY and _SERVER_NAME say, or the flags of these names.
+//
+// Promises. Data goes to standard output and everything else to standard error. The exit status says who has to act (see exit.go). A
+// secret goes in by standard input, a file or a prompt without echo; no flag takes one. Nothing that came from the broker reaches a
+// terminal with control characters in it. No colour, no pager, no file of its own.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	c := &cli{in: os.Stdin, out: os.Stdout, errs: os.Stderr}
+	status := c.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(status)
+}
+
+// run runs a command line and returns the exit status.
+func (c *cli) run(ctx context.Context, args []string) int {
+	root := c.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !c.started { // cobra itself refused it
+		err = usageError(err.Error(), cmd.CommandPath()+" --help")
+	}
+	return report(ctx, c.errs, err)
+}

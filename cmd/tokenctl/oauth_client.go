@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+func (c *cli) clientCommand() *cobra.Command {
+	cmd := c.group("client", "Keep OAuth clients: create, list, describe, update, delete, and their secrets",
+		c.clientCreate(), c.clientList(), c.clientDescribe(), c.clientUpdate(), c.clientDelete(),
+		c.group("secret", "Add and retire secrets, to rotate one without a gap", c.secretAdd(), c.secretRetire()))
+	cmd.Aliases = []string{"clients"}
+	return cmd
+}
+
+// clientHolder is a reply with an OAuth client.
+type clientHolder interface {
+	GetOauthClient() *tokenbrokerv1.OAuthClient
+	proto.Message
+}
+
+// showClient prints a reply with an OAuth client: one row, for people.
+func (s *session) showClient(m clientHolder) error {
+	return s.emit(m, func(w io.Writer) error {
+		return s.clientRows(w, []*tokenbrokerv1.OAuthClient{m.GetOauthClient()}, time.Now())
+	})
+}
+
+func (s *session) clientRows(w io.Writer, all []*tokenbrokerv1.OAuthClient, now time.Time) error {
+	rows := make([][]string, 0, len(all))
+	for _, cl := range all {
+		rows = append(rows, []string{cl.GetOauthClient(), cl.GetSpec().GetProvider(), cl.GetSpec().GetClientId(), authWord(cl.GetSpec().GetAuthMethod()),
+			fmt.Sprint(len(cl.GetSecrets())), relative(cl.GetUpdateTime(), now)})
+	}
+	return s.table(w, []string{"NAME", "PROVIDER", "CLIENT ID", "AUTHENTICATION", "SECRETS", "CHANGED"}, rows)
+}
+
+func (c *cli) clientList() *cobra.Command {
+	var p pages
+	cmd := &cobra.Command{Use: "list", Short: "List the OAuth clients that you may list", Args: cobra.NoArgs, Aliases: []string{"ls"}}
+	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
+		all, err := every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.OAuthClient, string, error) {
+			r, err := call(ctx, s, s.clients.ListOAuthClients, &tokenbrokerv1.ListOAuthClientsRequest{PageSize: size, PageToken: token})
+			return r.GetOauthClients(), r.GetNextPageToken(), err
+		}, func(*tokenbrokerv1.OAuthClient) bool { return true })
+		if err != nil {
+			return err
+		}
+		return s.emit(&tokenbrokerv1.ListOAuthClientsResponse{OauthClients: all}, func(w io.Writer) error {
+			if len(all) == 0 {
+				return s.none("OAuth clients")
+			}
+			return s.clientRows(w, all, time.Now())
+		})
+	})
+	p.flags(cmd)
+	c.outputs(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func (c *cli) clientDescribe() *cobra.Command {
+	cmd := &cobra.Command{Use: "describe CLIENT", Short: "Show all that is known of an OAuth client", Args: takes("CLIENT"),
+		ValidArgsFunction: c.clientNames(), Aliases: []string{"show"}}
+	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
+		resp, err := call(ctx, s, s.clients.GetOAuthClient, &tokenbrokerv1.GetOAuthClientRequest{OauthClient: args[0]})
+		if err != nil {
+			return err
+		}
+		return s.emit(resp, func(w io.Writer) error { return describe(w, clientSections(resp.GetOauthClient(), time.Now())) })
+	})
+	c.outputs(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
+	spec := c.GetSpec()
+	secrets := section{title: "Secrets, oldest first"}
+	for _, s := range c.GetSecrets() {
+		secrets.rows = append(secrets.rows, [2]string{clean(s.GetSecretId()), "fingerprint " + s.GetFingerprint() + ", added " + both(s.GetAddTime(), now, "-")})
+	}
+	if len(secrets.rows) == 0 {
+		secrets.rows = [][2]string{{"None", "-"}}
+	}
+	return []section{
+		{"OAuth client " + c.GetOauthClient(), [][2]string{
+			{"Provider", spec.GetProvider()},
+			{"Client id", spec.GetClientId()},
+			{"Authentication", authWord(spec.GetAuthMethod())},
+			{"Labels", list(pairs(spec.GetLabels()), "-")},
+		}},
+		secrets,
+		{"Record", [][2]string{
+			{"Created", both(c.GetCreateTime(), now, "-")},
+			{"Changed", both(c.GetUpdateTime(), now, "-")},
+			{"ETag", or(c.GetEtag(), "-")},
+		}},
+	}
+}
+
+func (c *cli) clientDelete() *cobra.Command {
+	return c.deletion("CLIENT", c.clientNames(), "Remove an OAuth client that no credential uses",
+		"Removes an OAuth client that no credential uses, with its secrets.",
+		"OAuth client %s and its secrets", func(ctx context.Context, s *session, name, etag string) (proto.Message, error) {
+			return call(ctx, s, s.clients.DeleteOAuthClient, &tokenbrokerv1.DeleteOAuthClientRequest{OauthClient: name, Etag: etag})
+		})
+}
