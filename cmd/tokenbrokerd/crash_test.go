@@ -30,8 +30,10 @@ func soakFor(t testing.TB) time.Duration {
 func TestSoakCrash(t *testing.T) {
 	t.Parallel()
 	const credentials, leastKills, leastSpent, mostKills = 16, 30, 50, 1000
-	up := newUpstream(t, graceful(time.Second))
-	s := newSite(t, up.provider("graceful", "rotates: true", "grace: 1m"))
+	// A token that was spent before a kill may be sent once more as long as the grace lasts, and many kills may follow one another
+	// before a slow machine gets to it.
+	up := newUpstream(t, sandbox.Issuer{Name: "graceful", Rotation: sandbox.RotateGrace, Grace: time.Hour, AccessLife: time.Second})
+	s := newSite(t, up.provider("graceful", "rotates: true", "grace: 1h"))
 	s.start()
 	operator := s.conn("operator")
 	addJob(t, operator, "graceful")
@@ -45,11 +47,11 @@ func TestSoakCrash(t *testing.T) {
 	settled(t, watchers, 1)
 
 	kills := 0
-	// A slow machine gets less done between two kills, so it takes more of them until there is enough to judge.
+	// A slow machine gets less done between two kills, so it takes more of them, further apart, until there is enough to judge.
 	unfinished := func() bool { return kills < leastKills || spent(up) < leastSpent }
 	for end := time.Now().Add(soakFor(t)); (unfinished() && kills < mostKills) || time.Now().Before(end); kills++ {
 		slowly(up)
-		time.Sleep(rand.N(250 * time.Millisecond)) // the moment is the input, nothing is waited for
+		time.Sleep(rand.N(time.Duration(min(4, 1+kills/leastKills)) * 250 * time.Millisecond)) // the moment is the input, nothing is waited for
 		s.proc.kill()
 		s.start()
 	}
