@@ -26,7 +26,8 @@ encryption key apart from the database and its backups.`,
 			if err := f.Make(); err != nil {
 				return err
 			}
-			return template.Must(template.New("next").Parse(nextTemplate)).Execute(cmd.OutOrStdout(), f)
+			return template.Must(template.New("next").Parse(nextTemplate)).Execute(cmd.OutOrStdout(),
+				map[string]any{"Dir": args[0], "Ends": f.Ends, "Env": starter.Quote(f.Path("env"))})
 		},
 	}
 	cmd.Flags().StringVar(&f.TrustDomain, "trust-domain", "tokenbroker.local", "SPIFFE trust domain of the certificates")

@@ -57,11 +57,7 @@ func (u *upstream) provider(issuer string, more ...string) string {
 	return providerYAML(issuer, u.url+"/"+issuer+"/token", append([]string{"ca_file: " + u.ca}, more...)...)
 }
 
-// The issuers that most tests use.
+// steady is an issuer whose refresh tokens stay.
 func steady(life time.Duration) sandbox.Issuer {
 	return sandbox.Issuer{Name: "steady", Rotation: sandbox.RotateNone, AccessLife: life}
-}
-
-func graceful(life time.Duration) sandbox.Issuer {
-	return sandbox.Issuer{Name: "graceful", Rotation: sandbox.RotateGrace, Grace: time.Minute, AccessLife: life}
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/starter"
 )
@@ -89,18 +88,6 @@ func (f folder) writeSecret(name, text string) error {
 	}
 	return os.WriteFile(f.Path(name), []byte(text), 0o600)
 }
-
-// writeEnv writes what a shell needs to speak to the broker as one of the folder's identities.
-func (f folder) writeEnv(addr, identity string) error {
-	var b strings.Builder
-	for _, v := range [][2]string{{"ADDR", addr}, {"CA", f.Path("ca.pem")}, {"CERT", f.Path(identity + ".pem")}, {"KEY", f.Path(identity + ".key")}} {
-		fmt.Fprintf(&b, "export TOKENBROKER_%s=%s\n", v[0], quote(v[1]))
-	}
-	return f.writeSecret("env", b.String())
-}
-
-// quote makes a text one word of a shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // loopback refuses an address that others can reach: what listens there hands out tokens to try things with.
 func loopback(addr string) error {

@@ -157,10 +157,10 @@ func (o *own) populate(_ context.Context, s *session) (string, error) {
 		}
 		all = append(all, o.ready(name, who.ID))
 	}
-	if err := w.dir.writeEnv(w.Addr, who.File); err != nil {
+	if err := w.dir.writeSecret("env", w.dir.Env(w.Addr, who.File)); err != nil {
 		return "", err
 	}
-	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Dir": quote(w.dir.Dir), "Policy": o.cfg.PolicyFile, "Client": ownClient,
+	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Dir": starter.Quote(w.dir.Dir), "Policy": o.cfg.PolicyFile, "Client": ownClient,
 		"Providers": all, "Identities": o.identities, "Speaker": who, "Operator": operator})
 }
 
@@ -190,7 +190,7 @@ func (o *own) speaker() (who identity, operator bool) {
 }
 
 func (o *own) hints(w *world) []string {
-	return []string{"join in:  . " + quote(w.dir.Path("env")), "          go run ./cmd/tokenctl credential list"}
+	return []string{"join in:  . " + starter.Quote(w.dir.Path("env")), "          go run ./cmd/tokenctl credential list"}
 }
 
 // herd asks the engine itself: nobody in the policy is sure to be allowed the credential's token.

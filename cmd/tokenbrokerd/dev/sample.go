@@ -89,7 +89,7 @@ func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 
 // pkiNames are the files of a folder that belong to one kind of run.
 func pkiNames() []string {
-	names := []string{starter.KEK, "policy.yaml", "tokenbroker.yaml", "identities", "sandbox"}
+	names := []string{starter.KEK, "env", "worker.env", "policy.yaml", "tokenbroker.yaml", "identities", "sandbox"}
 	for _, n := range []string{"ca", "server", "operator", "worker"} {
 		names = append(names, n+".pem", n+".key")
 	}
@@ -118,7 +118,7 @@ func playFlaky(sb *sandbox.Server) {
 }
 
 func (sample) hints(w *world) []string {
-	return []string{"join in:  . " + quote(w.dir.Path("env")), "          go run ./cmd/tokenctl subscribe example/crm"}
+	return []string{"join in:  . " + starter.Quote(w.dir.Path("env")), "          go run ./cmd/tokenctl subscribe example/crm"}
 }
 
 // populate adds an OAuth client for each credential, the credentials, and workers. Fifty callers want the first one's token at once.
@@ -142,16 +142,18 @@ func (sample) populate(ctx context.Context, s *session) (string, error) {
 	}
 	s.fleet = newFleet(s)
 	s.fleet.start(ctx)
-	if err := w.dir.writeEnv(w.Addr, "operator"); err != nil {
-		return "", err
+	for name, identity := range map[string]string{"env": "operator", "worker.env": "worker"} {
+		if err := w.dir.writeSecret(name, w.dir.Env(w.Addr, identity)); err != nil {
+			return "", err
+		}
 	}
-	return fill(sampleText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Env": quote(w.dir.Path("env"))})
+	return fill(sampleText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Env": starter.Quote(w.dir.Path("env"))})
 }
 
 // fill fills in a text that is printed.
 func fill(text string, values any) (string, error) {
 	var b strings.Builder
-	err := template.Must(template.New("").Funcs(template.FuncMap{"quote": quote}).Parse(text)).Execute(&b, values)
+	err := template.Must(template.New("").Funcs(template.FuncMap{"quote": starter.Quote}).Parse(text)).Execute(&b, values)
 	return b.String(), err
 }
 

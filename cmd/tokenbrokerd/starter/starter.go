@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/template"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 	caLife   = 365 * 24 * time.Hour
 	leafLife = 90 * 24 * time.Hour
 )
+
+// addr is where the broker serves if its config does not say.
+const addr = "127.0.0.1:8443"
 
 // KEK is the file with the key encryption key.
 const KEK = "kek.key"
@@ -47,14 +51,29 @@ type Folder struct {
 // Path is where a file of the folder lies.
 func (f Folder) Path(name string) string { return filepath.Join(f.Dir, name) }
 
+// Env is what a shell reads to speak to the broker at an address as one of the folder's identities.
+func (f Folder) Env(addr, identity string) string {
+	var b strings.Builder
+	for _, v := range [][2]string{{"ADDR", addr}, {"CA", f.Path("ca.pem")}, {"CERT", f.Path(identity + ".pem")}, {"KEY", f.Path(identity + ".key")}} {
+		fmt.Fprintf(&b, "export TOKENBROKER_%s=%s\n", v[0], Quote(v[1]))
+	}
+	return b.String()
+}
+
+// Quote makes a text one word of a shell.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // Make writes all that "tokenbrokerd serve" needs: a CA, the broker's certificate, those of an operator and a worker, a key encryption
-// key, tokenbroker.yaml and policy.yaml.
+// key, tokenbroker.yaml and policy.yaml. And what speaks to that broker needs: env for the operator, worker.env for the worker.
 func (f *Folder) Make() error {
 	domain, err := spiffeid.TrustDomainFromString(f.TrustDomain)
 	if err != nil {
 		return fmt.Errorf("--trust-domain %q: %w", f.TrustDomain, err)
 	}
 	f.TrustDomain = domain.Name()
+	if f.Dir, err = filepath.Abs(f.Dir); err != nil {
+		return err
+	}
 	texts, err := f.texts()
 	if err != nil {
 		return err
@@ -69,9 +88,9 @@ func (f *Folder) MakePKI(identities map[string]string) error {
 	return f.write(nil, identities)
 }
 
-// texts makes the config and the policy.
+// texts makes the config, the policy, and the settings of those who speak to the broker.
 func (f *Folder) texts() ([]file, error) {
-	var files []file
+	files := []file{{"env", []byte(f.Env(addr, "operator")), 0o600}, {"worker.env", []byte(f.Env(addr, "worker")), 0o600}}
 	for name, text := range map[string]string{"tokenbroker.yaml": configTemplate, "policy.yaml": policyTemplate} {
 		var b bytes.Buffer
 		if err := template.Must(template.New(name).Parse(text)).Execute(&b, f); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,8 +44,8 @@ func TestAFolderHasAllThatABrokerNeeds(t *testing.T) {
 	if err := f.Make(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"-rw------- ca.key", "-rw------- kek.key", "-rw------- operator.key", "-rw------- policy.yaml", "-rw------- server.key",
-		"-rw------- tokenbroker.yaml", "-rw------- worker.key", "-rw-r--r-- ca.pem", "-rw-r--r-- operator.pem", "-rw-r--r-- server.pem", "-rw-r--r-- worker.pem"}
+	want := []string{"-rw------- ca.key", "-rw------- env", "-rw------- kek.key", "-rw------- operator.key", "-rw------- policy.yaml", "-rw------- server.key",
+		"-rw------- tokenbroker.yaml", "-rw------- worker.env", "-rw------- worker.key", "-rw-r--r-- ca.pem", "-rw-r--r-- operator.pem", "-rw-r--r-- server.pem", "-rw-r--r-- worker.pem"}
 	if got := names(t, f.Dir); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
@@ -112,5 +113,21 @@ func TestWhatCannotBeIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	}
 	if err := (&starter.Folder{Dir: "/dev/null/x", TrustDomain: "example.org"}).Make(); err == nil {
 		t.Error("a folder that can't be made: no error")
+	}
+}
+
+func TestAShellReadsHowToSpeakToTheBroker(t *testing.T) {
+	f := starter.Folder{Dir: filepath.Join(t.TempDir(), "it's a $HOME `x`"), TrustDomain: "example.org"}
+	if err := f.Make(); err != nil {
+		t.Fatal(err)
+	}
+	for file, who := range map[string]string{"env": "operator", "worker.env": "worker"} {
+		sh := exec.CommandContext(t.Context(), "sh", "-c", `. "$0"; printf '%s\n' "$TOKENBROKER_ADDR" "$TOKENBROKER_CA" "$TOKENBROKER_CERT" "$TOKENBROKER_KEY"`, f.Path(file))
+		sh.Dir = t.TempDir() // from anywhere
+		out, err := sh.Output()
+		want := strings.Join([]string{"127.0.0.1:8443", f.Path("ca.pem"), f.Path(who + ".pem"), f.Path(who + ".key"), ""}, "\n")
+		if err != nil || string(out) != want {
+			t.Errorf("%s: got %q, %v, want %q", file, out, err, want)
+		}
 	}
 }
