@@ -78,7 +78,7 @@ func (b *Broker) exercise(e *entry) {
 	}
 	e.mu.Lock()
 	at := exerciseBy(e.grant, e.traits)
-	needed := e.grant.Intent != nil || !at.IsZero() && !at.After(time.Now())
+	needed := !e.cred.Disabled && (e.grant.Intent != nil || !at.IsZero() && !at.After(time.Now()))
 	warning, tell := e.warn(time.Now())
 	e.mu.Unlock()
 	if tell {
@@ -118,14 +118,17 @@ func (e *entry) warn(now time.Time) (Event, bool) {
 func (b *Broker) scheduleExercise(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone || e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize {
+	if e.gone || e.grant.State == tokenbroker.StateReauthorize {
 		b.schedule.set(&e.item, time.Time{})
 		return
 	}
 	now := time.Now()
 	at := exerciseBy(e.grant, e.traits)
-	if !at.IsZero() {
-		at = later(at, now.Add(exerciseEvery(e.grant, e.traits)))
+	switch {
+	case e.cred.Disabled: // it is kept, and so its end is warned of
+		at = time.Time{}
+	case !at.IsZero():
+		at = later(at, now.Add(exerciseEvery(e.grant, e.traits, now)))
 	}
 	if due := warned(e.grant, e.traits, now); due > e.warned {
 		at = now // an edit or a reply brought the end near

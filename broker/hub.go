@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -46,7 +47,8 @@ type slot struct {
 	feed *Feed
 	sel  Selection
 
-	place   sync.Mutex // held while the slot moves between a variant and the parked ones
+	place   sync.Mutex  // held while the slot moves between a variant and the parked ones
+	suspect atomic.Bool // to be judged anew by whoever holds place, once it lets go
 	v       *variant
 	parked  bool
 	closed  bool
@@ -107,7 +109,18 @@ func (f *Feed) Withdraw() {
 	slots := slices.Clone(f.slots)
 	f.mu.Unlock()
 	for _, s := range slots {
-		f.b.expel(s)
+		s.suspect.Store(true)
+		f.b.absolve(s)
+	}
+}
+
+// absolve judges a slot that is suspect, unless somebody is moving it, who judges it then: moving may wait for a record.
+func (b *Broker) absolve(s *slot) {
+	for s.suspect.Load() && s.place.TryLock() {
+		if s.suspect.Swap(false) {
+			b.expelPlaced(s)
+		}
+		s.place.Unlock()
 	}
 }
 
@@ -211,6 +224,7 @@ func (s *slot) lastOrder() tokenbroker.Order {
 // place moves a slot to where it belongs now: to its variant, or among those that wait. It looks again if credentials changed
 // meanwhile, since whoever changed them may have missed the slot.
 func (b *Broker) place(ctx context.Context, s *slot) error {
+	defer b.absolve(s)
 	s.place.Lock()
 	defer s.place.Unlock()
 	for ctx.Err() == nil {
@@ -238,9 +252,7 @@ func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
 		b.unplace(s)
 		return b.settleAt(ctx, s, v)
 	case ofSelector(err):
-		b.unplace(s)
-		b.park(s)
-		s.withdraw(err)
+		b.turnAway(s, err)
 		return nil
 	}
 	return err
@@ -248,16 +260,27 @@ func (b *Broker) placeOnce(ctx context.Context, s *slot) error {
 
 // expel takes a slot off the variant that it has, if it may not have it any more.
 func (b *Broker) expel(s *slot) {
+	defer b.absolve(s)
 	s.place.Lock()
 	defer s.place.Unlock()
+	b.expelPlaced(s)
+}
+
+// expelPlaced is expel with s.place held.
+func (b *Broker) expelPlaced(s *slot) {
 	if s.closed || s.v == nil {
 		return
 	}
 	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.judged()); ofSelector(err) {
-		b.unplace(s)
-		b.park(s)
-		s.withdraw(err)
+		b.turnAway(s, err)
 	}
+}
+
+// turnAway parks a slot and tells it why. s.place is held.
+func (b *Broker) turnAway(s *slot, err error) {
+	b.unplace(s)
+	b.park(s)
+	s.withdraw(err)
 }
 
 // ofSelector reports whether an error concerns one selector, so that the others of the feed go on.
@@ -347,7 +370,9 @@ func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {
 	if err := b.audit(ctx, ev); err != nil {
 		return err
 	}
-	s.offer(snap)
+	if b.expelPlaced(s); s.v == v { // the policy may have changed while the record was written
+		v.offer(s, snap)
+	}
 	return nil
 }
 

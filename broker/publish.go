@@ -35,8 +35,18 @@ func (b *Broker) publish(v *variant) {
 				s.feed.fail(err)
 				continue
 			}
-			s.offer(snap)
+			v.offer(s, snap)
 		}
+	}
+}
+
+// offer offers a state to a slot that subscribes still. While the record was written it may have been taken off the variant, and told so:
+// nothing may come after that.
+func (v *variant) offer(s *slot, snap *Snapshot) {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if _, ok := v.subs[s]; ok {
+		s.offer(snap)
 	}
 }
 

@@ -119,13 +119,18 @@ func exerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
 	return first(at, after(g.Exercised, g.RefreshEnd.Sub(g.Exercised)*4/5))
 }
 
-// exerciseEvery is the least time between two tries to keep a grant alive: a twentieth of what it lives unused, at most an hour.
-func exerciseEvery(g tokenbroker.Grant, t tokenbroker.Traits) time.Duration {
+// exerciseEvery is the least time between two tries to keep a grant alive: a twentieth of what it lives unused, at most an hour, and
+// not so long that its end would come first.
+func exerciseEvery(g tokenbroker.Grant, t tokenbroker.Traits, now time.Time) time.Duration {
 	life := t.IdleLife
-	if !g.RefreshEnd.IsZero() && (life <= 0 || g.RefreshEnd.Sub(g.Prolonged) < life) {
-		life = g.RefreshEnd.Sub(g.Prolonged)
+	if named := g.RefreshEnd.Sub(g.Exercised); !g.RefreshEnd.IsZero() && (life <= 0 || named < life) {
+		life = named
 	}
-	return min(time.Hour, max(life/20, retryBase))
+	every := min(time.Hour, life/20)
+	if left := grantEnd(g, t).Sub(now); left > 0 {
+		every = min(every, left/2)
+	}
+	return max(every, retryBase)
 }
 
 // grantEnd is when a refresh token dies, as far as is known; zero for never.
@@ -152,7 +157,7 @@ func warnings(g tokenbroker.Grant, t tokenbroker.Traits) (at [len(warnDays)]time
 				at[i] = first(at[i], end.Add(-ahead))
 			}
 		}
-		warn(g.RefreshEnd, g.RefreshEnd.Sub(g.Prolonged)/5)
+		warn(g.RefreshEnd, g.RefreshEnd.Sub(later(g.Prolonged, g.Consented))/5)
 		warn(after(g.Exercised, t.IdleLife), t.IdleLife/5)
 		warn(after(g.Consented, t.AbsoluteLife), t.AbsoluteLife/2)
 	}

@@ -126,6 +126,51 @@ func TestAnEndThatEachUseMovesIsNotWarnedOf(t *testing.T) {
 	})
 }
 
+// TestAnEndThatMovesALittleWithEachUse is about a provider whose refresh tokens live for half an hour from each use, and are used every
+// half minute: seconds that are lost in rounding each time must not make it look like an end that stays.
+func TestAnEndThatMovesALittleWithEachUse(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.up.use(func(_ context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+			return tokenbroker.ExchangeReply{Token: fresh(fmt.Sprint("token-", n), time.Minute, r.Variant.Scopes), Sent: time.Now(),
+				RefreshToken: tokenbroker.NewSecret(fmt.Sprint("refresh-", n)), RefreshEnd: time.Now().Add(30 * time.Minute)}, nil
+		})
+		w.create("a")
+		feed := w.subscribe(nil)
+		for range 24 * 60 {
+			w.pass(time.Minute)
+			feed.take()
+		}
+		if ago := time.Since(w.grant().Prolonged); ago > 5*time.Minute {
+			t.Errorf("its end is said to have moved %v ago, want just now", ago)
+		}
+		feed.feed.Close()
+		for range 5 * 60 {
+			w.pass(time.Minute)
+			if left := time.Until(w.grant().RefreshEnd); left < 0 {
+				t.Fatalf("unused, it died %v ago", -left)
+			}
+		}
+		if got := w.log.of(broker.EventExpiring); len(got) != 0 {
+			t.Errorf("got %d warnings, want none", len(got))
+		}
+	})
+}
+
+func TestADisabledCredentialIsWarnedOfAndNotUsed(t *testing.T) {
+	day := 24 * time.Hour
+	run(t, plan{traits: tokenbroker.Traits{Rotates: true, AbsoluteLife: 90 * day, IdleLife: 50 * day}}, func(t *testing.T, w *world) {
+		w.create("a")
+		_, err := w.b.SetDisabled(t.Context(), "acme/jobs", true)
+		fatal(t, err)
+		sent := w.up.count()
+		w.pass(44 * day) // unused, it dies in 6
+		if got := w.log.of(broker.EventExpiring); len(got) != 1 {
+			t.Errorf("got %d warnings, want 1", len(got))
+		}
+		w.wantSent(sent)
+	})
+}
+
 func TestShortLives(t *testing.T) {
 	for life := time.Second; life <= 5*time.Second; life += time.Second {
 		t.Run(life.String(), func(t *testing.T) {

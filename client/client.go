@@ -37,8 +37,10 @@ type Client struct {
 	source *mtls.Source
 	calls  singleflight.Group
 
-	life context.CancelFunc
-	wg   sync.WaitGroup
+	life   context.CancelFunc
+	closed chan struct{} // closed by Close
+	once   sync.Once
+	wg     sync.WaitGroup
 
 	mu      sync.RWMutex
 	slots   map[string]*slot // credential and variant → what is held of it
@@ -72,7 +74,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), source: source,
+	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), source: source, closed: make(chan struct{}),
 		slots: map[string]*slot{}, sweepAt: manySlots}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.life = cancel
@@ -119,8 +121,9 @@ func ConfigFromEnv() Config {
 // closes it.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
-// Close ends the connection and what runs on it, and waits for it.
+// Close ends the connection and what runs on it: calls and subscriptions end with an error.
 func (c *Client) Close() error {
+	c.once.Do(func() { close(c.closed) })
 	c.life()
 	err := c.conn.Close()
 	c.wg.Wait()
@@ -128,7 +131,8 @@ func (c *Client) Close() error {
 }
 
 // Token returns a token that is valid now: from memory, or from the broker. While the broker does not answer, the last good one is
-// returned until it ends. ctx governs the wait; the call itself is shared by all who wait for the same token.
+// returned until it ends. ctx governs the wait; the call itself is shared by all who wait for the same token. Callers share the Token's
+// Scopes and Metadata: do not change them.
 func (c *Client) Token(ctx context.Context, credential string, opts ...Option) (tokenbroker.Token, error) {
 	s, least := c.slot(credential, opts)
 	return c.token(ctx, s, least)
@@ -165,8 +169,9 @@ func (c *Client) fetch(s *slot, least time.Duration) (tokenbroker.Token, error) 
 	}
 	resp, err := c.tokens.GetToken(ctx, r)
 	if err != nil {
-		s.failed()
-		return tokenbroker.Token{}, fromStatus(err)
+		err = fromStatus(err)
+		s.failed(err)
+		return tokenbroker.Token{}, err
 	}
 	h := &held{token: fromProto(resp.GetToken())}
 	if t := resp.GetRefreshTime(); t != nil {

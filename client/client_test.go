@@ -280,6 +280,40 @@ func TestNewFromEnvReachesABroker(t *testing.T) {
 	}
 }
 
+func TestATokenThatIsRefusedForGoodIsNotHandedOutAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *brokertest.Broker, c *client.Client) {
+		b.AddClientCredentials("example/api", "files.read")
+		if _, err := c.Token(t.Context(), "example/api"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Daemon.Broker().SetDisabled(t.Context(), "example/api", true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(51 * time.Minute) // it is in memory until a newer one may be had
+		for range 60 {
+			if tok, err := c.Token(t.Context(), "example/api"); !errors.Is(err, tokenbroker.ErrDisabled) {
+				t.Fatalf("got generation %d, %v, want ErrDisabled each time", tok.Generation, err)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+func TestCloseEndsSubscriptions(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *brokertest.Broker, c *client.Client) {
+		b.AddClientCredentials("example/api", "files.read")
+		var last error
+		for u, err := range c.Subscribe(t.Context(), "example/api") {
+			if last = err; u.Token != nil {
+				_ = c.Close()
+			}
+		}
+		if last == nil || !strings.Contains(last.Error(), "closed") {
+			t.Errorf("got %v, want to be told that the client is closed", last)
+		}
+	})
+}
+
 func TestManyVariantsThatEndedHoldNoMemory(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *brokertest.Broker, c *client.Client) {
 		b.AddClientCredentials("example/api", "files.read")

@@ -81,6 +81,17 @@ func unanswered(err error) bool {
 	}
 }
 
+// refused reports whether the broker gives no token of this kind to this identity, whatever it gave before.
+func refused(err error) bool {
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrNotAllowed, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrDisabled,
+		tokenbroker.ErrQuarantined} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
 // jitter is how long to wait after n failures in a row: full jitter, from 100 ms doubling to 30 s.
 func jitter(n int) time.Duration {
 	ceiling := min(30*time.Second, 100*time.Millisecond<<min(n, 10))

@@ -60,12 +60,17 @@ func (s *slot) keep(h *held) {
 	}
 }
 
-// failed puts off the next question.
-func (s *slot) failed() {
+// failed puts off the next question, or forgets the token if the broker does not give it to this identity any more.
+func (s *slot) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.newest.Load(); old != nil {
+	old := s.newest.Load()
+	switch {
+	case old == nil:
+	case unanswered(err):
 		s.newest.Store(&held{token: old.token, failed: old.failed + 1, askAt: time.Now().Add(jitter(old.failed + 1))})
+	case refused(err):
+		s.newest.Store(nil)
 	}
 }
 

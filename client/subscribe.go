@@ -40,15 +40,16 @@ func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Optio
 			switch {
 			case errors.Is(err, errStopped), ctx.Err() != nil:
 				return
+			case c.isClosed():
+				yield(Update{}, errClosed)
+				return
 			case final(err):
 				yield(Update{}, fromStatus(err))
 				return
 			case s.last != before:
 				failures = 0
 			}
-			if wait(ctx, jitter(failures)) != nil {
-				return
-			}
+			c.wait(ctx, jitter(failures))
 		}
 	}
 }
@@ -63,6 +64,7 @@ type subscription struct {
 
 var (
 	errStopped = errors.New("the consumer stopped")
+	errClosed  = errors.New("client: closed")
 	errCrowded = errors.New("the credential has too many variants in use: subscribe again later")
 )
 
@@ -135,14 +137,23 @@ func final(err error) bool {
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) error {
+func (c *Client) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits, but not longer than ctx and the client last.
+func (c *Client) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+	case <-c.closed:
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

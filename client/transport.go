@@ -98,11 +98,14 @@ func replay(req *http.Request) (*http.Request, bool) {
 	return r, err == nil
 }
 
-// strayed reports whether redirects have led to another host than the one that the caller asked for.
+// strayed reports whether redirects have led to another host than the one that the caller asked for, or whether that can't be known
+// because a reply does not say what it answered.
 func strayed(req *http.Request) bool {
 	first := req
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
+	for first.Response != nil {
+		if first = first.Response.Request; first == nil {
+			return true
+		}
 	}
 	return !strings.EqualFold(first.URL.Host, req.URL.Host)
 }

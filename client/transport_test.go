@@ -20,6 +20,7 @@ import (
 // api is a resource server in memory that keeps the Authorization headers and bodies it saw.
 type api struct {
 	answer func(*http.Request) int
+	mute   bool // does not say what a reply answers, which a RoundTripper need not
 
 	mu     sync.Mutex
 	seen   []string
@@ -43,7 +44,9 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.Header().Set("Location", "https://elsewhere.example/")
 	w.WriteHeader(a.answer(r))
 	resp := w.Result()
-	resp.Request = r
+	if !a.mute {
+		resp.Request = r
+	}
 	return resp, nil
 }
 
@@ -132,6 +135,10 @@ func TestATransportKeepsTheTokenFromStrangers(t *testing.T) {
 			return http.StatusTemporaryRedirect
 		}}
 		rt := c.Transport("example/api", a)
+		mute := &api{answer: a.answer, mute: true}
+		if _, err := do(t, c.Transport("example/api", mute), home, nil); err != nil || len(mute.seen) != 2 || mute.seen[1] != "" {
+			t.Errorf("a redirect of nobody knows whom: got %v after %d requests, want no token at the second", err, len(mute.seen))
+		}
 		if got, err := do(t, rt, home, nil); err != nil || got != http.StatusOK || len(a.seen) != 2 || a.seen[0] == "" || a.seen[1] != "" {
 			t.Errorf("a redirect: got %d, %v, headers at %d hosts, want 200 and a token at the first only", got, err, len(a.seen))
 		}

@@ -123,13 +123,13 @@ func (c *chain) replace(rt tokenbroker.Secret, end, at time.Time) {
 }
 
 // prolong takes over when the refresh token dies, if that was said. Providers count in seconds from their own clock, so an end
-// that moved by less than a minute did not move.
+// that is less than a minute from the one there is has not moved; it stays as it was, so that many small moves add up to one.
 func (c *chain) prolong(end, at time.Time) {
 	g := &c.grant
-	if end.IsZero() {
+	if end.IsZero() || end.Sub(g.RefreshEnd).Abs() < time.Minute {
 		return
 	}
-	if end.After(g.RefreshEnd.Add(time.Minute)) {
+	if end.After(g.RefreshEnd) {
 		g.Prolonged = at.UTC()
 	}
 	g.RefreshEnd = end.UTC()
