@@ -21,7 +21,7 @@ var (
 	ErrMisconfigured     = errors.New("the provider refuses the configuration")
 	ErrUpstream          = errors.New("the provider did not give a token")
 	ErrThrottled         = errors.New("the provider asks us to wait")
-	ErrBackoff           = errors.New("the last refresh failed, the next one is not due yet")
+	ErrBackoff           = errors.New("the next refresh is not due yet")
 	ErrUncertain         = errors.New("a refresh token may have been spent, recovery is under way")
 	ErrMinValidity       = errors.New("no token with the validity asked for")
 	ErrNotHanded         = errors.New("this identity was not handed that generation")

@@ -17,6 +17,7 @@ type Status struct {
 	Grant       tokenbroker.Grant // without its tokens
 	GrantEnd    time.Time         // when the refresh token dies, as far as is known; zero = not known, or never
 	Snapshot    *Snapshot         // of the credential's own variant
+	RefreshAt   time.Time         // when the next exchange is due; zero if the credential is not in use
 	LastUse     time.Time
 	Subscribers int
 	Variants    int
@@ -135,6 +136,9 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 	b.review(v, time.Now())
 	st := Status{Credential: e.cred, Grant: e.grant, GrantEnd: grantEnd(e.grant, e.traits), Snapshot: v.snap.Load(),
 		Subscribers: int(e.streams.Load()), Variants: len(e.variants)}
+	if now := time.Now(); v.alive(now) {
+		st.RefreshAt = v.refreshDue(now)
+	}
 	if used := e.lastUse.Load(); used != 0 {
 		st.LastUse = time.Unix(0, used)
 	}
@@ -248,7 +252,9 @@ func (b *Broker) dropVariants(e *entry) []*variant {
 func (e *entry) retryNow() {
 	e.probeAt, e.probes, e.recoverNext = time.Time{}, 0, time.Time{}
 	for _, v := range e.variants {
-		v.next, v.refusedTill = time.Time{}, time.Time{}
+		if v.next, v.refusedTill = (time.Time{}), (time.Time{}); v.code != "" || e.grant.State == tokenbroker.StateMisconfigured {
+			v.refreshAt = time.Now() // whether it is mended is not left to the regular refresh to find out
+		}
 	}
 }
 
@@ -291,9 +297,9 @@ func (b *Broker) Refresh(ctx context.Context, name string) (Status, error) {
 		return Status{}, err
 	}
 	now := time.Now()
-	if wait := v.refreshWait(now); wait > 0 {
+	if wait := v.refreshWait(now); wait > 0 && v.snap.Load().State != tokenbroker.StateDisabled {
 		return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrBackoff, RetryAfter: wait,
-			Detail: "the last exchange is not older than the floor interval"}
+			Detail: "operators and workers may cause an exchange once per floor interval of the provider, and the last one was a moment ago; see the credential's state for how it ended"}
 	}
 	v.read.Store(now.UnixNano())
 	if _, err := b.join(ctx, v, want{force: true, after: v.snap.Load().Order.Generation}); err != nil && !errors.Is(err, errGone) {

@@ -14,6 +14,7 @@ type Snapshot struct {
 	Order      tokenbroker.Order
 	State      tokenbroker.State
 	Recovery   tokenbroker.Recovery
+	Since      time.Time          // when State was entered, as far as is known
 	Code       string             // why, if not READY
 	Token      *tokenbroker.Token // nil if there is none that may be served
 	RefreshAt  time.Time          // when the next refresh is due; zero if none is

@@ -215,6 +215,7 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 	if s.State == tokenbroker.StateDisabled || s.State == tokenbroker.StateReauthorize || s.State == tokenbroker.StateQuarantined {
 		s.RefreshAt = time.Time{}
 	}
+	s.Since = v.since(s.State, now)
 	if b.cfg.Encode != nil {
 		s.Encoded = b.cfg.Encode(s)
 	}
@@ -223,6 +224,19 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 		b.observe(v.event(EventState))
 	}
 	return s
+}
+
+// since is when a state was entered that holds now. What was before this process is known of the states that are stored. e.mu is held.
+func (v *variant) since(state tokenbroker.State, now time.Time) time.Time {
+	switch old, e := v.snap.Load(), v.e; {
+	case old != nil && old.State == state:
+		return old.Since
+	case old == nil && e.grant.State == state:
+		return e.grant.Since
+	case old == nil && state == tokenbroker.StateDisabled:
+		return e.cred.Updated
+	}
+	return now
 }
 
 // review makes the snapshot anew if it says something else than what holds. e.mu is held.

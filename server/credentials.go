@@ -200,10 +200,10 @@ func credentialToProto(st broker.Status) *tokenbrokerv1.Credential {
 func statusToProto(st broker.Status) *tokenbrokerv1.CredentialStatus {
 	s := st.Snapshot
 	out := &tokenbrokerv1.CredentialStatus{
-		State: stateToProto(s.State), RecoveryAction: recoveryToProto(s.Recovery), Code: s.Code, StateTime: timeToProto(st.Grant.Since),
+		State: stateToProto(s.State), RecoveryAction: recoveryToProto(s.Recovery), Code: s.Code, StateTime: timeToProto(s.Since),
 		Disabled: st.Credential.Disabled, HasRefreshToken: st.Grant.Serial > 0, Serial: st.Grant.Serial,
 		RefreshTokenExerciseTime: timeToProto(st.Grant.Exercised), RefreshTokenExpireTime: timeToProto(st.GrantEnd),
-		RefreshTime: timeToProto(s.RefreshAt), LastUseTime: timeToProto(st.LastUse),
+		RefreshTime: timeToProto(st.RefreshAt), LastUseTime: timeToProto(st.LastUse),
 		SubscriberCount: clampInt32(st.Subscribers), VariantCount: clampInt32(st.Variants),
 	}
 	if s.Token != nil {
