@@ -23,10 +23,15 @@ type senders struct {
 	mu    sync.Mutex
 	queue []*outlet // connections that have something to send, oldest first
 	busy  int       // senders, but for those that are caught
-	most  int
+	most  int       // senders at a time; more each time one is caught, until the queue is empty
 }
 
-func newSenders() *senders { return &senders{most: max(2, runtime.GOMAXPROCS(0))} }
+func newSenders() *senders { return &senders{most: usualSenders()} }
+
+func usualSenders() int { return max(2, runtime.GOMAXPROCS(0)) }
+
+// mostSenders bounds the senders at a time, but for those that are caught.
+const mostSenders = 1024
 
 // wait waits until all is sent. Call it when no subscription is left.
 func (p *senders) wait() { p.running.Wait() }
@@ -65,8 +70,12 @@ func (p *senders) push(o *outlet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.queue, o)
-	if p.busy < p.most {
-		p.busy++
+	p.hireLocked()
+}
+
+// hireLocked has as many senders as may be, and as there are connections for.
+func (p *senders) hireLocked() {
+	for want := min(p.most, p.busy+len(p.queue)); p.busy < want; p.busy++ {
 		p.running.Go(p.send)
 	}
 }
@@ -76,7 +85,7 @@ func (p *senders) next() *outlet {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) == 0 {
-		p.queue, p.busy = nil, p.busy-1
+		p.queue, p.busy, p.most = nil, p.busy-1, usualSenders()
 		return nil
 	}
 	o := p.queue[0]
@@ -175,10 +184,13 @@ func (w *sender) look() {
 	}
 }
 
-// replace takes a sender out of the count, and gives its connection to another.
+// replace takes a sender out of the count, and gives its connection to another. Where one reader is slow many may be, and each would
+// hold up those behind it for as long, so there are twice as many senders from then on.
 func (p *senders) replace(o *outlet) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.busy--
-	p.mu.Unlock()
-	p.push(o)
+	p.most = min(mostSenders, 2*p.most)
+	p.queue = append(p.queue, o)
+	p.hireLocked()
 }

@@ -98,6 +98,32 @@ func TestSlowReadersDelayNobody(t *testing.T) {
 	})
 }
 
+// TestManySlowReadersAtOnceDelayLikeOne: each catches a sender for a moment, one after the other, were there not more senders each time.
+func TestManySlowReadersAtOnceDelayLikeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{SlowReader: time.Hour, ConnectionAge: 24 * time.Hour}})
+		defer b.Stop()
+		edit := bulky(t, b)
+		const slow = 60
+		for range slow {
+			unread(t, b, "example/bulky")
+		}
+		for subscribers(t, b, "example/bulky") < slow {
+			time.Sleep(time.Millisecond)
+		}
+		others := newCrowd(t, b, 2, 2, "example/bulky")
+		defer others.leave()
+		for range 12 { // somewhere among them all are caught
+			began := time.Now()
+			edit(1)
+			others.reach(newest(t, b.Worker(), "example/bulky"))
+			if late := time.Since(began); late > 500*time.Millisecond {
+				t.Errorf("%d slow readers held up the others by %v", slow, late)
+			}
+		}
+	})
+}
+
 func TestAReaderOnTheConnectionOfASlowOneIsNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{SlowReader: time.Hour, ConnectionAge: 24 * time.Hour}})
