@@ -29,7 +29,7 @@ identity that the policy names. Your store, key and audit log are not opened, an
 				if err != nil {
 					return err
 				}
-				c.Own = &own
+				c.Own, c.OwnFile = &own, config
 			}
 			c.Out, c.Version, c.Colour = cmd.OutOrStdout(), version(), dev.Colour()
 			c.Terminal = terminal.Of(cmd.InOrStdin(), c.Out)

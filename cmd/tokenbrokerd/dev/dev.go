@@ -7,7 +7,8 @@
 //
 // It promises that it shows and prints no token and no secret, that it listens on loopback only, that a terminal is given back as it was
 // on every way out, and that nothing is left of a temporary folder. With an operator's own config it opens neither the store, the key nor
-// the audit log which that names.
+// the audit log which that names. It removes and writes only within its folder and under names of its own, and takes no folder with
+// anything else in it.
 package dev
 
 import (
@@ -33,6 +34,7 @@ type Config struct {
 	Dir      string             // folder for its files, which stay; "" = a temporary one, which goes
 	Listen   string             // loopback address for gRPC; "" = any free port
 	Own      *daemon.Config     // an operator's config to try; nil = sample credentials and workers
+	OwnFile  string             // the file that Own was read from; "" = none
 	Out      io.Writer          // for what is printed
 	Terminal *terminal.Terminal // for the table; nil = plain lines on Out
 	Colour   bool               // of the table

@@ -208,24 +208,6 @@ func list(t *testing.T, addr, dir, identity string) int {
 	return len(all.GetCredentials())
 }
 
-func TestAFolderOfSomebodyElseIsNotTouched(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	if err := os.WriteFile(dir+"/audit.jsonl", []byte("precious\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	err := dev.Run(t.Context(), dev.Config{Dir: dir, Out: io.Discard})
-	if err == nil || !strings.Contains(err.Error(), "there are files that dev did not make") {
-		t.Errorf("got %v", err)
-	}
-	if got, err := os.ReadFile(dir + "/audit.jsonl"); string(got) != "precious\n" || err != nil {
-		t.Errorf("got %q, %v", got, err)
-	}
-	if all, _ := os.ReadDir(dir); len(all) != 1 {
-		t.Errorf("got %d files, want the one of before", len(all))
-	}
-}
-
 func TestOnlyLoopbackIsListenedOn(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{"0.0.0.0:0": "loopback", ":8443": "loopback", "192.0.2.1:1": "loopback", "example.org:1": "loopback",

@@ -7,12 +7,24 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/starter"
+	"github.com/tokenbroker/tokenbroker/mtls"
 )
 
-// marker is the file by which dev knows a folder for its own.
-const marker = ".tokenbrokerd-dev"
+// Files of a folder. A broker that is served has none of these names unless somebody chose them for it.
+const (
+	marker     = ".tokenbrokerd-dev" // by which dev knows a folder for its own
+	prefix     = "dev-"
+	storeFile  = "dev.db"
+	auditFile  = prefix + "audit.jsonl"
+	kekFile    = prefix + starter.KEK
+	policyFile = prefix + "policy.yaml"
+)
+
+const listed = 5 // names of files that an error gives
 
 // folder is where the files of a run lie.
 type folder struct {
@@ -20,9 +32,10 @@ type folder struct {
 	temporary bool
 }
 
-// openFolder makes a folder, or takes one that an earlier run left. It takes no other: it would write into an operator's files.
-func openFolder(dir string) (folder, error) {
-	f := folder{Folder: starter.Folder{Dir: dir, TrustDomain: "tokenbroker.local"}, temporary: dir == ""}
+// openFolder makes a folder, or takes one that an earlier run left. It takes no other, and none in which a file of an operator's lies:
+// what is in the way of a run is removed. Nothing is written before that is certain.
+func openFolder(dir string, theirs []named) (folder, error) {
+	f := folder{Folder: starter.Folder{Dir: dir, TrustDomain: "tokenbroker.local", Prefix: prefix}, temporary: dir == ""}
 	var err error
 	if f.temporary {
 		if f.Dir, err = os.MkdirTemp("", "tokenbroker-dev-"); err != nil {
@@ -32,29 +45,75 @@ func openFolder(dir string) (folder, error) {
 	if f.Dir, err = filepath.Abs(f.Dir); err != nil {
 		return f, err
 	}
-	if err := f.claim(); err != nil {
+	if err := f.take(theirs); err != nil {
 		f.remove()
 		return f, err
 	}
 	return f, nil
 }
 
-// claim puts the marker there.
-func (f folder) claim() error {
+// take refuses a folder that dev has to keep away from, and marks any other as its own.
+func (f folder) take(theirs []named) error {
+	if err := apart(f.Dir, theirs); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
 		return err
 	}
-	if _, err := os.Stat(f.Path(marker)); err == nil {
-		return nil
+	if err := f.private(); err != nil {
+		return err
 	}
+	if err := f.allOurs(); err != nil || f.marked() {
+		return err
+	}
+	return mtls.WriteNew(f.Path(marker), []byte("Files of \"tokenbrokerd dev\", for nothing but trying things out.\n"), 0o600)
+}
+
+// private refuses a folder that somebody else can put files into: keys are written there, and files that are found there are believed.
+func (f folder) private() error {
+	info, err := os.Stat(f.Dir)
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("--dir %s: it belongs to user %d, and dev runs as user %d: give it a folder of your own", f.Dir, st.Uid, os.Geteuid())
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("--dir %s: its group or others may write to it (mode %04o): give it a new folder, or chmod go-w this one", f.Dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// allOurs refuses a folder with anything that dev did not make: a broker may be served from it.
+func (f folder) allOurs() error {
 	there, err := os.ReadDir(f.Dir)
 	if err != nil {
 		return err
 	}
-	if len(there) > 0 {
-		return fmt.Errorf("--dir %s: there are files that dev did not make: give it a new or an empty folder", f.Dir)
+	ours := map[string]bool{}
+	if f.marked() {
+		for _, name := range append(pkiNames(), marker, storeFile, auditFile) {
+			ours[name] = true
+		}
 	}
-	return os.WriteFile(f.Path(marker), []byte("Files of \"tokenbrokerd dev\", for nothing but trying things out.\n"), 0o600)
+	var others []string
+	for _, e := range there {
+		if !ours[e.Name()] {
+			others = append(others, e.Name())
+		}
+	}
+	if len(others) > 0 {
+		if len(others) > listed {
+			others = append(others[:listed], "…")
+		}
+		return fmt.Errorf("--dir %s: there are files that dev did not make: give it a new or an empty folder (%s)", f.Dir, strings.Join(others, ", "))
+	}
+	return nil
+}
+
+func (f folder) marked() bool {
+	info, err := os.Lstat(f.Path(marker))
+	return err == nil && info.Mode().IsRegular()
 }
 
 // remove takes a temporary folder away.
@@ -86,7 +145,7 @@ func (f folder) writeSecret(name, text string) error {
 	if err := os.MkdirAll(filepath.Dir(f.Path(name)), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(f.Path(name), []byte(text), 0o600)
+	return mtls.WriteNew(f.Path(name), []byte(text), 0o600)
 }
 
 // loopback refuses an address that others can reach: what listens there hands out tokens to try things with.

@@ -96,7 +96,7 @@ func TestWhatCannotBeDoneNowIsSaid(t *testing.T) {
 
 func TestAFolderServesOneKindOfRunAfterTheOther(t *testing.T) {
 	t.Parallel()
-	dir, s := t.TempDir(), newSite(t, ownPolicy)
+	dir, s := t.TempDir()+"/its", newSite(t, ownPolicy)
 	for _, own := range []bool{false, true, true, false} {
 		c := dev.Config{Dir: dir}
 		if own {

@@ -101,7 +101,7 @@ func (o *own) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(starter.KEK), o.cfg.PolicyFile, profiles, inPlace(sb)
+	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(kekFile), o.cfg.PolicyFile, profiles, inPlace(sb)
 	cfg.AllowDNS, cfg.Limits, cfg.AuditSync, cfg.Exchange = o.cfg.AllowDNS, o.cfg.Limits, o.cfg.AuditSync, o.cfg.Exchange
 	return sb, roles, nil
 }

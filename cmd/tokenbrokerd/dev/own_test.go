@@ -140,7 +140,7 @@ func TestAnOwnConfigRunsWithSandboxProviders(t *testing.T) {
 		s.write(t, name, "not what it should be: whoever opened it would notice")
 	}
 	before := contents(t, s.dir)
-	r := start(t, dev.Config{Own: &s.cfg, Dir: t.TempDir()}, false)
+	r := start(t, dev.Config{Own: &s.cfg, Dir: t.TempDir() + "/its"}, false)
 	r.await(t, "\nready\n")
 	for _, want := range []string{"spiffe://corp.example/ns/example/job", "spiffe://other.example/one", "spiffe://corp.example/ops/example  may create credentials",
 		`D='.*'; . "\$D/env"`, "client create acme.eu --provider acme.eu", "credential create example/acme.eu --provider acme.eu", "--auth-method none\n"} {
@@ -178,7 +178,7 @@ func TestAnOwnConfigRunsWithSandboxProviders(t *testing.T) {
 func TestAnOwnConfigNeedsNoFilesButThePolicy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, ownPolicy)
-	r := start(t, dev.Config{Own: &s.cfg, Dir: t.TempDir()}, false)
+	r := start(t, dev.Config{Own: &s.cfg, Dir: t.TempDir() + "/its"}, false)
 	r.await(t, "\nready\n")
 	if err := r.stop(); err != nil {
 		t.Error(err)
@@ -191,7 +191,7 @@ func TestAnOwnConfigNeedsNoFilesButThePolicy(t *testing.T) {
 func TestFaultsStrikeAnOwnCredential(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, ownPolicy)
-	dir := t.TempDir()
+	dir := t.TempDir() + "/its"
 	r := start(t, dev.Config{Own: &s.cfg, Dir: dir}, true)
 	r.await(t, "no credential yet")
 	r.press(t, "rfk") // nothing to strike

@@ -61,7 +61,7 @@ func find(name string) (credential, bool) {
 }
 
 func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[string]role, error) {
-	if !f.has("policy.yaml") {
+	if !f.has(policyFile) {
 		if err := f.clear(pkiNames()...); err != nil { // of another kind of run
 			return nil, nil, err
 		}
@@ -83,13 +83,13 @@ func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 		return nil, nil, err
 	}
 	playFlaky(sb)
-	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(starter.KEK), f.Path("policy.yaml"), sampleProviders(), inPlace(sb)
+	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(kekFile), f.Path(policyFile), sampleProviders(), inPlace(sb)
 	return sb, roles, nil
 }
 
 // pkiNames are the files of a folder that belong to one kind of run.
 func pkiNames() []string {
-	names := []string{starter.KEK, "env", "worker.env", "policy.yaml", "tokenbroker.yaml", "identities", "sandbox"}
+	names := []string{kekFile, policyFile, "env", "worker.env", "identities", "sandbox"}
 	for _, n := range []string{"ca", "server", "operator", "worker"} {
 		names = append(names, n+".pem", n+".key")
 	}

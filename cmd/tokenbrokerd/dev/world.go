@@ -67,7 +67,7 @@ func openWorld(ctx context.Context, cfg Config, observe func(broker.Event)) (*wo
 		w.scene = own
 	}
 	var err error
-	if w.dir, err = openFolder(cfg.Dir); err != nil {
+	if w.dir, err = openFolder(cfg.Dir, cfg.named()); err != nil {
 		return nil, err
 	}
 	w.cfg = daemon.Config{Listen: cmp.Or(cfg.Listen, "127.0.0.1:0"), OpsListen: "127.0.0.1:0", DrainFor: drainFor,
@@ -80,10 +80,10 @@ func openWorld(ctx context.Context, cfg Config, observe func(broker.Event)) (*wo
 }
 
 func (w *world) open(ctx context.Context) (err error) {
-	if err := w.dir.clear("dev.db", "audit.jsonl"); err != nil { // the sandbox has forgotten its refresh tokens, too
+	if err := w.dir.clear(storeFile, auditFile); err != nil { // the sandbox has forgotten its refresh tokens, too
 		return err
 	}
-	w.cfg.StorePath, w.cfg.AuditFile = w.dir.Path("dev.db"), w.dir.Path("audit.jsonl")
+	w.cfg.StorePath, w.cfg.AuditFile = w.dir.Path(storeFile), w.dir.Path(auditFile)
 	if w.sandbox, w.roles, err = w.scene.prepare(&w.dir, &w.cfg); err != nil {
 		return err
 	}

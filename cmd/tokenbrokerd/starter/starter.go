@@ -33,7 +33,7 @@ const (
 // addr is where the broker serves if its config does not say.
 const addr = "127.0.0.1:8443"
 
-// KEK is the file with the key encryption key.
+// KEK is the file with the key encryption key, after the Prefix.
 const KEK = "kek.key"
 
 //go:embed templates/tokenbroker.yaml
@@ -45,6 +45,7 @@ var policyTemplate string
 // Folder is what to make.
 type Folder struct {
 	Dir, TrustDomain string
+	Prefix           string    // of the names of key and policy; "" = those that the config which Make writes then names
 	Ends             time.Time // of the certificates; set by Make and MakePKI
 }
 
@@ -64,7 +65,8 @@ func (f Folder) Env(addr, identity string) string {
 func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // Make writes all that "tokenbrokerd serve" needs: a CA, the broker's certificate, those of an operator and a worker, a key encryption
-// key, tokenbroker.yaml and policy.yaml. And what speaks to that broker needs: env for the operator, worker.env for the worker.
+// key, tokenbroker.yaml and policy.yaml. And what speaks to that broker needs: env for the operator, worker.env for the worker. With a
+// Prefix there is no tokenbroker.yaml: nobody is to serve from such a folder.
 func (f *Folder) Make() error {
 	domain, err := spiffeid.TrustDomainFromString(f.TrustDomain)
 	if err != nil {
@@ -91,7 +93,11 @@ func (f *Folder) MakePKI(identities map[string]string) error {
 // texts makes the config, the policy, and the settings of those who speak to the broker.
 func (f *Folder) texts() ([]file, error) {
 	files := []file{{"env", []byte(f.Env(addr, "operator")), 0o600}, {"worker.env", []byte(f.Env(addr, "worker")), 0o600}}
-	for name, text := range map[string]string{"tokenbroker.yaml": configTemplate, "policy.yaml": policyTemplate} {
+	templates := map[string]string{f.Prefix + "policy.yaml": policyTemplate}
+	if f.Prefix == "" {
+		templates["tokenbroker.yaml"] = configTemplate
+	}
+	for name, text := range templates {
 		var b bytes.Buffer
 		if err := template.Must(template.New(name).Parse(text)).Execute(&b, f); err != nil {
 			return nil, err
@@ -123,7 +129,7 @@ func (f *Folder) write(files []file, identities map[string]string, permit ...str
 			return err
 		}
 	}
-	if err := keyring.GenerateFileKEK(f.Path(KEK)); err != nil {
+	if err := keyring.GenerateFileKEK(f.Path(f.Prefix + KEK)); err != nil {
 		return err
 	}
 	for _, w := range files {
@@ -136,7 +142,7 @@ func (f *Folder) write(files []file, identities map[string]string, permit ...str
 
 func (f *Folder) absent(files []file) error {
 	var errs []error
-	for _, w := range append(files, file{name: KEK}) {
+	for _, w := range append(files, file{name: f.Prefix + KEK}) {
 		if _, err := os.Lstat(f.Path(w.name)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%s is there already: choose another folder, or move it away", f.Path(w.name)))
 		}

@@ -64,6 +64,27 @@ func TestAFolderHasAllThatABrokerNeeds(t *testing.T) {
 	}
 }
 
+func TestAFolderWithAPrefixIsNotOneToServeFrom(t *testing.T) {
+	f := starter.Folder{Dir: t.TempDir(), TrustDomain: "example.org", Prefix: "its-"}
+	if err := f.Make(); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(names(t, f.Dir), " ")
+	for _, want := range []string{"-rw------- its-kek.key", "-rw------- its-policy.yaml", "-rw------- worker.env"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for _, no := range []string{" kek.key", " policy.yaml", "tokenbroker.yaml"} {
+		if strings.Contains(got, no) {
+			t.Errorf("got %s, want no%s", got, no)
+		}
+	}
+	if err := f.Make(); err == nil || !strings.Contains(err.Error(), "its-kek.key is there already") {
+		t.Errorf("a second time: got %v", err)
+	}
+}
+
 func TestAPKIHasACertificateForEachIdentity(t *testing.T) {
 	f := starter.Folder{Dir: t.TempDir(), TrustDomain: "tokenbroker.local"}
 	ids := map[string]string{"identities/a": "spiffe://one.example/a", "identities/b": "spiffe://two.example/b/c"}
