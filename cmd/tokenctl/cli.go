@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -50,6 +52,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.errs)
+	root.SetFlagErrorFunc(misflag)
 	f := root.PersistentFlags()
 	f.StringVar(&c.addr, "addr", "", "host:port of the broker (TOKENBROKER_ADDR)")
 	f.StringVar(&c.ca, "ca", "", "PEM `file` with the CA of the broker (TOKENBROKER_CA)")
@@ -93,7 +96,7 @@ func known(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	text := fmt.Sprintf("argument 1 is no command of %q", cmd.CommandPath())
 	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 		text += ": did you mean " + strings.Join(like, " or ") + "?"
 	}
@@ -102,15 +105,39 @@ func known(cmd *cobra.Command, args []string) error {
 
 // takes wants these arguments, and no more.
 func takes(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		switch n := len(names); {
-		case len(args) < n:
-			return fmt.Errorf("the argument %s is missing", names[len(args)])
-		case len(args) > n:
-			return fmt.Errorf("%q is one argument too many", args[n])
+	return func(cmd *cobra.Command, args []string) error {
+		if n := len(args); n < len(names) {
+			return fmt.Errorf("the argument %s is missing", names[n])
 		}
-		return nil
+		return atMost(names...)(cmd, args)
 	}
+}
+
+// atMost wants no more than these arguments. It tells which one is too many by its position: it may be a secret that is misplaced.
+func atMost(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) <= len(names) {
+			return nil
+		}
+		return fmt.Errorf("argument %d is too many: it takes %s", len(names)+1, or(strings.Join(names, " "), "none"))
+	}
+}
+
+// nameLike is a name of a flag or a field: letters alone, so that no password looks like one.
+var nameLike = regexp.MustCompile(`^[A-Za-z]+([-_][A-Za-z]+)*$`)
+
+// misflag says what is wrong with a flag, without its value.
+func misflag(_ *cobra.Command, err error) error {
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return fmt.Errorf("--%s: give a value of the type %s", e.GetFlag().Name, e.GetFlag().Value.Type())
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return fmt.Errorf("--%s: the value is missing", e.GetFlag().Name)
+	}
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() == "" && nameLike.MatchString(e.GetSpecifiedName()) {
+		return fmt.Errorf("unknown flag: --%s", e.GetSpecifiedName())
+	}
+	return errors.New("an argument begins with - and is no flag")
 }
 
 // terminal reports whether a stream is a terminal.

@@ -124,7 +124,7 @@ func (c *cli) deletion(arg string, names completer, short, long, what string,
 			return err
 		}
 		return s.emit(resp, func(io.Writer) error { // there is nothing to print in a table
-			_, err := fmt.Fprintf(s.errs, "deleted "+what+"\n", args[0])
+			_, err := fmt.Fprintf(s.errs, "deleted "+what+"\n", clean(args[0]))
 			return err
 		})
 	})

@@ -58,7 +58,7 @@ func parseLabels(list []string) (map[string]string, error) {
 		}
 		k, v, ok := strings.Cut(l, "=")
 		if _, twice := labels[k]; !ok || k == "" || twice {
-			return nil, usagef("--label %q: give key=value, each key once", l)
+			return nil, usagef("--label: give key=value, each key once")
 		}
 		labels[k] = v
 	}
@@ -71,7 +71,7 @@ func parseTime(flag, text string) (*timestamppb.Timestamp, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return nil, usagef("%s %q: give a time such as %s", flag, text, stamp(time.Now().Add(24*time.Hour)))
+		return nil, usagef("%s: give a time such as %s", flag, stamp(time.Now().Add(24*time.Hour)))
 	}
 	return timestamppb.New(t), nil
 }
@@ -80,7 +80,7 @@ func parseTime(flag, text string) (*timestamppb.Timestamp, error) {
 func choose[T any](flag, text string, values map[string]T) (T, error) {
 	v, ok := values[strings.ReplaceAll(text, "-", "_")]
 	if !ok {
-		return v, usagef("--%s %q: give one of %s", flag, text, strings.Join(keys(values), ", "))
+		return v, usagef("--%s: give one of %s", flag, strings.Join(keys(values), ", "))
 	}
 	return v, nil
 }
@@ -96,7 +96,7 @@ type creation struct {
 
 func (c *cli) credentialCreate() *cobra.Command {
 	cr := &creation{token: secretFlags{name: "refresh-token"}}
-	cmd := &cobra.Command{Use: "create CREDENTIAL", Short: "Add a credential", Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+	cmd := &cobra.Command{Use: "create CREDENTIAL", Short: "Add a credential", Args: atMost("CREDENTIAL"), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Adds a credential. The broker stores it and tries it in the background: "describe" shows a moment later how that went.
 
 With the grant refresh_token it needs a refresh token that was obtained elsewhere: from standard input, a file, or a prompt without

@@ -14,7 +14,7 @@ import (
 func (c *cli) credentialList() *cobra.Command {
 	var p pages
 	var client string
-	cmd := &cobra.Command{Use: "list", Short: "List the credentials that you may list", Args: cobra.NoArgs, Aliases: []string{"ls"}}
+	cmd := &cobra.Command{Use: "list", Short: "List the credentials that you may list", Args: takes(), Aliases: []string{"ls"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
 		all, err := every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.Credential, string, error) {
 			r, err := call(ctx, s, s.creds.ListCredentials, &tokenbrokerv1.ListCredentialsRequest{PageSize: size, PageToken: token})
@@ -174,9 +174,21 @@ func stateCommand(c *tokenbrokerv1.Credential) string {
 	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_DISABLED:
 		return "tokenctl credential enable " + name
 	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_MISCONFIGURED:
-		return "tokenctl credential update " + name + " …, or tokenctl client describe " + word(c.GetSpec().GetOauthClient())
+		return mend(c)
 	default:
 		return "-"
+	}
+}
+
+// mend is the command that mends what the provider refuses, as its error code says (RFC 6749 §5.2).
+func mend(c *tokenbrokerv1.Credential) string {
+	switch c.GetStatus().GetCode() {
+	case "invalid_client":
+		return "tokenctl client secret add " + word(c.GetSpec().GetOauthClient()) + " --secret-stdin"
+	case "invalid_scope":
+		return "tokenctl credential update " + word(c.GetCredential()) + " --scope SCOPE"
+	default:
+		return "tokenctl client describe " + word(c.GetSpec().GetOauthClient())
 	}
 }
 

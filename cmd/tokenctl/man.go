@@ -40,7 +40,7 @@ func forMan(cmd *cobra.Command) {
 }
 
 func (c *cli) versionCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "version", Short: "Say which version this is", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "version", Short: "Say which version this is", Args: takes()}
 	cmd.RunE = c.do(func(context.Context, *cobra.Command, []string) error {
 		_, err := fmt.Fprintln(c.out, "tokenctl", version())
 		return err

@@ -44,7 +44,7 @@ func (s *session) clientRows(w io.Writer, all []*tokenbrokerv1.OAuthClient, now 
 
 func (c *cli) clientList() *cobra.Command {
 	var p pages
-	cmd := &cobra.Command{Use: "list", Short: "List the OAuth clients that you may list", Args: cobra.NoArgs, Aliases: []string{"ls"}}
+	cmd := &cobra.Command{Use: "list", Short: "List the OAuth clients that you may list", Args: takes(), Aliases: []string{"ls"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
 		all, err := every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.OAuthClient, string, error) {
 			r, err := call(ctx, s, s.clients.ListOAuthClients, &tokenbrokerv1.ListOAuthClientsRequest{PageSize: size, PageToken: token})
@@ -83,7 +83,7 @@ func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
 	spec := c.GetSpec()
 	secrets := section{title: "Secrets, oldest first"}
 	for _, s := range c.GetSecrets() {
-		secrets.rows = append(secrets.rows, [2]string{clean(s.GetSecretId()), "fingerprint " + s.GetFingerprint() + ", added " + both(s.GetAddTime(), now, "-")})
+		secrets.rows = append(secrets.rows, [2]string{s.GetSecretId(), "fingerprint " + s.GetFingerprint() + ", added " + both(s.GetAddTime(), now, "-")})
 	}
 	if len(secrets.rows) == 0 {
 		secrets.rows = [][2]string{{"None", "-"}}

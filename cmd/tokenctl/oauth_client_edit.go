@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,7 +54,7 @@ type clientCreation struct {
 
 func (c *cli) clientCreate() *cobra.Command {
 	cr := &clientCreation{secret: secretFlags{name: "secret"}}
-	cmd := &cobra.Command{Use: "create CLIENT", Short: "Add an OAuth client", Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+	cmd := &cobra.Command{Use: "create CLIENT", Short: "Add an OAuth client", Args: atMost("CLIENT"), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Adds an OAuth client: what the broker authenticates as at a provider. Its secret comes from standard input, a file, or a prompt
 without echo on a terminal; a public client (--auth-method none) has none.
 
@@ -145,7 +146,8 @@ provider refused for the sake of this OAuth client are tried again at once.`}
 func (c *cli) secretAdd() *cobra.Command {
 	f := secretFlags{name: "secret"}
 	cmd := &cobra.Command{Use: "add CLIENT", Short: "Add a secret beside those that there are", Args: takes("CLIENT"), ValidArgsFunction: c.clientNames(),
-		Long: `Adds a secret beside those that there are. To rotate one without a gap: add the new one, see that it works, retire the old one.
+		Long: `Adds a secret beside those that there are. To rotate one without a gap: add the new one, end the old one
+at the provider, see that "tokenctl credential refresh" works, retire the old one.
 The secret that worked last is tried first.`,
 		Example: `  tokenctl client secret add acme-jobs                      # asks for it
   tokenctl client secret add acme-jobs --secret-file new-secret`}
@@ -158,15 +160,25 @@ The secret that worked last is tried first.`,
 		if err != nil {
 			return err
 		}
-		if n := len(resp.GetOauthClient().GetSecrets()); n > 1 && c.format == "table" {
-			old := resp.GetOauthClient().GetSecrets()[0].GetSecretId()
-			_, _ = fmt.Fprintf(s.errs, "it has %d secrets now; when the new one works: tokenctl client secret retire %s %s\n", n, word(args[0]), word(old))
+		if c.format == "table" {
+			_, _ = io.WriteString(s.errs, rotation(args[0], resp.GetOauthClient()))
 		}
 		return s.showClient(resp)
 	})
 	f.add(cmd)
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// rotation says how to end a rotation, if one has begun.
+func rotation(name string, c *tokenbrokerv1.OAuthClient) string {
+	n := len(c.GetSecrets())
+	if n < 2 {
+		return ""
+	}
+	command := "tokenctl client secret retire " + word(name) + " " + word(c.GetSecrets()[0].GetSecretId())
+	return fmt.Sprintf("it has %d secrets now; the new one is tried when the provider refuses the one that worked last: end that one there, "+
+		"see that \"tokenctl credential refresh\" works, then: %s\n", n, clean(command))
 }
 
 func (c *cli) secretRetire() *cobra.Command {

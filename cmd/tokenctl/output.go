@@ -29,7 +29,7 @@ func (c *cli) outputs(cmd *cobra.Command, formats ...string) {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if c.format = format; !slices.Contains(formats, format) {
 			c.started = true
-			return usageError(fmt.Sprintf("--output %q: give one of %s", format, strings.Join(formats, ", ")), cmd.CommandPath()+" --help")
+			return usageError(fmt.Sprintf("--output: give one of %s", strings.Join(formats, ", ")), cmd.CommandPath()+" --help")
 		}
 		return run(cmd, args)
 	}
@@ -117,7 +117,7 @@ func describe(w io.Writer, sections []section) error {
 		}
 		_, _ = fmt.Fprintln(t, clean(s.title))
 		for _, row := range s.rows {
-			_, _ = fmt.Fprintf(t, "  %s\t%s\n", row[0], clean(row[1]))
+			_, _ = fmt.Fprintf(t, "  %s\t%s\n", clean(row[0]), clean(row[1]))
 		}
 	}
 	return t.Flush()

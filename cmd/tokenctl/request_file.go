@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -28,7 +29,7 @@ var besideFile = []string{"filename", "validate-only", "output", "no-headers", "
 // alone refuses what the file says already.
 func alone(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("with -f the name comes from the file: leave out %q", args[0])
+		return usagef("with -f the name comes from the file: leave out the argument")
 	}
 	var extra []string
 	cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -56,7 +57,7 @@ func (c *cli) slurp(ctx context.Context, path string) ([]byte, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, usagef("%v", err)
+			return nil, unopened("filename", err)
 		}
 		defer f.Close()
 		in = f
@@ -101,13 +102,70 @@ func parseRequest(path string, data []byte, m proto.Message, secretField string)
 		return secret, usagef("%s: has what JSON can't hold, such as a key that is no string", path)
 	}
 	if err := protojson.Unmarshal(rest, m); err != nil {
-		return secret, usagef("%s: %s", path, strings.TrimSpace(offset.ReplaceAllString(err.Error(), "")))
+		return secret, usagef("%s: %s", path, or(misfit(m.ProtoReflect().New(), members, ""), "give each field once"))
 	}
 	return secret, nil
 }
 
-// offset is where protojson found an error, in a text that is not the file's. It varies the space on purpose.
-var offset = regexp.MustCompile(`^proto:\p{Zs}*|\(line \d+:\d+\):\p{Zs}*`)
+// misfit names the field for which a message can't be read, and says nothing of its value, as protojson does: a secret may be in the wrong
+// place. It is empty if each field alone is well.
+func misfit(m protoreflect.Message, members map[string]any, within string) string {
+	fields := m.Descriptor().Fields()
+	for _, key := range keys(members) {
+		field := fields.ByJSONName(key)
+		if field == nil {
+			field = fields.ByTextName(key)
+		}
+		below, isObject := members[key].(map[string]any)
+		switch {
+		case field == nil && nameLike.MatchString(key):
+			return "unknown field " + within + key
+		case field == nil:
+			return "unknown field in " + or(strings.TrimSuffix(within, "."), "the object")
+		case isObject && ours(field):
+			if text := misfit(m.NewField(field).Message(), below, within+key+"."); text != "" {
+				return text
+			}
+		}
+		alone, err := json.Marshal(map[string]any{key: members[key]})
+		if err != nil || protojson.Unmarshal(alone, m.New().Interface()) != nil {
+			if isObject && ours(field) {
+				return within + key + ": give each field once"
+			}
+			return within + key + ": " + wanted(field)
+		}
+	}
+	return ""
+}
+
+// ours reports whether a field holds a message of the protocol, which has fields to look into.
+func ours(field protoreflect.FieldDescriptor) bool {
+	return field.Message() != nil && !field.IsMap() && !field.IsList() && field.Message().ParentFile().Package() == field.ParentFile().Package()
+}
+
+// wanted is what a field takes.
+func wanted(field protoreflect.FieldDescriptor) string {
+	switch {
+	case field.IsMap():
+		return "give an object of strings"
+	case field.IsList():
+		return "give a list of strings"
+	case field.Enum() != nil:
+		var names []string
+		for i := range field.Enum().Values().Len() {
+			if v := field.Enum().Values().Get(i); v.Number() != 0 {
+				names = append(names, string(v.Name()))
+			}
+		}
+		return "give one of " + strings.Join(names, ", ")
+	case field.Message() != nil && field.Message().FullName() == "google.protobuf.Timestamp":
+		return "give a time in RFC 3339"
+	case field.Message() != nil:
+		return "give an object"
+	default:
+		return "give one " + field.Kind().String()
+	}
+}
 
 // camel is a field's name in JSON.
 func camel(field string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -44,9 +45,9 @@ func (f *secretFlags) read(ctx context.Context, c *cli) (tokenbroker.Secret, err
 		defer c.interruptible(ctx, func() {})()
 		data, err = limited(c.in)
 	case f.file != "":
-		data, err = readFile(f.file)
+		data, err = readFile(f.name+"-file", f.file)
 	case terminal(c.in):
-		data, err = c.prompt(ctx, f.words())
+		data, err = c.prompt(ctx, f)
 	default:
 		return tokenbroker.Secret{}, usagef("the %s is missing: give --%s-stdin or --%s-file, or run it on a terminal", f.words(), f.name, f.name)
 	}
@@ -69,13 +70,23 @@ func limited(r io.Reader) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, tokenbroker.MaxSecretBytes+3))
 }
 
-func readFile(path string) ([]byte, error) {
+// readFile reads the file that a flag names.
+func readFile(flag, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &failure{exit: exitUsage, what: err.Error(), err: err}
+		return nil, unopened(flag, err)
 	}
 	defer f.Close()
 	return limited(f)
+}
+
+// unopened is why the file of a flag can't be read, without its name: it may be a secret that somebody took the flag to want.
+func unopened(flag string, err error) error {
+	why := err
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		why = p.Err
+	}
+	return &failure{exit: exitUsage, what: "--" + flag + ": " + why.Error(), err: err}
 }
 
 // interruptible lets a signal end the process while it waits for somebody to type: a read of standard input can't be cancelled. restore
@@ -92,7 +103,8 @@ func (c *cli) interruptible(ctx context.Context, restore func()) (over func()) {
 var errInterrupted = &failure{exit: exitInterrupted, what: "interrupted"}
 
 // prompt asks for a secret on the terminal, without echo. The terminal is made raw, since a line of a cooked one is cut after 4095 bytes.
-func (c *cli) prompt(ctx context.Context, words string) ([]byte, error) {
+// What was pasted beyond a line is taken, too: the shell would run it, and keep it in its history.
+func (c *cli) prompt(ctx context.Context, f *secretFlags) ([]byte, error) {
 	tty := c.in.(*os.File)
 	state, err := term.MakeRaw(int(tty.Fd()))
 	if err != nil {
@@ -101,9 +113,13 @@ func (c *cli) prompt(ctx context.Context, words string) ([]byte, error) {
 	restore := func() { _ = term.Restore(int(tty.Fd()), state) }
 	defer c.interruptible(ctx, restore)()
 	defer restore()
-	_, _ = fmt.Fprintf(c.errs, "%s (not shown): ", words)
+	_, _ = fmt.Fprintf(c.errs, "%s (not shown): ", f.words())
 	data, err := hidden(tty)
+	more := drain(tty)
 	_, _ = fmt.Fprint(c.errs, "\r\n")
+	if err == nil && more && len(data) <= tokenbroker.MaxSecretBytes {
+		return nil, usagef("the %s has more than one line: give it by --%s-file or --%s-stdin", f.words(), f.name, f.name)
+	}
 	return data, err
 }
 

@@ -42,6 +42,18 @@ func (w *world) sit(t *testing.T, args ...string) *keyboard {
 	return k
 }
 
+// sitAt starts tokenctl on a terminal that stays when it ends.
+func (w *world) sitAt(t *testing.T, master, tty *os.File, args ...string) *keyboard {
+	t.Helper()
+	k := &keyboard{t: t, cmd: exec.Command("tokenctl", args...), tty: master, read: make(chan struct{}), more: make(chan struct{}, 1)}
+	k.cmd.Env, k.cmd.Stdin, k.cmd.Stdout, k.cmd.Stderr = w.environ(), tty, tty, tty
+	if err := k.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go k.listen()
+	return k
+}
+
 // listen keeps what the terminal shows until it is gone.
 func (k *keyboard) listen() {
 	defer close(k.read)
@@ -168,12 +180,7 @@ func TestAPromptCanBeLeft(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k := &keyboard{t: t, cmd: exec.Command("tokenctl", "client", "secret", "add", "fast"), tty: master, read: make(chan struct{}), more: make(chan struct{}, 1)}
-			k.cmd.Env, k.cmd.Stdin, k.cmd.Stdout, k.cmd.Stderr = w.environ(), tty, tty, tty
-			if err := k.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			go k.listen()
+			k := w.sitAt(t, master, tty, "client", "secret", "add", "fast")
 			k.await("not shown): ")
 			leave(k)
 			k.await("interrupted")
