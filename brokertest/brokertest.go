@@ -27,7 +27,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/daemon"
@@ -121,7 +120,7 @@ type Broker struct {
 	done chan error
 
 	mu    sync.Mutex
-	mem   *bufconn.Listener
+	mem   *Listener
 	conns []*grpc.ClientConn
 	made  map[string]bool // OAuth clients that exist
 }
@@ -227,7 +226,7 @@ func (b *Broker) start() {
 		dc.Listener = l
 	} else {
 		b.mu.Lock()
-		b.mem = bufconn.Listen(256 << 10)
+		b.mem = Listen(256 << 10)
 		dc.Listener = b.mem
 		b.mu.Unlock()
 	}

@@ -21,7 +21,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
@@ -100,7 +99,7 @@ type rig struct {
 	*server.Server
 	t   *testing.T
 	b   *brokertest.Broker
-	mem *bufconn.Listener
+	mem *brokertest.Listener
 }
 
 // records keeps audit records.
@@ -148,7 +147,7 @@ func newRig(t *testing.T, b *brokertest.Broker, change func(*server.Config)) *ri
 // serve serves until the test ends, and returns a connection of an identity.
 func (r *rig) serve(identity string) *grpc.ClientConn {
 	r.t.Helper()
-	r.mem = bufconn.Listen(1 << 20)
+	r.mem = brokertest.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- r.Serve(r.mem) }()
 	r.SetServing(true)

@@ -147,8 +147,13 @@ func Transport() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20), grpc.NumStreamWorkers(streamWorkers)}
 }
 
-// Serve serves l until Drain or Stop. It closes l.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+// Serve serves l until Drain or Close, also one that came before. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
 
 // SetServing says by the health service whether the broker is ready. It has no effect once draining began.
 func (s *Server) SetServing(ready bool) { s.health.set(ready) }
