@@ -9,7 +9,7 @@ import (
 )
 
 // Listener is a listener in memory. Unlike bufconn's its connections start no timer for a deadline that has passed already, which TLS sets
-// as it closes: two such timers at a time crash the race detector in a testing/synctest bubble (go.dev/issue/78156).
+// as it closes: two such timers at a time crash the race detector in a testing/synctest bubble (compare go.dev/issue/78156).
 type Listener struct{ mem *bufconn.Listener }
 
 // Listen makes a Listener whose connections hold up to size bytes in each direction.
