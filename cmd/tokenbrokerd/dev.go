@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev"
@@ -31,6 +34,7 @@ identity that the policy names. Your store, key and audit log are not opened, an
 				}
 				c.Own, c.OwnFile = &own, config
 			}
+			signal.Ignore(syscall.SIGPIPE) // dev | head: it ends by the failed write, and leaves nothing
 			c.Out, c.Version, c.Colour = cmd.OutOrStdout(), version(), dev.Colour()
 			c.Terminal = terminal.Of(cmd.InOrStdin(), c.Out)
 			return dev.Run(cmd.Context(), c)

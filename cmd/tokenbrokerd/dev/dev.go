@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer w.dir.remove()
+	defer w.dir.leave()
 	s.world = w
 	return s.run(ctx)
 }

@@ -30,6 +30,7 @@ const listed = 5 // names of files that an error gives
 type folder struct {
 	starter.Folder
 	temporary bool
+	held      *os.File // the marker, locked: nobody else runs here
 }
 
 // openFolder makes a folder, or takes one that an earlier run left. It takes no other, and none in which a file of an operator's lies:
@@ -46,14 +47,14 @@ func openFolder(dir string, theirs []named) (folder, error) {
 		return f, err
 	}
 	if err := f.take(theirs); err != nil {
-		f.remove()
+		f.leave()
 		return f, err
 	}
 	return f, nil
 }
 
 // take refuses a folder that dev has to keep away from, and marks any other as its own.
-func (f folder) take(theirs []named) error {
+func (f *folder) take(theirs []named) error {
 	if err := apart(f.Dir, theirs); err != nil {
 		return err
 	}
@@ -63,10 +64,26 @@ func (f folder) take(theirs []named) error {
 	if err := f.private(); err != nil {
 		return err
 	}
-	if err := f.allOurs(); err != nil || f.marked() {
+	if err := f.allOurs(); err != nil {
 		return err
 	}
-	return mtls.WriteNew(f.Path(marker), []byte("Files of \"tokenbrokerd dev\", for nothing but trying things out.\n"), 0o600)
+	if !f.marked() {
+		if err := mtls.WriteNew(f.Path(marker), []byte("Files of \"tokenbrokerd dev\", for nothing but trying things out.\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	return f.hold()
+}
+
+// hold keeps others out of the folder until it is left.
+func (f *folder) hold() (err error) {
+	if f.held, err = os.OpenFile(f.Path(marker), os.O_RDWR|syscall.O_NOFOLLOW, 0); err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.held.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("--dir %s: another dev runs there: end it, or give this one a folder of its own", f.Dir)
+	}
+	return nil
 }
 
 // private refuses a folder that somebody else can put files into: keys are written there, and files that are found there are believed.
@@ -116,8 +133,9 @@ func (f folder) marked() bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// remove takes a temporary folder away.
-func (f folder) remove() {
+// leave lets others have the folder. A temporary one is taken away.
+func (f folder) leave() {
+	_ = f.held.Close() // of nothing, if it was not held
 	if f.temporary {
 		_ = os.RemoveAll(f.Dir)
 	}

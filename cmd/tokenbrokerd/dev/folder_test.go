@@ -1,7 +1,9 @@
 package dev_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -228,5 +230,23 @@ func TestSymlinksAreReplacedAndNotFollowed(t *testing.T) {
 	}
 	if after := tree(t, out); !maps.Equal(before, after) {
 		t.Errorf("got %q, want what the links lead to as it was", after)
+	}
+}
+
+func TestAFolderIsForOneRunAtATime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := start(t, dev.Config{Dir: dir}, false)
+	r.await(t, "\nready\n")
+	before, _ := os.ReadFile(dir + "/env")
+	err := dev.Run(t.Context(), dev.Config{Dir: dir, Out: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "another dev runs there") {
+		t.Errorf("got %v, want to be told that another one runs there", err)
+	}
+	if after, err := os.ReadFile(dir + "/env"); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("env was %q, is %q, %v", before, after, err)
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
 	}
 }

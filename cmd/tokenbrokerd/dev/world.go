@@ -73,7 +73,7 @@ func openWorld(ctx context.Context, cfg Config, observe func(broker.Event)) (*wo
 	w.cfg = daemon.Config{Listen: cmp.Or(cfg.Listen, "127.0.0.1:0"), OpsListen: "127.0.0.1:0", DrainFor: drainFor,
 		Log: slog.New(slog.DiscardHandler), Version: cfg.Version, Observe: observe}
 	if err := w.open(ctx); err != nil {
-		w.dir.remove()
+		w.dir.leave()
 		return nil, err
 	}
 	return w, nil
