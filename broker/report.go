@@ -85,16 +85,21 @@ func (b *Broker) judgeReport(ctx context.Context, v *variant, r Report) (*Snapsh
 	case r.HTTPStatus != unauthorized:
 		return s, ReportCounted, 0, nil
 	}
-	if wait := v.waitToReport(s, now); wait > 0 {
+	wait, newest := v.waitToReport(s, now)
+	switch {
+	case newest != s: // an exchange ended since, of which the wait speaks already
+		return b.judgeReport(ctx, v, r)
+	case wait > 0:
 		return s, ReportWait, wait, nil
 	}
 	return b.refreshReported(ctx, v, s, r.Generation)
 }
 
-func (v *variant) waitToReport(s *Snapshot, now time.Time) time.Duration {
+// waitToReport is reportWait, with the state that there is by then.
+func (v *variant) waitToReport(s *Snapshot, now time.Time) (time.Duration, *Snapshot) {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
-	return v.reportWait(s, now)
+	return v.reportWait(s, now), v.snap.Load()
 }
 
 // reportWait is how long reports of this token lead to nothing yet. e.mu is held.
@@ -121,7 +126,8 @@ func (b *Broker) refreshReported(ctx context.Context, v *variant, s *Snapshot, r
 	if newer.Order.Generation > rejected {
 		return newer, ReportNewer, 0, nil
 	}
-	return newer, ReportWait, max(0, v.waitToReport(newer, time.Now())), nil
+	wait, _ := v.waitToReport(newer, time.Now())
+	return newer, ReportWait, max(0, wait), nil
 }
 
 func (b *Broker) observeReport(v *variant, r Report, outcome ReportOutcome) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,5 +274,32 @@ func TestReportDuringAnEditHandsOutTheNewToken(t *testing.T) {
 		w.widen("a", "b", "c")
 		close(let)
 		<-done
+	})
+}
+
+// TestAFleetThatReportsWhileTheExchangeEndsMovesOn: whoever looks at the state just before the newer token is there, and at the floor
+// just after, must not be told to wait for what there is.
+func TestAFleetThatReportsWhileTheExchangeEndsMovesOn(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		for range 30 {
+			w.pass(20 * time.Minute) // the floor has doubled for reports that did not help, but no more than this
+			g := w.get().Order.Generation
+			var wg sync.WaitGroup
+			for range 2000 {
+				wg.Go(func() {
+					s, outcome, _, err := w.report("job", g, 401)
+					if err != nil || outcome != broker.ReportNewer || s.Order.Generation <= g {
+						t.Errorf("got %s, %v, want a newer token", outcome, err)
+					}
+				})
+			}
+			wg.Wait()
+			if t.Failed() {
+				return
+			}
+			w.pass(50 * time.Minute) // it lives out its life
+			w.get()
+		}
 	})
 }

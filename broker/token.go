@@ -54,8 +54,11 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 	w := want{}
 	if s.usable(now) {
 		v.e.mu.Lock()
-		err := v.worthwhile(s, now)
+		err, newest := v.worthwhile(s, now), v.snap.Load()
 		v.e.mu.Unlock()
+		if newest != s && newest.usable(now) && newest.validity(now) >= least { // an exchange ended since
+			return newest, nil
+		}
 		if err != nil {
 			return nil, err
 		}
