@@ -27,8 +27,48 @@ type GrantType string
 // The grants.
 const (
 	GrantClientCredentials GrantType = "client_credentials" // RFC 6749 §4.4
-	GrantRefreshToken      GrantType = "refresh_token"      // RFC 6749 §6
+	GrantRefreshToken      GrantType = "refresh_token"      // RFC 6749 §6: a refresh token that was obtained elsewhere
+	GrantAuthorizationCode GrantType = "authorization_code" // RFC 6749 §4.1 with PKCE (RFC 7636); then as refresh_token
+	GrantDeviceCode        GrantType = "device_code"        // RFC 8628; then as refresh_token
+	GrantJWTBearer         GrantType = "jwt_bearer"         // RFC 7523 §2.1: a signed assertion for an access token
+	GrantSelfSignedJWT     GrantType = "self_signed_jwt"    // AIP-4111: the signed assertion is the access token
+	GrantTokenExchange     GrantType = "token_exchange"     // RFC 8693
+	GrantGoogleADC         GrantType = "google_adc"         // the ambient credentials of the machine (AIP-4110)
+	GrantStatic            GrantType = "static"             // a bearer token or API key, rotated by hand
+	GrantPassword          GrantType = "password"           // RFC 6749 §4.3, which RFC 9700 §2.4 forbids where there is another way
 )
+
+// Refreshes reports whether the grant lives on a refresh token, at least once it has been consented to.
+func (g GrantType) Refreshes() bool {
+	switch g {
+	case GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode, GrantPassword:
+		return true
+	case GrantClientCredentials, GrantJWTBearer, GrantSelfSignedJWT, GrantTokenExchange, GrantGoogleADC, GrantStatic:
+	}
+	return false
+}
+
+// Consents reports whether a person consents in a browser before the grant has anything to live on.
+func (g GrantType) Consents() bool { return g == GrantAuthorizationCode || g == GrantDeviceCode }
+
+// Keeps says what the grant is created with and lives on, besides its OAuth client: what an operator gives by create or import.
+func (g GrantType) Keeps() Holding {
+	switch g {
+	case GrantRefreshToken, GrantAuthorizationCode, GrantDeviceCode:
+		return HoldsRefreshToken
+	case GrantStatic:
+		return HoldsToken
+	case GrantPassword:
+		return HoldsPassword
+	case GrantTokenExchange:
+		return HoldsSubjectToken
+	case GrantClientCredentials, GrantJWTBearer, GrantSelfSignedJWT, GrantGoogleADC:
+	}
+	return HoldsNothing
+}
+
+// Clientless reports whether the grant needs no OAuth client at all.
+func (g GrantType) Clientless() bool { return g == GrantStatic || g == GrantGoogleADC }
 
 // AuthMethod names how a client authenticates at the token endpoint, in the words of RFC 7591 §2.
 type AuthMethod string
@@ -38,7 +78,28 @@ const (
 	AuthClientSecretBasic AuthMethod = "client_secret_basic" // id and secret form-encoded, then Basic (RFC 6749 §2.3.1)
 	AuthClientSecretPost  AuthMethod = "client_secret_post"  // id and secret in the body
 	AuthNone              AuthMethod = "none"                // a public client: client_id in the body
+	AuthClientSecretJWT   AuthMethod = "client_secret_jwt"   // an assertion under the secret (RFC 7523 §2.2)
+	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // an assertion under a private key (RFC 7523 §2.2)
+	AuthTLSClientAuth     AuthMethod = "tls_client_auth"     // a certificate on the connection (RFC 8705 §2.1), client_id in the body
+	AuthServiceAccount    AuthMethod = "service_account"     // no client authentication: the assertion of the grant speaks for it (RFC 7523 §2.1)
 )
+
+// Public reports whether a client of this method has nothing to authenticate with.
+func (m AuthMethod) Public() bool { return m == AuthNone }
+
+// Kind says what a client of this method authenticates with; "" for a public one.
+func (m AuthMethod) Kind() SecretKind {
+	switch m {
+	case AuthClientSecretBasic, AuthClientSecretPost, AuthClientSecretJWT:
+		return KindSecret
+	case AuthPrivateKeyJWT, AuthServiceAccount:
+		return KindKey
+	case AuthTLSClientAuth:
+		return KindCertificate
+	case AuthNone:
+	}
+	return ""
+}
 
 // Credential is what an operator configures: a named grant. It holds no secret; the refresh token is in [Grant].
 type Credential struct {
@@ -50,6 +111,9 @@ type Credential struct {
 	Scopes     []string          // scopes of the grant, asked for by default
 	Subject    string            // default subject, "" for none
 	Audience   string            // default audience, "" for none
+	Resources  []string          // resource indicators (RFC 8707), absolute URIs without fragment; sent with every request
+	Parameters map[string]string // further form fields of token requests, none of the protocol's own; never a secret
+	Source     string            // GrantTokenExchange: the credential whose access token is the subject token; "" = the grant holds one
 	Labels     map[string]string // free, for operators
 	Owner      string            // whom to ask, free text
 	Disabled   bool              // no token is handed out or fetched
@@ -73,12 +137,39 @@ func (c Credential) Variant(scopes []string, subject, audience string) Variant {
 	return NewVariant(scopes, subject, audience)
 }
 
-// ClientSecret is one secret of an OAuth client. Several may be live while one is being rotated.
+// SecretKind says what a [ClientSecret] is.
+type SecretKind string
+
+// The kinds of secrets.
+const (
+	KindSecret      SecretKind = "secret"      // a client secret
+	KindKey         SecretKind = "key"         // a private key that signs assertions
+	KindCertificate SecretKind = "certificate" // a private key with its certificate chain
+)
+
+// ClientSecret is one secret, key or certificate of an OAuth client. Several may be live while one is being rotated.
 type ClientSecret struct {
-	ID          string // made by the broker
-	Secret      Secret
-	Fingerprint string // tells the secrets of a client apart; says nothing of the secret
+	ID          string     // made by the broker
+	Kind        SecretKind // "" = KindSecret
+	Secret      Secret     // the secret; of a key or certificate the private key, PKCS#8 in PEM
+	Fingerprint string     // tells the secrets of a client apart; says nothing of a secret. Of a key: SHA-256 of its public half (RFC 7638)
+	KeyID       string     // of a key: kid, e.g. private_key_id of a Google key file; "" = none
+	Algorithm   string     // of a key or certificate: JWS algorithm (RFC 7518 §3.1)
+	Certificate string     // of a certificate: the chain in PEM, leaf first
 	Added       time.Time
+	Expiry      time.Time     // when it stops working, if that is known; of a certificate NotAfter. Zero = not known
+	RotateAfter time.Duration // how long after Added it is to be replaced, by the operator's own rule; 0 = none
+}
+
+// Due is when a secret is to be replaced: its expiry, or the operator's own rule if that is earlier; zero = never.
+func (s ClientSecret) Due() time.Time {
+	if s.RotateAfter <= 0 {
+		return s.Expiry
+	}
+	if rotate := s.Added.Add(s.RotateAfter); s.Expiry.IsZero() || rotate.Before(s.Expiry) {
+		return rotate
+	}
+	return s.Expiry
 }
 
 // OAuthClient is what the broker authenticates as at a provider.
@@ -89,6 +180,7 @@ type OAuthClient struct {
 	ClientID string
 	Auth     AuthMethod
 	Secrets  []ClientSecret // in the order they were added; none for a public client
+	Account  string         // AuthServiceAccount: what the key file says besides, e.g. the numeric client id of a Google service account; "" = nothing
 	Labels   map[string]string
 	Created  time.Time
 	Updated  time.Time

@@ -18,10 +18,16 @@ const (
 	ClassClockSkew     Class = "clock_skew"    // our clock and the provider's differ too much
 )
 
+// Cause names, in a closed vocabulary of the broker, what is behind an error code: [a-z0-9_]+, e.g. "delegation_not_authorized". It is what
+// is told in place of a provider's text; package explain holds the sentence for each.
+type Cause string
+
 // Failure is a token request that brought no token. It never holds a provider's text, only the RFC 6749 §5.2 error code.
 type Failure struct {
 	Class      Class
 	Code       string        // error code of RFC 6749 §5.2 or a provider's own, cleaned; or one of ours, e.g. "timeout"
+	Cause      Cause         // what is behind Code, where the reply says more than RFC 6749 does; "" = nothing more is known
+	Skew       time.Duration // ClassClockSkew: how far our clock is ahead of the provider's, by its Date header; 0 = not known
 	HTTPStatus int           // 0 if there was no reply
 	RetryAfter time.Duration // how long the provider asked us to wait; 0 = it did not say
 	Sent       bool          // bytes of the request may have reached the provider

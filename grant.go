@@ -2,12 +2,27 @@ package tokenbroker
 
 import "time"
 
+// Holding says what Grant.RefreshToken holds.
+type Holding string
+
+// The holdings.
+const (
+	HoldsNothing      Holding = "none"          // the OAuth client is all that the grant needs
+	HoldsRefreshToken Holding = ""              // a refresh token; the default
+	HoldsToken        Holding = "token"         // GrantStatic: the token itself
+	HoldsPassword     Holding = "password"      // GrantPassword, until a refresh token takes its place
+	HoldsSubjectToken Holding = "subject_token" // GrantTokenExchange (RFC 8693 §2.1)
+)
+
 // Grant is the durable state that the engine keeps of a credential, under a key of its own so that no edit of the
 // credential can lose it.
 type Grant struct {
 	UID          string    // the credential's; another one means that the name was re-created
 	Serial       uint64    // rises with each refresh token stored; 0 = none yet
-	RefreshToken Secret    // zero for grants that have none
+	RefreshToken Secret    // what the grant lives on, see Holds; zero for grants that have nothing of the kind
+	Holds        Holding   // what RefreshToken is
+	Account      string    // whose account it is, as the provider names it; "" = not known
+	Granted      []string  // scopes that the grant was last given, as far as the provider said; nil = as asked
 	Previous     Secret    // the refresh token before this one, kept for recovery
 	Rotated      time.Time // when RefreshToken took Previous's place
 	Consented    time.Time // when the grant came in: create, import or consent; AbsoluteLife counts from here
@@ -16,6 +31,7 @@ type Grant struct {
 	Prolonged    time.Time // when RefreshEnd was last moved to a later time: what a provider gives anew with each use moves on
 	State        State     // PENDING, READY, REAUTHORIZE, MISCONFIGURED, UNCERTAIN or QUARANTINED
 	Code         string    // why, an error code; "" when READY
+	Cause        Cause     // what is behind Code, where more is known
 	Since        time.Time // when State was entered
 	Strikes      int       // consecutive invalid_grant
 	SecretID     string    // the client secret that worked last
@@ -54,7 +70,7 @@ type Outcome struct {
 	Variant      Variant
 	Token        *Token    // nil if only a refresh token came
 	SameToken    bool      // Token is the one already stored: keeps its generation
-	RefreshToken Secret    // zero = keep the one there is
+	RefreshToken Secret    // zero = keep the one there is; another one is a refresh token whatever the grant held before
 	RefreshEnd   time.Time // when the refresh token dies, if the provider said so
 	SecretID     string    // client secret that worked
 	LastUse      time.Time
@@ -69,16 +85,24 @@ type Verdict struct {
 	ClearIntent bool   // the refresh token is certainly not spent
 	State       State
 	Code        string
+	Cause       Cause
 	Strikes     int
 	Time        time.Time
 }
 
-// Adoption is a new refresh token for an existing credential: an import or a consent.
+// Adoption is what an existing credential lives on from now on: an import or a consent. It brings a refresh token (or what else
+// the grant holds), an access token, or both: not every provider gives a refresh token.
 type Adoption struct {
 	Credential   string
 	UID          string
-	RefreshToken Secret
-	RefreshEnd   time.Time
+	RefreshToken Secret    // zero if the consent brought an access token alone
+	Holds        Holding   // what RefreshToken is
+	RefreshEnd   time.Time // when it dies, if that is known
+	Token        *Token    // the access token that came with it, of the credential's own variant; nil = none
+	Variant      Variant   // of Token
+	Account      string    // whose account it is; "" keeps what is known
+	Granted      []string  // scopes that were granted, if the provider said so
+	SecretID     string    // the client secret that worked, if one was used
 	Time         time.Time
 }
 

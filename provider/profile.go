@@ -17,10 +17,67 @@ type Profile struct {
 	// Base names the built-in profile that this one starts from. Default "generic".
 	Base string `yaml:"profile"`
 
+	// Title is the provider's name as people write it. Default the profile's name.
+	Title string `yaml:"title"`
+	// Notes is what an operator has to know: where to click, the redirect URI to register, quirks. Markdown. Default none.
+	Notes string `yaml:"notes"`
+	// Sources are the URLs of the documents that the profile was made from. Default none.
+	Sources []string `yaml:"sources"`
+	// TestOf names the built-in profile of which this one is the vendor's own test environment. Default none.
+	TestOf string `yaml:"test_of"`
+	// Parts declares the variable parts of the URLs below, written {name} there, e.g. a tenant. Only a built-in profile declares them.
+	Parts map[string]Part `yaml:"parts"`
+	// With gives the parts' values. Required for each part without a default.
+	With map[string]string `yaml:"with"`
+
 	// TokenEndpoint is the https URL that token requests are sent to (RFC 6749 §3.2). Required.
 	TokenEndpoint string `yaml:"token_endpoint"`
-	// Issuer is the server's issuer identifier (RFC 8414 §2). Only for people so far. Default none.
+	// RefreshEndpoint is where refresh tokens are sent to, if that is another URL. Default TokenEndpoint.
+	RefreshEndpoint string `yaml:"refresh_endpoint"`
+	// AuthorizationEndpoint is where a person consents (RFC 6749 §3.1). Default none: no authorization code grant.
+	AuthorizationEndpoint string `yaml:"authorization_endpoint"`
+	// DeviceAuthorizationEndpoint gives device codes (RFC 8628 §3.1). Default none: no device grant.
+	DeviceAuthorizationEndpoint string `yaml:"device_authorization_endpoint"`
+	// RevocationEndpoint ends tokens (RFC 7009). Default none: tokens end by themselves.
+	RevocationEndpoint string `yaml:"revocation_endpoint"`
+	// RevocationStyle is how to ask it: "rfc7009" (default), "bearer" (POST with the token as bearer), "query" (POST with the token as the
+	// only parameter, no client authentication), "github" (DELETE with Basic and a JSON body).
+	RevocationStyle string `yaml:"revocation_style"`
+	// IntrospectionEndpoint judges tokens (RFC 7662). Default none.
+	IntrospectionEndpoint string `yaml:"introspection_endpoint"`
+	// UserinfoEndpoint tells whose token it is: a GET with the bearer token that answers JSON. Default none.
+	UserinfoEndpoint string `yaml:"userinfo_endpoint"`
+	// TestEndpoint is a cheap GET that answers 2xx to any valid token and 401 to others. Default UserinfoEndpoint.
+	TestEndpoint string `yaml:"test_endpoint"`
+	// JWKSURI is where the server's public keys are (RFC 7517). Default none.
+	JWKSURI string `yaml:"jwks_uri"`
+	// Issuer is the server's issuer identifier (RFC 8414 §2). Default none.
 	Issuer string `yaml:"issuer"`
+	// Discover fills endpoints that are not given from the issuer's metadata (RFC 8414, OpenID Connect Discovery). Default false.
+	Discover *bool `yaml:"discover"`
+
+	// Grants are the grants that the server knows, the one to prefer first. Default all but password, which only a profile that names it allows.
+	Grants []tokenbroker.GrantType `yaml:"grants"`
+	// PKCE is "s256" (default) or "off", for a server that refuses requests with a code_challenge. A public client can't use "off".
+	PKCE string `yaml:"pkce"`
+	// IssParameter: the callback carries iss (RFC 9207), and one without is refused. Default false: it is compared if it is there.
+	IssParameter *bool `yaml:"iss_parameter"`
+	// LoopbackRedirect is the redirect URI of a consent on this machine, {port} being any free port. Default
+	// "http://127.0.0.1:{port}/callback" (RFC 8252 §7.3). A server that wants the port registered has it written out.
+	LoopbackRedirect string `yaml:"loopback_redirect"`
+	// AuthorizationParams are query fields added to authorization requests, e.g. access_type: offline. Default none.
+	AuthorizationParams map[string]string `yaml:"authorization_params"`
+	// ScopeParameter is the field that carries scopes in authorization requests. Default "scope"; "user_scope" at Slack.
+	ScopeParameter string `yaml:"scope_parameter"`
+	// ConsentScopes are asked for with every consent besides the credential's own, e.g. offline_access. Default none.
+	ConsentScopes []string `yaml:"consent_scopes"`
+	// Scopes say what scopes mean, for pages and people. A scope need not be listed to be asked for. Default none.
+	Scopes []ScopeInfo `yaml:"scopes"`
+	// ScopeAliases are spellings in replies → the scope as it is asked for, e.g. "email" → "https://www.googleapis.com/auth/userinfo.email".
+	ScopeAliases map[string]string `yaml:"scope_aliases"`
+	// Account are the places where a reply to a consent says whose account it is, the first that holds a text counts: a dotted path in the
+	// reply, or in "id_token." or "userinfo.". Default id_token.email, id_token.sub.
+	Account []string `yaml:"account"`
 
 	// AuthMethods are the client authentication methods that the server takes. Default all that the broker knows.
 	AuthMethods []tokenbroker.AuthMethod `yaml:"auth_methods"`
@@ -29,6 +86,25 @@ type Profile struct {
 	RawBasic *bool `yaml:"raw_basic"`
 	// Accept is the Accept header of token requests. Default "application/json".
 	Accept string `yaml:"accept"`
+	// BodyFormat is how token requests are written: "form" (default), "json", or "query" (in the URL, with an empty body).
+	BodyFormat string `yaml:"body_format"`
+	// AssertionAudience is the aud of client assertions (RFC 7523 §3): "token_endpoint" (default), "issuer", or a literal URL.
+	AssertionAudience string `yaml:"assertion_audience"`
+	// GrantAudience is the same for the assertion of a jwt_bearer grant. Default "token_endpoint".
+	GrantAudience string `yaml:"grant_audience"`
+	// AssertionLife is the life of assertions, at most 1 h. Default 5 min; 1 h for jwt_bearer at Google.
+	AssertionLife *Duration `yaml:"assertion_life"`
+	// ScopeInAssertion: the assertion of a jwt_bearer grant carries the scopes as a claim and the form none. Default true.
+	ScopeInAssertion *bool `yaml:"scope_in_assertion"`
+	// AssertionClaims are further claims of the assertion of a jwt_bearer grant. Default none.
+	AssertionClaims map[string]string `yaml:"assertion_claims"`
+	// SubjectTokenType and RequestedTokenType are those of token exchange (RFC 8693 §3). Default urn:ietf:params:oauth:token-type:access_token.
+	SubjectTokenType   string `yaml:"subject_token_type"`
+	RequestedTokenType string `yaml:"requested_token_type"`
+	// ExchangeUnauthenticated sends token exchanges without client authentication, as Google's STS wants. Default false.
+	ExchangeUnauthenticated *bool `yaml:"exchange_unauthenticated"`
+	// APIKeyHeader is the header that carries a static token where it is not "Authorization: Bearer". Default none.
+	APIKeyHeader string `yaml:"api_key_header"`
 	// TokenParams are form fields added to every token request. They can't replace a field of the protocol.
 	TokenParams map[string]string `yaml:"token_params"`
 	// ScopeSeparator joins scopes in requests and, besides blanks, splits them in replies. Default " ".
@@ -44,7 +120,8 @@ type Profile struct {
 	TokenPath string `yaml:"token_path"`
 	// ExpiryField names the field with the access token's life. Default "expires_in".
 	ExpiryField string `yaml:"expiry_field"`
-	// ExpiryUnit is the unit of ExpiryField and RefreshTokenExpiryField, "s" or "ms". Default "s".
+	// ExpiryUnit is the unit of ExpiryField and RefreshTokenExpiryField: "s" or "ms" from now, "unix" or "unix_ms" since the epoch, or
+	// "rfc3339" for a time. Default "s".
 	ExpiryUnit string `yaml:"expiry_unit"`
 	// RefreshTokenExpiryField names the field with the refresh token's life. Default "refresh_token_expires_in".
 	RefreshTokenExpiryField string `yaml:"refresh_token_expiry_field"`
@@ -108,10 +185,32 @@ type ErrorRule struct {
 	Description string `yaml:"description"`
 	// Class is what it means: dead_grant, configuration, throttled, transient, ambiguous or clock_skew.
 	Class tokenbroker.Class `yaml:"class"`
+	// Cause is what is behind it, in the vocabulary of package explain. "" = nothing more is known.
+	Cause tokenbroker.Cause `yaml:"cause"`
 	// RetryAfter is how long to wait, if the reply does not say. 0 = the engine decides.
 	RetryAfter Duration `yaml:"retry_after"`
 
 	pattern *regexp.Regexp // Description, compiled by New
+}
+
+// Part is a variable part of a built-in profile's URLs.
+type Part struct {
+	// About says what it is and where to find it.
+	About string `yaml:"about"`
+	// Pattern is a regular expression (RE2) that the whole value has to match. It must not let through "/", "@", ":", "?" or "#".
+	Pattern string `yaml:"pattern"`
+	// Default is the value if none is given. "" = it is required.
+	Default string `yaml:"default"`
+	// Example is a value to show.
+	Example string `yaml:"example"`
+}
+
+// ScopeInfo says what a scope means.
+type ScopeInfo struct {
+	// Name is the scope as it is asked for.
+	Name string `yaml:"name"`
+	// Meaning is one line for whoever is asked to consent.
+	Meaning string `yaml:"meaning"`
 }
 
 // Matches reports whether the rule speaks of an error. Code and description are as the server sent them.
