@@ -26,8 +26,9 @@ type Status struct {
 // NewCredential is a credential to create and what comes with it.
 type NewCredential struct {
 	Credential   tokenbroker.Credential
-	RefreshToken tokenbroker.Secret // for GrantRefreshToken
-	RefreshEnd   time.Time          // when it dies, if known
+	RefreshToken tokenbroker.Secret  // what the grant lives on, see Holds
+	Holds        tokenbroker.Holding // what RefreshToken is
+	RefreshEnd   time.Time           // when it dies, if known
 	ValidateOnly bool
 }
 
@@ -56,7 +57,7 @@ func (b *Broker) insert(ctx context.Context, n NewCredential) (tokenbroker.Crede
 	now := time.Now()
 	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now}
 	if !n.RefreshToken.IsZero() {
-		g.Serial, g.RefreshToken, g.RefreshEnd, g.Consented, g.Exercised, g.Prolonged = 1, n.RefreshToken, n.RefreshEnd, now, now, now
+		g.Serial, g.RefreshToken, g.Holds, g.RefreshEnd, g.Consented, g.Exercised, g.Prolonged = 1, n.RefreshToken, n.Holds, n.RefreshEnd, now, now, now
 	}
 	c, err := b.cfg.Store.CreateCredential(ctx, n.Credential, g)
 	if err != nil {
@@ -83,19 +84,25 @@ func (b *Broker) tried(ctx context.Context, name string) (Status, error) {
 func (b *Broker) checkNew(ctx context.Context, n NewCredential) error {
 	c := n.Credential
 	errs := []error{tokenbroker.Invalid("credential", tokenbroker.ValidateName(c.Name)), checkSpec(c)}
-	if len(n.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes {
-		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("is too long")))
-	}
-	switch {
-	case c.Grant == tokenbroker.GrantRefreshToken && n.RefreshToken.IsZero():
-		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("is required for grant refresh_token")))
-	case c.Grant != tokenbroker.GrantRefreshToken && !n.RefreshToken.IsZero():
-		errs = append(errs, tokenbroker.Invalid("refreshToken", errors.New("the grant "+string(c.Grant)+" has none")))
-	}
+	errs = append(errs, checkHeld(n))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return b.checkWithClient(ctx, c)
+}
+
+// checkHeld judges what a new credential is to live on. A consent may bring it later.
+func checkHeld(n NewCredential) error {
+	grant, keeps := n.Credential.Grant, n.Credential.Grant.Keeps()
+	switch {
+	case len(n.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
+		return tokenbroker.Invalid(fieldOf(n.Holds), errors.New("is too long"))
+	case !n.RefreshToken.IsZero() && n.Holds != keeps:
+		return tokenbroker.Invalid(fieldOf(n.Holds), errors.New("the grant "+string(grant)+" has none"))
+	case n.RefreshToken.IsZero() && keeps != tokenbroker.HoldsNothing && !grant.Consents() && n.Credential.Source == "":
+		return tokenbroker.Invalid(fieldOf(keeps), errors.New("is required for grant "+string(grant)))
+	}
+	return nil
 }
 
 func checkSpec(c tokenbroker.Credential) error {
@@ -322,35 +329,73 @@ func (v *variant) refreshWait(now time.Time) time.Duration {
 	return v.attempted.Add(floor(v.e.traits, life, 0)).Sub(now)
 }
 
-// Adopt stores a refresh token that came from outside: an import or a consent. It ends REAUTHORIZE and UNCERTAIN.
-func (b *Broker) Adopt(ctx context.Context, name string, token tokenbroker.Secret, end time.Time) (Status, error) {
+// Adopt gives a credential what it lives on from now on: an import or a consent. It ends REAUTHORIZE and UNCERTAIN, and what is adopted is
+// durable when it returns. a.Credential and a.Time are filled in; a.UID may be empty, or says of which credential of that name it is.
+func (b *Broker) Adopt(ctx context.Context, name string, a tokenbroker.Adoption) (Status, error) {
 	e, err := b.entry(ctx, name)
 	if err != nil {
 		return Status{}, err
 	}
 	e.mu.Lock()
-	uid, grant := e.cred.UID, e.cred.Grant
+	cred := e.cred
 	e.mu.Unlock()
-	switch {
-	case grant != tokenbroker.GrantRefreshToken:
-		return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(grant) + " has no refresh token"}
-	case token.IsZero() || len(token.Reveal()) > tokenbroker.MaxSecretBytes:
-		return Status{}, tokenbroker.Invalid("refreshToken", errors.New("is required, and at most 16 KiB long"))
+	if a.UID != "" && a.UID != cred.UID {
+		return Status{}, tokenbroker.ErrNotFound
 	}
-	g, err := b.cfg.Store.Adopt(ctx, tokenbroker.Adoption{Credential: name, UID: uid, RefreshToken: token, RefreshEnd: end, Time: time.Now()})
+	if err := checkAdoption(cred, a); err != nil {
+		return Status{}, err
+	}
+	a.Credential, a.UID, a.Time, a.Variant = name, cred.UID, time.Now(), cred.Variant(nil, "", "")
+	g, tok, err := b.cfg.Store.Adopt(ctx, a)
 	if err != nil {
 		return Status{}, err
 	}
 	b.wrote()
+	b.adopted(e, g, a, tok)
+	b.scheduleExercise(e)
+	b.publishAll(e)
+	return b.tried(ctx, name)
+}
+
+func checkAdoption(c tokenbroker.Credential, a tokenbroker.Adoption) error {
+	switch {
+	case a.Holds != c.Grant.Keeps() && (a.Holds != tokenbroker.HoldsRefreshToken || !c.Grant.Refreshes()):
+		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(c.Grant) + " lives on nothing of the kind"}
+	case a.RefreshToken.IsZero() && (a.Token == nil || !c.Grant.Consents()) || len(a.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
+		return tokenbroker.Invalid(fieldOf(c.Grant.Keeps()), errors.New("is required, and at most 16 KiB long"))
+	}
+	return nil
+}
+
+// fieldOf is the request field that carries what a grant lives on.
+func fieldOf(h tokenbroker.Holding) string {
+	switch h {
+	case tokenbroker.HoldsToken:
+		return "staticToken"
+	case tokenbroker.HoldsPassword:
+		return "password"
+	case tokenbroker.HoldsSubjectToken:
+		return "subjectToken"
+	case tokenbroker.HoldsRefreshToken, tokenbroker.HoldsNothing:
+	}
+	return "refreshToken"
+}
+
+// adopted puts an adoption in place. The tokens there are came of the former grant, which may have been revoked.
+func (b *Broker) adopted(e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, tok tokenbroker.Token) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.keep(g)
 	e.retryNow()
 	now := time.Now()
 	for _, v := range e.variants {
-		v.refreshAt = now // the tokens there are came of the former grant, which may have been revoked
+		v.refreshAt = now
 	}
-	e.mu.Unlock()
-	b.scheduleExercise(e)
-	b.publishAll(e)
-	return b.tried(ctx, name)
+	if v := e.own.Load(); a.Token != nil && v != nil && v.v.Key() == a.Variant.Key() {
+		v.handed.forget(v.generation)
+		v.token, v.generation, v.fetched = hold(tok, now), tok.Generation, now
+		v.refreshAt = refreshAt(tok, e.traits, draw())
+		e.cheer(v, false)
+		b.view(v, now)
+	}
 }

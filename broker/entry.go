@@ -135,5 +135,5 @@ func (e *entry) keep(g tokenbroker.Grant) {
 
 // rotating reports whether an exchange of this credential may use up its refresh token.
 func (e *entry) rotating() bool {
-	return e.cred.Grant == tokenbroker.GrantRefreshToken && e.traits.Rotates
+	return e.cred.Grant.Refreshes() && e.traits.Rotates
 }

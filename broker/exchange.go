@@ -135,7 +135,7 @@ func (t try) event(k Kind) Event {
 // begin makes sure before anything is sent that the result can be kept, and returns the grant with the refresh token.
 func (b *Broker) begin(ctx context.Context, t *try) (tokenbroker.Grant, error) {
 	switch {
-	case t.cred.Grant != tokenbroker.GrantRefreshToken:
+	case !t.cred.Grant.Refreshes():
 		return tokenbroker.Grant{}, b.provenWritable(ctx)
 	case !t.rotating:
 		if err := b.provenWritable(ctx); err != nil {

@@ -131,7 +131,7 @@ func take(ctx context.Context, lock chan struct{}) error {
 func (e *entry) shares() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.cred.Grant == tokenbroker.GrantRefreshToken
+	return e.cred.Grant.Refreshes()
 }
 
 // settled returns what a flight need not fly for: a token that came meanwhile, or a reason not to try.

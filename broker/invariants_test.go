@@ -397,7 +397,7 @@ func TestInvariant4ConsentMeanwhileIsNotCondemned(t *testing.T) {
 		for w.up.count() == 1 {
 			w.pass(time.Second)
 		}
-		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a")), time.Time{})
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a"))})
 		fatal(t, err)
 		w.up.use(nil)
 		close(let)
@@ -424,7 +424,7 @@ func TestInvariant4LateNewsCondemnsNothing(t *testing.T) {
 		})
 		w.up.use(failure(tokenbroker.ClassDeadGrant, "invalid_grant"))
 		<-recorded
-		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret("rt-adopted"), time.Time{})
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-adopted")})
 		fatal(t, err)
 		w.up.use(gives(time.Hour, true))
 		close(let)

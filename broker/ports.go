@@ -51,8 +51,8 @@ type Editor interface {
 	UpdateCredential(ctx context.Context, c tokenbroker.Credential, version uint64) (tokenbroker.Credential, error)
 	// DeleteCredential removes a credential and all its state. Version 0 stands for any.
 	DeleteCredential(ctx context.Context, name string, version uint64) error
-	// Adopt stores a refresh token that came from outside.
-	Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.Grant, error)
+	// Adopt stores what a credential lives on from now on, and the token that came with it, if one did.
+	Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.Grant, tokenbroker.Token, error)
 }
 
 // Clients keeps OAuth clients.

@@ -32,7 +32,7 @@ func judge(g tokenbroker.Grant, t try, traits tokenbroker.Traits, f *tokenbroker
 	}
 	switch f.Class {
 	case tokenbroker.ClassDeadGrant:
-		if t.cred.Grant != tokenbroker.GrantRefreshToken {
+		if !t.cred.Grant.Refreshes() {
 			return j.misconfigured(f)
 		}
 		if j.strikes++; j.strikes >= strikes(traits) {

@@ -99,7 +99,7 @@ func TestTheEndOfARefreshTokenIsWarnedOfInTime(t *testing.T) {
 		if got := len(w.log.of(broker.EventExpiring)); got != 4 {
 			t.Errorf("after a restart: got %d warnings, want 4", got)
 		}
-		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a")), time.Time{})
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret(w.srv.SeedRefreshToken("acme", "app", "a"))})
 		fatal(t, err)
 		w.pass(61 * day) // a new consent, and a new count
 		if got := len(w.log.of(broker.EventExpiring)); got != 5 {

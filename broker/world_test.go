@@ -318,9 +318,9 @@ func (h *hooked) Load(ctx context.Context, name string) (c tokenbroker.Credentia
 	return c, g, err
 }
 
-func (h *hooked) Adopt(ctx context.Context, a tokenbroker.Adoption) (g tokenbroker.Grant, err error) {
-	err = h.around(ctx, "adopt", func() error { g, err = h.Store.Adopt(ctx, a); return err })
-	return g, err
+func (h *hooked) Adopt(ctx context.Context, a tokenbroker.Adoption) (g tokenbroker.Grant, tok tokenbroker.Token, err error) {
+	err = h.around(ctx, "adopt", func() error { g, tok, err = h.Store.Adopt(ctx, a); return err })
+	return g, tok, err
 }
 
 func (h *hooked) DeleteCredential(ctx context.Context, name string, version uint64) error {

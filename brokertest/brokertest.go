@@ -55,7 +55,7 @@ const DefaultPolicy = `version: 1
 rules:
   - name: operators
     identities: ["spiffe://brokertest.local/operator/*"]
-    actions: ["credential.*", "oauth_client.*", "token.*", "reflection.use"]
+    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "reflection.use"]
     credentials: ["**"]
     oauth_clients: ["**"]
     scopes: ["**"]

@@ -24,6 +24,16 @@ const (
 	CredentialEnable  Action = "credential.enable"
 	CredentialRefresh Action = "credential.refresh"
 	CredentialImport  Action = "credential.import"
+	CredentialRevoke  Action = "credential.revoke"
+	CredentialCheck   Action = "credential.check"
+
+	// Consents are judged by the credential that they are for.
+	ConsentBegin    Action = "consent.begin"
+	ConsentComplete Action = "consent.complete"
+	ConsentGet      Action = "consent.get"
+	ConsentList     Action = "consent.list"
+	ConsentAccept   Action = "consent.accept"
+	ConsentCancel   Action = "consent.cancel"
 
 	OAuthClientCreate       Action = "oauth_client.create"
 	OAuthClientGet          Action = "oauth_client.get"
@@ -33,6 +43,8 @@ const (
 	OAuthClientAddSecret    Action = "oauth_client.add_secret"
 	OAuthClientRetireSecret Action = "oauth_client.retire_secret"
 
+	ProviderRead Action = "provider.read"
+
 	ReflectionUse Action = "reflection.use"
 )
 
@@ -40,6 +52,7 @@ const (
 const (
 	familyToken       = "token"
 	familyCredential  = "credential"
+	familyConsent     = "consent"
 	familyOAuthClient = "oauth_client"
 )
 
@@ -48,9 +61,11 @@ func Actions() []Action {
 	return []Action{
 		TokenGet, TokenSubscribe, TokenReport,
 		CredentialCreate, CredentialGet, CredentialList, CredentialUpdate, CredentialDelete, CredentialDisable,
-		CredentialEnable, CredentialRefresh, CredentialImport,
+		CredentialEnable, CredentialRefresh, CredentialImport, CredentialRevoke, CredentialCheck,
+		ConsentBegin, ConsentComplete, ConsentGet, ConsentList, ConsentAccept, ConsentCancel,
 		OAuthClientCreate, OAuthClientGet, OAuthClientList, OAuthClientUpdate, OAuthClientDelete, OAuthClientAddSecret,
 		OAuthClientRetireSecret,
+		ProviderRead,
 		ReflectionUse,
 	}
 }

@@ -35,7 +35,7 @@ func (v verdict) closer(w verdict) bool {
 // The family of the action comes along, as many rules are asked about one request.
 func (r *rule) judge(q *Request, family string) verdict {
 	switch {
-	case (q.Credential != "" || family == familyToken || family == familyCredential) && !covers(r.credentials, q.Credential):
+	case (q.Credential != "" || family == familyToken || family == familyCredential || family == familyConsent) && !covers(r.credentials, q.Credential):
 		return verdict{hurdle: hurdleCredential}
 	case (q.OAuthClient != "" || family == familyOAuthClient) && !covers(r.oauthClients, q.OAuthClient):
 		return verdict{hurdle: hurdleOAuthClient}

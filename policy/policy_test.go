@@ -28,7 +28,7 @@ rules:
     scopes: ["drive"]
   - name: operators
     identities: ["spiffe://example.org/operator/*"]
-    actions: ["credential.*", "oauth_client.*", "token.*", "reflection.use"]
+    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "reflection.use"]
     credentials: ["**"]
     oauth_clients: ["**"]
     scopes: ["**"]

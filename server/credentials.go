@@ -75,7 +75,7 @@ func (c *credentialService) UpdateCredential(ctx context.Context, r *tokenbroker
 		return nil, err
 	}
 	spec := r.GetSpec()
-	paths, err := maskPaths(r.GetUpdateMask(), spec.ProtoReflect(), "oauth_client", "scopes", "subject", "audience", "labels", "owner")
+	paths, err := maskPaths(r.GetUpdateMask(), spec.ProtoReflect(), "oauth_client", "scopes", "subject", "audience", "labels", "owner", "resources", "parameters", "source")
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (c *credentialService) ImportRefreshToken(ctx context.Context, r *tokenbrok
 	if err != nil {
 		return nil, err
 	}
-	st, err := c.b.Adopt(ctx, r.GetCredential(), tokenbroker.NewSecret(r.GetRefreshToken()), end)
+	st, err := c.b.Adopt(ctx, r.GetCredential(), tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret(r.GetRefreshToken()), RefreshEnd: end})
 	if err != nil {
 		return nil, err
 	}
@@ -145,16 +145,25 @@ func (c *credentialService) ImportRefreshToken(ctx context.Context, r *tokenbrok
 var grants = map[tokenbrokerv1.GrantType]tokenbroker.GrantType{
 	tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS: tokenbroker.GrantClientCredentials,
 	tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN:      tokenbroker.GrantRefreshToken,
+	tokenbrokerv1.GrantType_GRANT_TYPE_AUTHORIZATION_CODE: tokenbroker.GrantAuthorizationCode,
+	tokenbrokerv1.GrantType_GRANT_TYPE_DEVICE_CODE:        tokenbroker.GrantDeviceCode,
+	tokenbrokerv1.GrantType_GRANT_TYPE_JWT_BEARER:         tokenbroker.GrantJWTBearer,
+	tokenbrokerv1.GrantType_GRANT_TYPE_SELF_SIGNED_JWT:    tokenbroker.GrantSelfSignedJWT,
+	tokenbrokerv1.GrantType_GRANT_TYPE_TOKEN_EXCHANGE:     tokenbroker.GrantTokenExchange,
+	tokenbrokerv1.GrantType_GRANT_TYPE_GOOGLE_ADC:         tokenbroker.GrantGoogleADC,
+	tokenbrokerv1.GrantType_GRANT_TYPE_STATIC:             tokenbroker.GrantStatic,
+	tokenbrokerv1.GrantType_GRANT_TYPE_PASSWORD:           tokenbroker.GrantPassword,
 }
 
 func credentialFromSpec(name string, spec *tokenbrokerv1.CredentialSpec) (tokenbroker.Credential, error) {
 	g, ok := grants[spec.GetGrantType()]
 	if !ok {
 		return tokenbroker.Credential{}, tokenbroker.Invalid("spec.grantType",
-			errors.New("must be GRANT_TYPE_CLIENT_CREDENTIALS or GRANT_TYPE_REFRESH_TOKEN"))
+			errors.New("is required, e.g. GRANT_TYPE_CLIENT_CREDENTIALS"))
 	}
 	return tokenbroker.Credential{Name: name, Provider: spec.GetProvider(), Client: spec.GetOauthClient(), Grant: g,
 		Scopes: spec.GetScopes(), Subject: spec.GetSubject(), Audience: spec.GetAudience(),
+		Resources: spec.GetResources(), Parameters: spec.GetParameters(), Source: spec.GetSource(),
 		Labels: spec.GetLabels(), Owner: spec.GetOwner()}, nil
 }
 
@@ -173,6 +182,12 @@ func applySpec(c *tokenbroker.Credential, spec *tokenbrokerv1.CredentialSpec, pa
 			c.Labels = spec.GetLabels()
 		case "owner":
 			c.Owner = spec.GetOwner()
+		case "resources":
+			c.Resources = spec.GetResources()
+		case "parameters":
+			c.Parameters = spec.GetParameters()
+		case "source":
+			c.Source = spec.GetSource()
 		}
 	}
 }
@@ -188,7 +203,8 @@ func credentialToProto(st broker.Status) *tokenbrokerv1.Credential {
 	return &tokenbrokerv1.Credential{
 		Credential: c.Name,
 		Spec: &tokenbrokerv1.CredentialSpec{Provider: c.Provider, OauthClient: c.Client, GrantType: grant, Scopes: c.Scopes,
-			Subject: c.Subject, Audience: c.Audience, Labels: c.Labels, Owner: c.Owner},
+			Subject: c.Subject, Audience: c.Audience, Resources: c.Resources, Parameters: c.Parameters, Source: c.Source,
+			Labels: c.Labels, Owner: c.Owner},
 		Status:     statusToProto(st),
 		Etag:       etag(c.Version),
 		Uid:        c.UID,

@@ -33,6 +33,18 @@ var needs = map[string]need{
 	tokenbrokerv1.CredentialService_EnableCredential_FullMethodName:   {action: policy.CredentialEnable, change: true},
 	tokenbrokerv1.CredentialService_RefreshCredential_FullMethodName:  {action: policy.CredentialRefresh, change: true},
 	tokenbrokerv1.CredentialService_ImportRefreshToken_FullMethodName: {action: policy.CredentialImport, change: true},
+	tokenbrokerv1.CredentialService_RevokeCredentials_FullMethodName:  {action: policy.CredentialRevoke, each: true, change: true},
+	tokenbrokerv1.CredentialService_CheckCredential_FullMethodName:    {action: policy.CredentialCheck, change: true},
+
+	tokenbrokerv1.ConsentService_BeginConsent_FullMethodName:    {action: policy.ConsentBegin, change: true},
+	tokenbrokerv1.ConsentService_CompleteConsent_FullMethodName: {action: policy.ConsentComplete, each: true, change: true},
+	tokenbrokerv1.ConsentService_GetConsent_FullMethodName:      {action: policy.ConsentGet, each: true},
+	tokenbrokerv1.ConsentService_ListConsents_FullMethodName:    {action: policy.ConsentList, each: true},
+	tokenbrokerv1.ConsentService_AcceptConsent_FullMethodName:   {action: policy.ConsentAccept, each: true, change: true},
+	tokenbrokerv1.ConsentService_CancelConsent_FullMethodName:   {action: policy.ConsentCancel, each: true, change: true},
+
+	tokenbrokerv1.ProviderService_ListProviders_FullMethodName: {action: policy.ProviderRead, each: true},
+	tokenbrokerv1.ProviderService_GetProvider_FullMethodName:   {action: policy.ProviderRead, each: true},
 
 	tokenbrokerv1.OAuthClientService_CreateOAuthClient_FullMethodName:  {action: policy.OAuthClientCreate, create: true, change: true},
 	tokenbrokerv1.OAuthClientService_GetOAuthClient_FullMethodName:     {action: policy.OAuthClientGet},

@@ -115,6 +115,10 @@ var authMethods = map[tokenbrokerv1.AuthMethod]tokenbroker.AuthMethod{
 	tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC: tokenbroker.AuthClientSecretBasic,
 	tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST:  tokenbroker.AuthClientSecretPost,
 	tokenbrokerv1.AuthMethod_AUTH_METHOD_NONE:                tokenbroker.AuthNone,
+	tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_JWT:   tokenbroker.AuthClientSecretJWT,
+	tokenbrokerv1.AuthMethod_AUTH_METHOD_PRIVATE_KEY_JWT:     tokenbroker.AuthPrivateKeyJWT,
+	tokenbrokerv1.AuthMethod_AUTH_METHOD_TLS_CLIENT_AUTH:     tokenbroker.AuthTLSClientAuth,
+	tokenbrokerv1.AuthMethod_AUTH_METHOD_SERVICE_ACCOUNT:     tokenbroker.AuthServiceAccount,
 }
 
 func authFromProto(m tokenbrokerv1.AuthMethod) (tokenbroker.AuthMethod, error) {
@@ -122,7 +126,7 @@ func authFromProto(m tokenbrokerv1.AuthMethod) (tokenbroker.AuthMethod, error) {
 		return auth, nil
 	}
 	return "", tokenbroker.Invalid("spec.authMethod",
-		errors.New("must be AUTH_METHOD_CLIENT_SECRET_BASIC, AUTH_METHOD_CLIENT_SECRET_POST or AUTH_METHOD_NONE"))
+		errors.New("is required: one of AUTH_METHOD_CLIENT_SECRET_BASIC, _CLIENT_SECRET_POST, _CLIENT_SECRET_JWT, _PRIVATE_KEY_JWT, _TLS_CLIENT_AUTH, _SERVICE_ACCOUNT, _NONE"))
 }
 
 func applyClientSpec(c *tokenbroker.OAuthClient, spec *tokenbrokerv1.OAuthClientSpec, paths []string) (err error) {

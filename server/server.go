@@ -111,6 +111,8 @@ func New(cfg Config) (*Server, error) {
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
 	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker})
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
+	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, tokenbrokerv1.UnimplementedConsentServiceServer{})
+	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, tokenbrokerv1.UnimplementedProviderServiceServer{})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil

@@ -21,7 +21,8 @@ func secret(b []byte) tokenbroker.Secret { return tokenbroker.NewSecret(string(b
 func credentialToRecord(c tokenbroker.Credential) *credentialRecord {
 	return &credentialRecord{
 		version: current(), UID: c.UID, Provider: c.Provider, Client: c.Client, Grant: c.Grant, Scopes: c.Scopes,
-		Subject: c.Subject, Audience: c.Audience, Labels: c.Labels, Owner: c.Owner, Disabled: c.Disabled,
+		Subject: c.Subject, Audience: c.Audience, Resources: c.Resources, Parameters: c.Parameters, Source: c.Source,
+		Labels: c.Labels, Owner: c.Owner, Disabled: c.Disabled,
 		Created: c.Created.UTC(), Updated: c.Updated.UTC(), Version: c.Version, Generation: c.Generation,
 	}
 }
@@ -29,7 +30,8 @@ func credentialToRecord(c tokenbroker.Credential) *credentialRecord {
 func (r *credentialRecord) credential(name string) tokenbroker.Credential {
 	return tokenbroker.Credential{
 		Name: name, UID: r.UID, Provider: r.Provider, Client: r.Client, Grant: r.Grant, Scopes: r.Scopes,
-		Subject: r.Subject, Audience: r.Audience, Labels: r.Labels, Owner: r.Owner, Disabled: r.Disabled,
+		Subject: r.Subject, Audience: r.Audience, Resources: r.Resources, Parameters: r.Parameters, Source: r.Source,
+		Labels: r.Labels, Owner: r.Owner, Disabled: r.Disabled,
 		Created: r.Created, Updated: r.Updated, Version: r.Version, Generation: r.Generation,
 	}
 }
@@ -37,6 +39,7 @@ func (r *credentialRecord) credential(name string) tokenbroker.Credential {
 func grantToRecord(g tokenbroker.Grant, tokens map[string]tokenLink) *grantRecord {
 	return &grantRecord{
 		version: current(), UID: g.UID, Serial: g.Serial, RefreshToken: reveal(g.RefreshToken), Previous: reveal(g.Previous),
+		Holds: g.Holds, Account: g.Account, Granted: g.Granted, Cause: g.Cause,
 		Rotated: g.Rotated.UTC(), Consented: g.Consented.UTC(), Exercised: g.Exercised.UTC(), RefreshEnd: g.RefreshEnd.UTC(),
 		Prolonged: g.Prolonged.UTC(), State: g.State, Code: g.Code, Since: g.Since.UTC(), Strikes: g.Strikes, SecretID: g.SecretID,
 		LastUse: g.LastUse.UTC(), Intent: intentToRecord(g.Intent), Tokens: tokens,
@@ -46,6 +49,7 @@ func grantToRecord(g tokenbroker.Grant, tokens map[string]tokenLink) *grantRecor
 func (r *grantRecord) grant() tokenbroker.Grant {
 	return tokenbroker.Grant{
 		UID: r.UID, Serial: r.Serial, RefreshToken: secret(r.RefreshToken), Previous: secret(r.Previous), Rotated: r.Rotated,
+		Holds: r.Holds, Account: r.Account, Granted: r.Granted, Cause: r.Cause,
 		Consented: r.Consented, Exercised: r.Exercised, RefreshEnd: r.RefreshEnd, Prolonged: r.Prolonged, State: r.State, Code: r.Code,
 		Since: r.Since, Strikes: r.Strikes, SecretID: r.SecretID, LastUse: r.LastUse, Intent: r.Intent.intent(),
 	}
@@ -85,22 +89,24 @@ func (r *tokenRecord) token() tokenbroker.Token {
 
 func clientToRecord(c tokenbroker.OAuthClient) *clientRecord {
 	r := &clientRecord{
-		version: current(), UID: c.UID, Provider: c.Provider, ClientID: c.ClientID, Auth: c.Auth, Labels: c.Labels,
+		version: current(), UID: c.UID, Provider: c.Provider, ClientID: c.ClientID, Auth: c.Auth, Account: c.Account, Labels: c.Labels,
 		Created: c.Created.UTC(), Updated: c.Updated.UTC(), Version: c.Version,
 	}
 	for _, s := range c.Secrets {
-		r.Secrets = append(r.Secrets, secretRecord{ID: s.ID, Secret: reveal(s.Secret), Fingerprint: s.Fingerprint, Added: s.Added.UTC()})
+		r.Secrets = append(r.Secrets, secretRecord{ID: s.ID, Kind: s.Kind, Secret: reveal(s.Secret), Fingerprint: s.Fingerprint, KeyID: s.KeyID,
+			Algorithm: s.Algorithm, Certificate: s.Certificate, Added: s.Added.UTC(), Expiry: s.Expiry.UTC(), RotateAfter: s.RotateAfter})
 	}
 	return r
 }
 
 func (r *clientRecord) client(name string) tokenbroker.OAuthClient {
 	c := tokenbroker.OAuthClient{
-		Name: name, UID: r.UID, Provider: r.Provider, ClientID: r.ClientID, Auth: r.Auth, Labels: r.Labels,
+		Name: name, UID: r.UID, Provider: r.Provider, ClientID: r.ClientID, Auth: r.Auth, Account: r.Account, Labels: r.Labels,
 		Created: r.Created, Updated: r.Updated, Version: r.Version,
 	}
 	for _, s := range r.Secrets {
-		c.Secrets = append(c.Secrets, tokenbroker.ClientSecret{ID: s.ID, Secret: secret(s.Secret), Fingerprint: s.Fingerprint, Added: s.Added})
+		c.Secrets = append(c.Secrets, tokenbroker.ClientSecret{ID: s.ID, Kind: s.Kind, Secret: secret(s.Secret), Fingerprint: s.Fingerprint, KeyID: s.KeyID,
+			Algorithm: s.Algorithm, Certificate: s.Certificate, Added: s.Added, Expiry: s.Expiry, RotateAfter: s.RotateAfter})
 	}
 	return c
 }

@@ -46,7 +46,7 @@ func everyWrite(c tokenbroker.Credential) map[string]func(context.Context, *stor
 			return err
 		},
 		"adopt": func(ctx context.Context, s *store.Store) error {
-			_, err := s.Adopt(ctx, tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-9"), Time: noon})
+			_, _, err := s.Adopt(ctx, tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-9"), Time: noon})
 			return err
 		},
 		"put client": func(ctx context.Context, s *store.Store) error {

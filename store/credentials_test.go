@@ -250,7 +250,7 @@ func TestUnknownCredential(t *testing.T) {
 	_, _, loadErr := s.Load(t.Context(), "a")
 	_, credErr := s.Credential(t.Context(), "a")
 	_, beginErr := s.Begin(t.Context(), tokenbroker.Begin{Credential: "a"})
-	_, adoptErr := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", RefreshToken: canary("x")})
+	_, _, adoptErr := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", RefreshToken: canary("x")})
 	for name, err := range map[string]error{"load": loadErr, "credential": credErr, "begin": beginErr, "adopt": adoptErr} {
 		if !errors.Is(err, tokenbroker.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrNotFound", name, err)

@@ -234,7 +234,7 @@ func (h *history) abort(name string, f fact, there bool) deed {
 func (h *history) adopt(name string, f fact, there bool) deed {
 	a := tokenbroker.Adoption{Credential: name, UID: f.UID, RefreshToken: canary(h.text("rt")), Time: noon}
 	d := deed{what: "adopt " + name, next: h.now, do: func(ctx context.Context, s *store.Store) error {
-		_, err := s.Adopt(ctx, a)
+		_, _, err := s.Adopt(ctx, a)
 		return err
 	}}
 	if !there || f.UID != h.now.Credentials[name].UID {

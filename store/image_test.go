@@ -178,7 +178,7 @@ func live(t *testing.T, s *store.Store, name *string) {
 	must("commit", func() error { _, _, err := s.Commit(t.Context(), outcome(c, 2, "try-2", "at-2", "rt-3")); return err })
 	must("late commit", func() error { _, _, err := s.Commit(t.Context(), outcome(c, 2, "try-2", "at-3", "rt-x")); return err })
 	a := tokenbroker.Adoption{Credential: c.Name, UID: c.UID, RefreshToken: canary("rt-4"), Time: noon}
-	must("adopt", func() error { _, err := s.Adopt(t.Context(), a); return err })
+	must("adopt", func() error { _, _, err := s.Adopt(t.Context(), a); return err })
 	must("update", func() error { _, err := s.UpdateCredential(t.Context(), c, 1); return err })
 	must("delete", func() error { return s.DeleteCredential(t.Context(), "c07", 0) })
 	must("delete client", func() error { return s.DeleteClient(t.Context(), "app", 0) })

@@ -11,8 +11,9 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// payloadVersion is the version of every payload below. A change of any of them raises it and [Schema].
-const payloadVersion = 1
+// payloadVersion is the version of every payload that is written. A new field raises it; what older versions wrote is read with that field
+// zero. A change that older payloads can't be read through raises [Schema] too.
+const payloadVersion = 2
 
 // Payloads are JSON. Secrets are bytes, which JSON writes as base64: a string would lose what is not UTF-8. Times are UTC
 // without a monotonic part. Decoding is strict: what an unknown field means is not known, so it can't be dropped.
@@ -47,6 +48,9 @@ type credentialRecord struct {
 	Scopes     []string               `json:"scopes,omitzero"`
 	Subject    string                 `json:"subject,omitzero"`
 	Audience   string                 `json:"audience,omitzero"`
+	Resources  []string               `json:"resources,omitzero"`
+	Parameters map[string]string      `json:"parameters,omitzero"`
+	Source     string                 `json:"source,omitzero"`
 	Labels     map[string]string      `json:"labels,omitzero"`
 	Owner      string                 `json:"owner,omitzero"`
 	Disabled   bool                   `json:"disabled,omitzero"`
@@ -61,6 +65,9 @@ type grantRecord struct {
 	UID          string               `json:"uid"`
 	Serial       uint64               `json:"serial,omitzero"`
 	RefreshToken []byte               `json:"refresh_token,omitzero"`
+	Holds        tokenbroker.Holding  `json:"holds,omitzero"`
+	Account      string               `json:"account,omitzero"`
+	Granted      []string             `json:"granted,omitzero"`
 	Previous     []byte               `json:"previous,omitzero"`
 	Rotated      time.Time            `json:"rotated,omitzero"`
 	Consented    time.Time            `json:"consented,omitzero"`
@@ -69,6 +76,7 @@ type grantRecord struct {
 	Prolonged    time.Time            `json:"prolonged,omitzero"`
 	State        tokenbroker.State    `json:"state"`
 	Code         string               `json:"code,omitzero"`
+	Cause        tokenbroker.Cause    `json:"cause,omitzero"`
 	Since        time.Time            `json:"since,omitzero"`
 	Strikes      int                  `json:"strikes,omitzero"`
 	SecretID     string               `json:"secret_id,omitzero"`
@@ -122,6 +130,7 @@ type clientRecord struct {
 	ClientID string                 `json:"client_id"`
 	Auth     tokenbroker.AuthMethod `json:"auth"`
 	Secrets  []secretRecord         `json:"secrets,omitzero"`
+	Account  string                 `json:"account,omitzero"`
 	Labels   map[string]string      `json:"labels,omitzero"`
 	Created  time.Time              `json:"created"`
 	Updated  time.Time              `json:"updated"`
@@ -129,10 +138,16 @@ type clientRecord struct {
 }
 
 type secretRecord struct {
-	ID          string    `json:"id"`
-	Secret      []byte    `json:"secret"`
-	Fingerprint string    `json:"fingerprint,omitzero"`
-	Added       time.Time `json:"added"`
+	ID          string                 `json:"id"`
+	Kind        tokenbroker.SecretKind `json:"kind,omitzero"`
+	Secret      []byte                 `json:"secret"`
+	Fingerprint string                 `json:"fingerprint,omitzero"`
+	KeyID       string                 `json:"key_id,omitzero"`
+	Algorithm   string                 `json:"algorithm,omitzero"`
+	Certificate string                 `json:"certificate,omitzero"`
+	Added       time.Time              `json:"added"`
+	Expiry      time.Time              `json:"expiry,omitzero"`
+	RotateAfter time.Duration          `json:"rotate_after,omitzero"`
 }
 
 type orphanRecord struct {
@@ -173,8 +188,8 @@ func decode(b []byte, p payload) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("has bytes after its end")
 	}
-	if p.recordVersion() != payloadVersion {
-		return fmt.Errorf("has payload version %d, this program knows %d", p.recordVersion(), payloadVersion)
+	if v := p.recordVersion(); v < 1 || v > payloadVersion {
+		return fmt.Errorf("has payload version %d, this program knows 1 to %d", v, payloadVersion)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (s *Store) Commit(ctx context.Context, o tokenbroker.Outcome) (tokenbroker.
 			return true, nil
 		}
 		c.enter(tokenbroker.StateReady, o.Time)
-		c.grant.Code, c.grant.Strikes = "", 0
+		c.grant.Code, c.grant.Cause, c.grant.Strikes = "", "", 0
 		var err error
 		token, err = s.putToken(ctx, c, d, o)
 		return true, err
@@ -95,6 +95,9 @@ func (c *chain) renew(o tokenbroker.Outcome) {
 		c.prolong(o.RefreshEnd, o.Time)
 	default:
 		c.replace(o.RefreshToken, o.RefreshEnd, o.Time)
+		if g.Holds != tokenbroker.HoldsRefreshToken { // a password is not kept once a refresh token has come
+			g.Holds, g.Previous, g.Rotated = tokenbroker.HoldsRefreshToken, tokenbroker.Secret{}, time.Time{}
+		}
 	}
 	// An intent of another attempt stands only while the refresh token it speaks of is current.
 	if i := g.Intent; i != nil && (i.Attempt == o.Attempt || i.Serial != g.Serial) {
@@ -197,14 +200,14 @@ func (s *Store) Abort(ctx context.Context, v tokenbroker.Verdict) (tokenbroker.G
 			return false, err
 		}
 		g := &c.grant
-		state, code, strikes := g.State, g.Code, g.Strikes
+		state, code, cause, strikes := g.State, g.Code, g.Cause, g.Strikes
 		c.enter(v.State, v.Time)
-		g.Code, g.Strikes = v.Code, v.Strikes
+		g.Code, g.Cause, g.Strikes = v.Code, v.Cause, v.Strikes
 		clear := v.ClearIntent && g.Intent != nil && g.Intent.Attempt == v.Attempt
 		if clear {
 			g.Intent = nil
 		}
-		return clear || state != g.State || code != g.Code || strikes != g.Strikes, nil
+		return clear || state != g.State || code != g.Code || cause != g.Cause || strikes != g.Strikes, nil
 	})
 	if errors.Is(err, tokenbroker.ErrNotFound) {
 		return tokenbroker.Grant{}, fmt.Errorf("credential %q: %w: it is gone", v.Credential, tokenbroker.ErrSuperseded)
@@ -212,28 +215,50 @@ func (s *Store) Abort(ctx context.Context, v tokenbroker.Verdict) (tokenbroker.G
 	return g, err
 }
 
-// Adopt stores a refresh token that came from outside, by import or consent: the serial rises, the token before is kept,
-// an open intent is void, and the state is READY, or PENDING if there never was an access token. Errors:
-// tokenbroker.ErrNotFound if the credential is not there or was re-created, tokenbroker.ErrInvalidArgument without a token,
-// tokenbroker.ErrTampered.
-func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.Grant, error) {
-	if a.RefreshToken.IsZero() {
-		return tokenbroker.Grant{}, tokenbroker.Invalid("refreshToken", errors.New("is empty"))
+// Adopt stores what a credential lives on from now on, by import or consent: the serial rises, the secret before is kept, an open
+// intent is void. The state is READY with a token, or if there was one before; else PENDING. Returns the grant, and the token with its
+// generation if the adoption brought one. Errors: tokenbroker.ErrNotFound if the credential is not there or was re-created,
+// tokenbroker.ErrInvalidArgument with neither a secret nor a token, tokenbroker.ErrTampered.
+func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.Grant, tokenbroker.Token, error) {
+	if a.RefreshToken.IsZero() && a.Token == nil {
+		return tokenbroker.Grant{}, tokenbroker.Token{}, tokenbroker.Invalid("refreshToken", errors.New("is empty"))
 	}
-	return s.mutate(ctx, a.Credential, func(c *chain, _ *draft) (bool, error) {
+	var token tokenbroker.Token
+	g, err := s.mutate(ctx, a.Credential, func(c *chain, d *draft) (bool, error) {
 		if c.index.UID != a.UID || c.grant.UID != a.UID {
 			return false, tokenbroker.ErrNotFound
 		}
-		g := &c.grant
-		g.RefreshEnd = time.Time{} // of another consent: nothing to compare with
-		c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
-		g.Intent, g.Code, g.Strikes = nil, "", 0
-		g.Consented, g.Exercised = a.Time.UTC(), a.Time.UTC()
-		state := tokenbroker.StateReady
-		if c.index.Expiry.IsZero() {
-			state = tokenbroker.StatePending
+		c.adopt(a)
+		if a.Token == nil {
+			return true, nil
 		}
-		c.enter(state, a.Time)
-		return true, nil
+		c.enter(tokenbroker.StateReady, a.Time)
+		var err error
+		token, err = s.putToken(ctx, c, d, tokenbroker.Outcome{Variant: a.Variant, Token: a.Token, Time: a.Time})
+		return true, err
 	})
+	return g, token, err
+}
+
+// adopt takes over what came from outside.
+func (c *chain) adopt(a tokenbroker.Adoption) {
+	g := &c.grant
+	g.RefreshEnd = time.Time{} // of another consent: nothing to compare with
+	if g.Holds != a.Holds {
+		g.RefreshToken = tokenbroker.Secret{} // a password, say, is not kept as the refresh token before
+	}
+	c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
+	g.Intent, g.Code, g.Cause, g.Strikes, g.Holds, g.Granted = nil, "", "", 0, a.Holds, a.Granted
+	g.Consented, g.Exercised = a.Time.UTC(), a.Time.UTC()
+	if a.Account != "" {
+		g.Account = a.Account
+	}
+	if a.SecretID != "" {
+		g.SecretID = a.SecretID
+	}
+	state := tokenbroker.StateReady
+	if c.index.Expiry.IsZero() {
+		state = tokenbroker.StatePending
+	}
+	c.enter(state, a.Time)
 }

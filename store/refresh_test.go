@@ -135,7 +135,7 @@ func TestALateResultIsKeptApartAndOverwritesNothing(t *testing.T) {
 	}{
 		{"after a consent", func(t *testing.T, s *storeUnderTest) {
 			a := tokenbroker.Adoption{Credential: "a", UID: s.made.UID, RefreshToken: canary("rt-consent"), Time: noon}
-			if _, err := s.Adopt(t.Context(), a); err != nil {
+			if _, _, err := s.Adopt(t.Context(), a); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -308,7 +308,7 @@ func TestAdopt(t *testing.T) {
 	c := create(t, s, "a")
 	begin(t, s, c, 1, "try-1")
 	a := tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-2"), RefreshEnd: noon.Add(48 * time.Hour), Time: noon}
-	g, err := s.Adopt(t.Context(), a)
+	g, _, err := s.Adopt(t.Context(), a)
 	if err != nil || g.Serial != 2 || g.State != tokenbroker.StatePending || g.Intent != nil || g.Previous.Reveal() != "rt-1" || !g.Consented.Equal(noon) {
 		t.Errorf("before any token: got %+v, %v, want serial 2, PENDING, no intent", g, err)
 	}
@@ -323,15 +323,15 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.RefreshToken = canary("rt-3")
-	if g, err = s.Adopt(t.Context(), a); err != nil || g.Serial != 3 || g.State != tokenbroker.StateReady || g.Code != "" || g.Strikes != 0 {
+	if g, _, err = s.Adopt(t.Context(), a); err != nil || g.Serial != 3 || g.State != tokenbroker.StateReady || g.Code != "" || g.Strikes != 0 {
 		t.Errorf("after a token: got %+v, %v, want serial 3, READY", g, err)
 	}
 	a.UID = "x"
-	if _, err := s.Adopt(t.Context(), a); !errors.Is(err, tokenbroker.ErrNotFound) {
+	if _, _, err := s.Adopt(t.Context(), a); !errors.Is(err, tokenbroker.ErrNotFound) {
 		t.Errorf("another UID: got %v, want ErrNotFound", err)
 	}
 	a.RefreshToken = tokenbroker.Secret{}
-	if _, err := s.Adopt(t.Context(), a); !errors.Is(err, tokenbroker.ErrInvalidArgument) {
+	if _, _, err := s.Adopt(t.Context(), a); !errors.Is(err, tokenbroker.ErrInvalidArgument) {
 		t.Errorf("no token: got %v, want ErrInvalidArgument", err)
 	}
 }
@@ -383,7 +383,7 @@ func TestAnEndThatMovesIsToldFromOneThatStays(t *testing.T) {
 			t.Errorf("%s: got end %v, prolonged %v, %v", step.name, g.RefreshEnd, g.Prolonged, err)
 		}
 	}
-	g, err := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-2"), RefreshEnd: noon.Add(50 * day), Time: noon.Add(4 * day)})
+	g, _, err := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-2"), RefreshEnd: noon.Add(50 * day), Time: noon.Add(4 * day)})
 	if err != nil || !g.Prolonged.Equal(noon.Add(4*day)) {
 		t.Errorf("another consent: got %v, %v, want it counted from there", g.Prolonged, err)
 	}

@@ -159,7 +159,7 @@ func (s *session) consent(ctx context.Context, b *broker.Broker, name string) er
 	}
 	s.note(name, "you: consented anew")
 	token := s.world.sandbox.SeedRefreshToken(r.issuer, oc.ClientID, st.Credential.Scopes...)
-	_, err = b.Adopt(ctx, name, tokenbroker.NewSecret(token), time.Time{})
+	_, err = b.Adopt(ctx, name, tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret(token)})
 	return err
 }
 

@@ -9,6 +9,7 @@ package tokenbrokerv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -33,19 +34,51 @@ const (
 	GrantType_GRANT_TYPE_CLIENT_CREDENTIALS GrantType = 1
 	// RFC 6749 §6: a refresh token that was obtained elsewhere and is imported.
 	GrantType_GRANT_TYPE_REFRESH_TOKEN GrantType = 2
+	// RFC 6749 §4.1 with PKCE: a person consents in a browser, see ConsentService. Then it lives on a refresh token.
+	GrantType_GRANT_TYPE_AUTHORIZATION_CODE GrantType = 3
+	// RFC 8628: a person consents on another device. Then it lives on a refresh token.
+	GrantType_GRANT_TYPE_DEVICE_CODE GrantType = 4
+	// RFC 7523 §2.1: an assertion signed by a key of the OAuth client, e.g. of a Google service account.
+	GrantType_GRANT_TYPE_JWT_BEARER GrantType = 5
+	// The signed assertion itself is the access token (AIP-4111). No network; can't carry another subject.
+	GrantType_GRANT_TYPE_SELF_SIGNED_JWT GrantType = 6
+	// RFC 8693.
+	GrantType_GRANT_TYPE_TOKEN_EXCHANGE GrantType = 7
+	// The ambient credentials of the broker's machine: GOOGLE_APPLICATION_CREDENTIALS, the well-known file, the metadata server.
+	GrantType_GRANT_TYPE_GOOGLE_ADC GrantType = 8
+	// A bearer token or API key that is rotated by hand.
+	GrantType_GRANT_TYPE_STATIC GrantType = 9
+	// RFC 6749 §4.3, only where the provider's profile says that it has nothing else (RFC 9700 §2.4).
+	GrantType_GRANT_TYPE_PASSWORD GrantType = 10
 )
 
 // Enum value maps for GrantType.
 var (
 	GrantType_name = map[int32]string{
-		0: "GRANT_TYPE_UNSPECIFIED",
-		1: "GRANT_TYPE_CLIENT_CREDENTIALS",
-		2: "GRANT_TYPE_REFRESH_TOKEN",
+		0:  "GRANT_TYPE_UNSPECIFIED",
+		1:  "GRANT_TYPE_CLIENT_CREDENTIALS",
+		2:  "GRANT_TYPE_REFRESH_TOKEN",
+		3:  "GRANT_TYPE_AUTHORIZATION_CODE",
+		4:  "GRANT_TYPE_DEVICE_CODE",
+		5:  "GRANT_TYPE_JWT_BEARER",
+		6:  "GRANT_TYPE_SELF_SIGNED_JWT",
+		7:  "GRANT_TYPE_TOKEN_EXCHANGE",
+		8:  "GRANT_TYPE_GOOGLE_ADC",
+		9:  "GRANT_TYPE_STATIC",
+		10: "GRANT_TYPE_PASSWORD",
 	}
 	GrantType_value = map[string]int32{
 		"GRANT_TYPE_UNSPECIFIED":        0,
 		"GRANT_TYPE_CLIENT_CREDENTIALS": 1,
 		"GRANT_TYPE_REFRESH_TOKEN":      2,
+		"GRANT_TYPE_AUTHORIZATION_CODE": 3,
+		"GRANT_TYPE_DEVICE_CODE":        4,
+		"GRANT_TYPE_JWT_BEARER":         5,
+		"GRANT_TYPE_SELF_SIGNED_JWT":    6,
+		"GRANT_TYPE_TOKEN_EXCHANGE":     7,
+		"GRANT_TYPE_GOOGLE_ADC":         8,
+		"GRANT_TYPE_STATIC":             9,
+		"GRANT_TYPE_PASSWORD":           10,
 	}
 )
 
@@ -76,13 +109,139 @@ func (GrantType) EnumDescriptor() ([]byte, []int) {
 	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{0}
 }
 
+// How the provider's side of a revocation stands.
+type Revocation_Outcome int32
+
+const (
+	// Not set. The server never sends it.
+	Revocation_OUTCOME_UNSPECIFIED Revocation_Outcome = 0
+	// validate_only: it would be revoked at the provider.
+	Revocation_OUTCOME_PLANNED Revocation_Outcome = 1
+	// The provider has ended the grant.
+	Revocation_OUTCOME_REVOKED Revocation_Outcome = 2
+	// The provider could not be reached, or asked to wait: it is tried again.
+	Revocation_OUTCOME_PARKED Revocation_Outcome = 3
+	// The provider offers no revocation, or the grant has nothing that could be revoked: tokens end by themselves.
+	Revocation_OUTCOME_NOT_SUPPORTED Revocation_Outcome = 4
+	// The provider refused; code says why. The broker has forgotten the tokens all the same.
+	Revocation_OUTCOME_REFUSED Revocation_Outcome = 5
+)
+
+// Enum value maps for Revocation_Outcome.
+var (
+	Revocation_Outcome_name = map[int32]string{
+		0: "OUTCOME_UNSPECIFIED",
+		1: "OUTCOME_PLANNED",
+		2: "OUTCOME_REVOKED",
+		3: "OUTCOME_PARKED",
+		4: "OUTCOME_NOT_SUPPORTED",
+		5: "OUTCOME_REFUSED",
+	}
+	Revocation_Outcome_value = map[string]int32{
+		"OUTCOME_UNSPECIFIED":   0,
+		"OUTCOME_PLANNED":       1,
+		"OUTCOME_REVOKED":       2,
+		"OUTCOME_PARKED":        3,
+		"OUTCOME_NOT_SUPPORTED": 4,
+		"OUTCOME_REFUSED":       5,
+	}
+)
+
+func (x Revocation_Outcome) Enum() *Revocation_Outcome {
+	p := new(Revocation_Outcome)
+	*p = x
+	return p
+}
+
+func (x Revocation_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Revocation_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_tokenbroker_v1_credential_service_proto_enumTypes[1].Descriptor()
+}
+
+func (Revocation_Outcome) Type() protoreflect.EnumType {
+	return &file_tokenbroker_v1_credential_service_proto_enumTypes[1]
+}
+
+func (x Revocation_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Revocation_Outcome.Descriptor instead.
+func (Revocation_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{23, 0}
+}
+
+// How a token was judged.
+type CheckCredentialResponse_Method int32
+
+const (
+	// Not set. The server never sends it.
+	CheckCredentialResponse_METHOD_UNSPECIFIED CheckCredentialResponse_Method = 0
+	// RFC 7662.
+	CheckCredentialResponse_METHOD_INTROSPECTION CheckCredentialResponse_Method = 1
+	// Locally, as a JWT against the provider's keys.
+	CheckCredentialResponse_METHOD_JWT CheckCredentialResponse_Method = 2
+	// The profile's cheap test call.
+	CheckCredentialResponse_METHOD_TEST_CALL CheckCredentialResponse_Method = 3
+	// The provider offers no way to ask: only what the broker knows is told.
+	CheckCredentialResponse_METHOD_NONE CheckCredentialResponse_Method = 4
+)
+
+// Enum value maps for CheckCredentialResponse_Method.
+var (
+	CheckCredentialResponse_Method_name = map[int32]string{
+		0: "METHOD_UNSPECIFIED",
+		1: "METHOD_INTROSPECTION",
+		2: "METHOD_JWT",
+		3: "METHOD_TEST_CALL",
+		4: "METHOD_NONE",
+	}
+	CheckCredentialResponse_Method_value = map[string]int32{
+		"METHOD_UNSPECIFIED":   0,
+		"METHOD_INTROSPECTION": 1,
+		"METHOD_JWT":           2,
+		"METHOD_TEST_CALL":     3,
+		"METHOD_NONE":          4,
+	}
+)
+
+func (x CheckCredentialResponse_Method) Enum() *CheckCredentialResponse_Method {
+	p := new(CheckCredentialResponse_Method)
+	*p = x
+	return p
+}
+
+func (x CheckCredentialResponse_Method) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckCredentialResponse_Method) Descriptor() protoreflect.EnumDescriptor {
+	return file_tokenbroker_v1_credential_service_proto_enumTypes[2].Descriptor()
+}
+
+func (CheckCredentialResponse_Method) Type() protoreflect.EnumType {
+	return &file_tokenbroker_v1_credential_service_proto_enumTypes[2]
+}
+
+func (x CheckCredentialResponse_Method) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckCredentialResponse_Method.Descriptor instead.
+func (CheckCredentialResponse_Method) EnumDescriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{25, 0}
+}
+
 // CredentialSpec is what an operator configures. Seen by identities that the policy gives credential.get or credential.list on the
 // credential, and in the replies to their own changes.
 type CredentialSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of a provider of the broker's configuration. Required; can't be changed.
 	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	// Name of an OAuth client of that provider. Required.
+	// Name of an OAuth client of that provider. Required, but for GRANT_TYPE_STATIC and GRANT_TYPE_GOOGLE_ADC, which have none.
 	OauthClient string `protobuf:"bytes,2,opt,name=oauth_client,json=oauthClient,proto3" json:"oauth_client,omitempty"`
 	// How tokens are obtained. Required; can't be changed.
 	GrantType GrantType `protobuf:"varint,3,opt,name=grant_type,json=grantType,proto3,enum=tokenbroker.v1.GrantType" json:"grant_type,omitempty"`
@@ -95,7 +254,13 @@ type CredentialSpec struct {
 	// Free labels, at most 32.
 	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whom to ask about this credential: free text, at most 128 bytes.
-	Owner         string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Resource indicators (RFC 8707) that are sent with every token request: absolute URIs without a fragment.
+	Resources []string `protobuf:"bytes,9,rep,name=resources,proto3" json:"resources,omitempty"`
+	// Further form fields of token requests, where a provider wants some, e.g. account_id at Zoom. None of the protocol's own; never a secret.
+	Parameters map[string]string `protobuf:"bytes,10,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// For GRANT_TYPE_TOKEN_EXCHANGE: name of the credential whose access token is the subject token. Empty: the credential holds one.
+	Source        string `protobuf:"bytes,11,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +347,27 @@ func (x *CredentialSpec) GetLabels() map[string]string {
 func (x *CredentialSpec) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *CredentialSpec) GetResources() []string {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *CredentialSpec) GetParameters() map[string]string {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+func (x *CredentialSpec) GetSource() string {
+	if x != nil {
+		return x.Source
 	}
 	return ""
 }
@@ -318,9 +504,29 @@ type CredentialStatus struct {
 	// Streams that subscribe to this credential now.
 	SubscriberCount int32 `protobuf:"varint,14,opt,name=subscriber_count,json=subscriberCount,proto3" json:"subscriber_count,omitempty"`
 	// Variants alive now.
-	VariantCount  int32 `protobuf:"varint,15,opt,name=variant_count,json=variantCount,proto3" json:"variant_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	VariantCount int32 `protobuf:"varint,15,opt,name=variant_count,json=variantCount,proto3" json:"variant_count,omitempty"`
+	// What is behind code, in the broker's own closed vocabulary, e.g. "delegation_not_authorized". Empty: nothing more is known.
+	Cause string `protobuf:"bytes,16,opt,name=cause,proto3" json:"cause,omitempty"`
+	// What to do about it, in a sentence or two. Empty when all is well.
+	Advice string `protobuf:"bytes,17,opt,name=advice,proto3" json:"advice,omitempty"`
+	// Whose account the grant is, as the provider names it. Empty: not known.
+	Account string `protobuf:"bytes,18,opt,name=account,proto3" json:"account,omitempty"`
+	// When the grant came in: by create, import or consent. Absent: it has nothing of the kind.
+	ConsentTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=consent_time,json=consentTime,proto3" json:"consent_time,omitempty"`
+	// Scopes that the provider said it gave to the grant. Empty: it did not say, which means as asked (RFC 6749 §5.1).
+	GrantedScopes []string `protobuf:"bytes,20,rep,name=granted_scopes,json=grantedScopes,proto3" json:"granted_scopes,omitempty"`
+	// Scopes of the credential that are not among granted_scopes.
+	MissingScopes []string `protobuf:"bytes,21,rep,name=missing_scopes,json=missingScopes,proto3" json:"missing_scopes,omitempty"`
+	// The provider has been seen to give a new refresh token with a refresh.
+	RotationSeen bool `protobuf:"varint,22,opt,name=rotation_seen,json=rotationSeen,proto3" json:"rotation_seen,omitempty"`
+	// How far the broker's clock is ahead of the provider's, as last seen in a reply. Absent: not known, or less than 5 s.
+	ClockSkew *durationpb.Duration `protobuf:"bytes,23,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	// What the grant lives on is not a refresh token: "token" (static), "password" or "subject_token". Empty: a refresh token, or nothing.
+	Holds string `protobuf:"bytes,24,opt,name=holds,proto3" json:"holds,omitempty"`
+	// A revocation at the provider is parked and being tried again.
+	RevocationPending bool `protobuf:"varint,25,opt,name=revocation_pending,json=revocationPending,proto3" json:"revocation_pending,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CredentialStatus) Reset() {
@@ -458,6 +664,76 @@ func (x *CredentialStatus) GetVariantCount() int32 {
 	return 0
 }
 
+func (x *CredentialStatus) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CredentialStatus) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+func (x *CredentialStatus) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *CredentialStatus) GetConsentTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConsentTime
+	}
+	return nil
+}
+
+func (x *CredentialStatus) GetGrantedScopes() []string {
+	if x != nil {
+		return x.GrantedScopes
+	}
+	return nil
+}
+
+func (x *CredentialStatus) GetMissingScopes() []string {
+	if x != nil {
+		return x.MissingScopes
+	}
+	return nil
+}
+
+func (x *CredentialStatus) GetRotationSeen() bool {
+	if x != nil {
+		return x.RotationSeen
+	}
+	return false
+}
+
+func (x *CredentialStatus) GetClockSkew() *durationpb.Duration {
+	if x != nil {
+		return x.ClockSkew
+	}
+	return nil
+}
+
+func (x *CredentialStatus) GetHolds() string {
+	if x != nil {
+		return x.Holds
+	}
+	return ""
+}
+
+func (x *CredentialStatus) GetRevocationPending() bool {
+	if x != nil {
+		return x.RevocationPending
+	}
+	return false
+}
+
 // CreateCredentialRequest describes a new credential.
 type CreateCredentialRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -470,9 +746,17 @@ type CreateCredentialRequest struct {
 	// When that refresh token dies, if known.
 	RefreshTokenExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=refresh_token_expire_time,json=refreshTokenExpireTime,proto3" json:"refresh_token_expire_time,omitempty"`
 	// Check everything and store nothing.
-	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// The token or API key, for GRANT_TYPE_STATIC. Input only. Secret.
+	StaticToken string `protobuf:"bytes,6,opt,name=static_token,json=staticToken,proto3" json:"static_token,omitempty"`
+	// The password, for GRANT_TYPE_PASSWORD; spec.subject is the user name. Input only. Secret. Not kept once a refresh token came.
+	Password string `protobuf:"bytes,7,opt,name=password,proto3" json:"password,omitempty"`
+	// The subject token, for GRANT_TYPE_TOKEN_EXCHANGE without spec.source. Input only. Secret.
+	SubjectToken string `protobuf:"bytes,8,opt,name=subject_token,json=subjectToken,proto3" json:"subject_token,omitempty"`
+	// When static_token, password or subject_token ends, if known. Operators are warned 30, 7 and 1 day before.
+	SecretExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=secret_expire_time,json=secretExpireTime,proto3" json:"secret_expire_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CreateCredentialRequest) Reset() {
@@ -540,11 +824,41 @@ func (x *CreateCredentialRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *CreateCredentialRequest) GetStaticToken() string {
+	if x != nil {
+		return x.StaticToken
+	}
+	return ""
+}
+
+func (x *CreateCredentialRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *CreateCredentialRequest) GetSubjectToken() string {
+	if x != nil {
+		return x.SubjectToken
+	}
+	return ""
+}
+
+func (x *CreateCredentialRequest) GetSecretExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretExpireTime
+	}
+	return nil
+}
+
 // CreateCredentialResponse is the new credential.
 type CreateCredentialResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The credential as stored, or as it would be.
-	Credential    *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// What is allowed but should be known, one sentence each, e.g. that the grant does not suit the provider.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -582,6 +896,13 @@ func (*CreateCredentialResponse) Descriptor() ([]byte, []int) {
 func (x *CreateCredentialResponse) GetCredential() *Credential {
 	if x != nil {
 		return x.Credential
+	}
+	return nil
+}
+
+func (x *CreateCredentialResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -795,7 +1116,7 @@ type UpdateCredentialRequest struct {
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
 	// The new values.
 	Spec *CredentialSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	// Which fields of spec to change: oauth_client, scopes, subject, audience, labels, owner, or "*" for all of these. Absent: those
+	// Which fields of spec to change: oauth_client, scopes, subject, audience, labels, owner, resources, parameters, source, or "*" for all of these. Absent: those
 	// that are set in spec.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Change it only if this is still its etag. Empty: change it anyway.
@@ -1281,12 +1602,21 @@ type ImportRefreshTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the credential. Required.
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
-	// The refresh token. Required. Input only. Secret: give it by stdin or file, not on a command line.
+	// The refresh token. Exactly one of this and the other secrets is required, the one that the grant lives on. Input only. Secret: give
+	// it by stdin or file, not on a command line.
 	RefreshToken string `protobuf:"bytes,2,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// When it dies, if known.
 	RefreshTokenExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=refresh_token_expire_time,json=refreshTokenExpireTime,proto3" json:"refresh_token_expire_time,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// The next token or API key, for GRANT_TYPE_STATIC. Input only. Secret.
+	StaticToken string `protobuf:"bytes,4,opt,name=static_token,json=staticToken,proto3" json:"static_token,omitempty"`
+	// The password, for GRANT_TYPE_PASSWORD. Input only. Secret.
+	Password string `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`
+	// The subject token, for GRANT_TYPE_TOKEN_EXCHANGE. Input only. Secret.
+	SubjectToken string `protobuf:"bytes,6,opt,name=subject_token,json=subjectToken,proto3" json:"subject_token,omitempty"`
+	// When static_token, password or subject_token ends, if known.
+	SecretExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=secret_expire_time,json=secretExpireTime,proto3" json:"secret_expire_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ImportRefreshTokenRequest) Reset() {
@@ -1340,6 +1670,34 @@ func (x *ImportRefreshTokenRequest) GetRefreshTokenExpireTime() *timestamppb.Tim
 	return nil
 }
 
+func (x *ImportRefreshTokenRequest) GetStaticToken() string {
+	if x != nil {
+		return x.StaticToken
+	}
+	return ""
+}
+
+func (x *ImportRefreshTokenRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *ImportRefreshTokenRequest) GetSubjectToken() string {
+	if x != nil {
+		return x.SubjectToken
+	}
+	return ""
+}
+
+func (x *ImportRefreshTokenRequest) GetSecretExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretExpireTime
+	}
+	return nil
+}
+
 // ImportRefreshTokenResponse is the credential with its new grant.
 type ImportRefreshTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1386,11 +1744,431 @@ func (x *ImportRefreshTokenResponse) GetCredential() *Credential {
 	return nil
 }
 
+// RevokeCredentialsRequest says what to revoke. Exactly one of credential, oauth_client and provider is required.
+type RevokeCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of one credential.
+	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// Name of an OAuth client: all credentials of it that the caller may revoke.
+	OauthClient string `protobuf:"bytes,2,opt,name=oauth_client,json=oauthClient,proto3" json:"oauth_client,omitempty"`
+	// Name of a provider: all credentials of it that the caller may revoke.
+	Provider string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Say what would be revoked, and touch nothing.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCredentialsRequest) Reset() {
+	*x = RevokeCredentialsRequest{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCredentialsRequest) ProtoMessage() {}
+
+func (x *RevokeCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*RevokeCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RevokeCredentialsRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *RevokeCredentialsRequest) GetOauthClient() string {
+	if x != nil {
+		return x.OauthClient
+	}
+	return ""
+}
+
+func (x *RevokeCredentialsRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *RevokeCredentialsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RevokeCredentialsResponse says what became of each credential.
+type RevokeCredentialsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name. Empty: there is none that the caller may revoke.
+	Revocations   []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCredentialsResponse) Reset() {
+	*x = RevokeCredentialsResponse{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCredentialsResponse) ProtoMessage() {}
+
+func (x *RevokeCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*RevokeCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RevokeCredentialsResponse) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+// Revocation is what became of one credential, or would.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the credential.
+	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// How the provider's side stands.
+	Outcome Revocation_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=tokenbroker.v1.Revocation_Outcome" json:"outcome,omitempty"`
+	// Error code of the provider, with OUTCOME_REFUSED and OUTCOME_PARKED.
+	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	// Until when tokens that were handed out may live: the expiry of the last of them, where the provider does not end access tokens with
+	// the grant. Absent: none lives.
+	TokensLiveUntil *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=tokens_live_until,json=tokensLiveUntil,proto3" json:"tokens_live_until,omitempty"`
+	// Streams that were told, or would be.
+	SubscriberCount int32 `protobuf:"varint,5,opt,name=subscriber_count,json=subscriberCount,proto3" json:"subscriber_count,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Revocation) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *Revocation) GetOutcome() Revocation_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Revocation_OUTCOME_UNSPECIFIED
+}
+
+func (x *Revocation) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Revocation) GetTokensLiveUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokensLiveUntil
+	}
+	return nil
+}
+
+func (x *Revocation) GetSubscriberCount() int32 {
+	if x != nil {
+		return x.SubscriberCount
+	}
+	return 0
+}
+
+// CheckCredentialRequest names a credential, or a variant of it, to check.
+type CheckCredentialRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the credential. Required.
+	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// Scopes of the variant. Empty: the credential's own.
+	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Subject of the variant. Empty: the credential's own.
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Audience of the variant. Empty: the credential's own.
+	Audience      string `protobuf:"bytes,4,opt,name=audience,proto3" json:"audience,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckCredentialRequest) Reset() {
+	*x = CheckCredentialRequest{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckCredentialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckCredentialRequest) ProtoMessage() {}
+
+func (x *CheckCredentialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckCredentialRequest.ProtoReflect.Descriptor instead.
+func (*CheckCredentialRequest) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CheckCredentialRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *CheckCredentialRequest) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *CheckCredentialRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CheckCredentialRequest) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+// CheckCredentialResponse is the verdict. It holds no token.
+type CheckCredentialResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the credential.
+	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// How it was judged.
+	Method CheckCredentialResponse_Method `protobuf:"varint,2,opt,name=method,proto3,enum=tokenbroker.v1.CheckCredentialResponse_Method" json:"method,omitempty"`
+	// A resource server would accept the token. With METHOD_NONE: it has not expired as far as the broker knows.
+	Active bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	// Why not, e.g. "http_401", "expired", "wrong_audience", "bad_signature". Empty if it is active.
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// Generation of the token that was judged.
+	Generation uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	// When it expires, as the broker knows it.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The same as the provider sees it. Absent: it did not say.
+	ProviderExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=provider_expire_time,json=providerExpireTime,proto3" json:"provider_expire_time,omitempty"`
+	// Scopes of the token, as the provider sees them or else as they were granted.
+	Scopes []string `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Scopes that were asked for and are not among them.
+	MissingScopes []string `protobuf:"bytes,9,rep,name=missing_scopes,json=missingScopes,proto3" json:"missing_scopes,omitempty"`
+	// Audiences of the token. Empty: not known.
+	Audience []string `protobuf:"bytes,10,rep,name=audience,proto3" json:"audience,omitempty"`
+	// Whose token it is. Empty: not known.
+	Account string `protobuf:"bytes,11,opt,name=account,proto3" json:"account,omitempty"`
+	// How far the broker's clock is ahead of the provider's. Absent: not known.
+	ClockSkew     *durationpb.Duration `protobuf:"bytes,12,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckCredentialResponse) Reset() {
+	*x = CheckCredentialResponse{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckCredentialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckCredentialResponse) ProtoMessage() {}
+
+func (x *CheckCredentialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckCredentialResponse.ProtoReflect.Descriptor instead.
+func (*CheckCredentialResponse) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CheckCredentialResponse) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *CheckCredentialResponse) GetMethod() CheckCredentialResponse_Method {
+	if x != nil {
+		return x.Method
+	}
+	return CheckCredentialResponse_METHOD_UNSPECIFIED
+}
+
+func (x *CheckCredentialResponse) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *CheckCredentialResponse) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *CheckCredentialResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *CheckCredentialResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *CheckCredentialResponse) GetProviderExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProviderExpireTime
+	}
+	return nil
+}
+
+func (x *CheckCredentialResponse) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *CheckCredentialResponse) GetMissingScopes() []string {
+	if x != nil {
+		return x.MissingScopes
+	}
+	return nil
+}
+
+func (x *CheckCredentialResponse) GetAudience() []string {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *CheckCredentialResponse) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *CheckCredentialResponse) GetClockSkew() *durationpb.Duration {
+	if x != nil {
+		return x.ClockSkew
+	}
+	return nil
+}
+
 var File_tokenbroker_v1_credential_service_proto protoreflect.FileDescriptor
 
 const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\n" +
-	"'tokenbroker/v1/credential_service.proto\x12\x0etokenbroker.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atokenbroker/v1/state.proto\"\xec\x02\n" +
+	"'tokenbroker/v1/credential_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atokenbroker/v1/state.proto\"\xb1\x04\n" +
 	"\x0eCredentialSpec\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12!\n" +
 	"\foauth_client\x18\x02 \x01(\tR\voauthClient\x128\n" +
@@ -1400,8 +2178,17 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\asubject\x18\x05 \x01(\tR\asubject\x12\x1a\n" +
 	"\baudience\x18\x06 \x01(\tR\baudience\x12B\n" +
 	"\x06labels\x18\a \x03(\v2*.tokenbroker.v1.CredentialSpec.LabelsEntryR\x06labels\x12\x14\n" +
-	"\x05owner\x18\b \x01(\tR\x05owner\x1a9\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x12\x1c\n" +
+	"\tresources\x18\t \x03(\tR\tresources\x12N\n" +
+	"\n" +
+	"parameters\x18\n" +
+	" \x03(\v2..tokenbroker.v1.CredentialSpec.ParametersEntryR\n" +
+	"parameters\x12\x16\n" +
+	"\x06source\x18\v \x01(\tR\x06source\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
+	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
 	"\n" +
@@ -1416,7 +2203,7 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\x9f\x06\n" +
+	"updateTime\"\x98\t\n" +
 	"\x10CredentialStatus\x125\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1f.tokenbroker.v1.CredentialStateR\x05state\x12G\n" +
 	"\x0frecovery_action\x18\x02 \x01(\x0e2\x1e.tokenbroker.v1.RecoveryActionR\x0erecoveryAction\x12\x12\n" +
@@ -1437,7 +2224,18 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\frefresh_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vrefreshTime\x12>\n" +
 	"\rlast_use_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x12)\n" +
 	"\x10subscriber_count\x18\x0e \x01(\x05R\x0fsubscriberCount\x12#\n" +
-	"\rvariant_count\x18\x0f \x01(\x05R\fvariantCount\"\x93\x02\n" +
+	"\rvariant_count\x18\x0f \x01(\x05R\fvariantCount\x12\x14\n" +
+	"\x05cause\x18\x10 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06advice\x18\x11 \x01(\tR\x06advice\x12\x18\n" +
+	"\aaccount\x18\x12 \x01(\tR\aaccount\x12=\n" +
+	"\fconsent_time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vconsentTime\x12%\n" +
+	"\x0egranted_scopes\x18\x14 \x03(\tR\rgrantedScopes\x12%\n" +
+	"\x0emissing_scopes\x18\x15 \x03(\tR\rmissingScopes\x12#\n" +
+	"\rrotation_seen\x18\x16 \x01(\bR\frotationSeen\x128\n" +
+	"\n" +
+	"clock_skew\x18\x17 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x14\n" +
+	"\x05holds\x18\x18 \x01(\tR\x05holds\x12-\n" +
+	"\x12revocation_pending\x18\x19 \x01(\bR\x11revocationPending\"\xd0\x03\n" +
 	"\x17CreateCredentialRequest\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\tR\n" +
@@ -1445,11 +2243,16 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.tokenbroker.v1.CredentialSpecR\x04spec\x12(\n" +
 	"\rrefresh_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12U\n" +
 	"\x19refresh_token_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x16refreshTokenExpireTime\x12#\n" +
-	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"V\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12&\n" +
+	"\fstatic_token\x18\x06 \x01(\tB\x03\x80\x01\x01R\vstaticToken\x12\x1f\n" +
+	"\bpassword\x18\a \x01(\tB\x03\x80\x01\x01R\bpassword\x12(\n" +
+	"\rsubject_token\x18\b \x01(\tB\x03\x80\x01\x01R\fsubjectToken\x12H\n" +
+	"\x12secret_expire_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x10secretExpireTime\"r\n" +
 	"\x18CreateCredentialResponse\x12:\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1a.tokenbroker.v1.CredentialR\n" +
-	"credential\"6\n" +
+	"credential\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"6\n" +
 	"\x14GetCredentialRequest\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\tR\n" +
@@ -1506,21 +2309,93 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\x19RefreshCredentialResponse\x12:\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1a.tokenbroker.v1.CredentialR\n" +
-	"credential\"\xbc\x01\n" +
+	"credential\"\xf9\x02\n" +
 	"\x19ImportRefreshTokenRequest\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\tR\n" +
 	"credential\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12U\n" +
-	"\x19refresh_token_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x16refreshTokenExpireTime\"X\n" +
+	"\x19refresh_token_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x16refreshTokenExpireTime\x12&\n" +
+	"\fstatic_token\x18\x04 \x01(\tB\x03\x80\x01\x01R\vstaticToken\x12\x1f\n" +
+	"\bpassword\x18\x05 \x01(\tB\x03\x80\x01\x01R\bpassword\x12(\n" +
+	"\rsubject_token\x18\x06 \x01(\tB\x03\x80\x01\x01R\fsubjectToken\x12H\n" +
+	"\x12secret_expire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10secretExpireTime\"X\n" +
 	"\x1aImportRefreshTokenResponse\x12:\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1a.tokenbroker.v1.CredentialR\n" +
-	"credential*h\n" +
+	"credential\"\x9e\x01\n" +
+	"\x18RevokeCredentialsRequest\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\tR\n" +
+	"credential\x12!\n" +
+	"\foauth_client\x18\x02 \x01(\tR\voauthClient\x12\x1a\n" +
+	"\bprovider\x18\x03 \x01(\tR\bprovider\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"Y\n" +
+	"\x19RevokeCredentialsResponse\x12<\n" +
+	"\vrevocations\x18\x01 \x03(\v2\x1a.tokenbroker.v1.RevocationR\vrevocations\"\x84\x03\n" +
+	"\n" +
+	"Revocation\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\tR\n" +
+	"credential\x12<\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\".tokenbroker.v1.Revocation.OutcomeR\aoutcome\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12F\n" +
+	"\x11tokens_live_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0ftokensLiveUntil\x12)\n" +
+	"\x10subscriber_count\x18\x05 \x01(\x05R\x0fsubscriberCount\"\x90\x01\n" +
+	"\aOutcome\x12\x17\n" +
+	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fOUTCOME_PLANNED\x10\x01\x12\x13\n" +
+	"\x0fOUTCOME_REVOKED\x10\x02\x12\x12\n" +
+	"\x0eOUTCOME_PARKED\x10\x03\x12\x19\n" +
+	"\x15OUTCOME_NOT_SUPPORTED\x10\x04\x12\x13\n" +
+	"\x0fOUTCOME_REFUSED\x10\x05\"\x86\x01\n" +
+	"\x16CheckCredentialRequest\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\tR\n" +
+	"credential\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x1a\n" +
+	"\baudience\x18\x04 \x01(\tR\baudience\"\xfa\x04\n" +
+	"\x17CheckCredentialResponse\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\tR\n" +
+	"credential\x12F\n" +
+	"\x06method\x18\x02 \x01(\x0e2..tokenbroker.v1.CheckCredentialResponse.MethodR\x06method\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\x04R\n" +
+	"generation\x12;\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12L\n" +
+	"\x14provider_expire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x12providerExpireTime\x12\x16\n" +
+	"\x06scopes\x18\b \x03(\tR\x06scopes\x12%\n" +
+	"\x0emissing_scopes\x18\t \x03(\tR\rmissingScopes\x12\x1a\n" +
+	"\baudience\x18\n" +
+	" \x03(\tR\baudience\x12\x18\n" +
+	"\aaccount\x18\v \x01(\tR\aaccount\x128\n" +
+	"\n" +
+	"clock_skew\x18\f \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\"q\n" +
+	"\x06Method\x12\x16\n" +
+	"\x12METHOD_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14METHOD_INTROSPECTION\x10\x01\x12\x0e\n" +
+	"\n" +
+	"METHOD_JWT\x10\x02\x12\x14\n" +
+	"\x10METHOD_TEST_CALL\x10\x03\x12\x0f\n" +
+	"\vMETHOD_NONE\x10\x04*\xcc\x02\n" +
 	"\tGrantType\x12\x1a\n" +
 	"\x16GRANT_TYPE_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dGRANT_TYPE_CLIENT_CREDENTIALS\x10\x01\x12\x1c\n" +
-	"\x18GRANT_TYPE_REFRESH_TOKEN\x10\x022\xb2\a\n" +
+	"\x18GRANT_TYPE_REFRESH_TOKEN\x10\x02\x12!\n" +
+	"\x1dGRANT_TYPE_AUTHORIZATION_CODE\x10\x03\x12\x1a\n" +
+	"\x16GRANT_TYPE_DEVICE_CODE\x10\x04\x12\x19\n" +
+	"\x15GRANT_TYPE_JWT_BEARER\x10\x05\x12\x1e\n" +
+	"\x1aGRANT_TYPE_SELF_SIGNED_JWT\x10\x06\x12\x1d\n" +
+	"\x19GRANT_TYPE_TOKEN_EXCHANGE\x10\a\x12\x19\n" +
+	"\x15GRANT_TYPE_GOOGLE_ADC\x10\b\x12\x15\n" +
+	"\x11GRANT_TYPE_STATIC\x10\t\x12\x17\n" +
+	"\x13GRANT_TYPE_PASSWORD\x10\n" +
+	"2\x80\t\n" +
 	"\x11CredentialService\x12e\n" +
 	"\x10CreateCredential\x12'.tokenbroker.v1.CreateCredentialRequest\x1a(.tokenbroker.v1.CreateCredentialResponse\x12\\\n" +
 	"\rGetCredential\x12$.tokenbroker.v1.GetCredentialRequest\x1a%.tokenbroker.v1.GetCredentialResponse\x12b\n" +
@@ -1530,7 +2405,9 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\x11DisableCredential\x12(.tokenbroker.v1.DisableCredentialRequest\x1a).tokenbroker.v1.DisableCredentialResponse\x12e\n" +
 	"\x10EnableCredential\x12'.tokenbroker.v1.EnableCredentialRequest\x1a(.tokenbroker.v1.EnableCredentialResponse\x12h\n" +
 	"\x11RefreshCredential\x12(.tokenbroker.v1.RefreshCredentialRequest\x1a).tokenbroker.v1.RefreshCredentialResponse\x12k\n" +
-	"\x12ImportRefreshToken\x12).tokenbroker.v1.ImportRefreshTokenRequest\x1a*.tokenbroker.v1.ImportRefreshTokenResponseBGZEgithub.com/tokenbroker/tokenbroker/proto/tokenbroker/v1;tokenbrokerv1b\x06proto3"
+	"\x12ImportRefreshToken\x12).tokenbroker.v1.ImportRefreshTokenRequest\x1a*.tokenbroker.v1.ImportRefreshTokenResponse\x12h\n" +
+	"\x11RevokeCredentials\x12(.tokenbroker.v1.RevokeCredentialsRequest\x1a).tokenbroker.v1.RevokeCredentialsResponse\x12b\n" +
+	"\x0fCheckCredential\x12&.tokenbroker.v1.CheckCredentialRequest\x1a'.tokenbroker.v1.CheckCredentialResponseBGZEgithub.com/tokenbroker/tokenbroker/proto/tokenbroker/v1;tokenbrokerv1b\x06proto3"
 
 var (
 	file_tokenbroker_v1_credential_service_proto_rawDescOnce sync.Once
@@ -1544,88 +2421,113 @@ func file_tokenbroker_v1_credential_service_proto_rawDescGZIP() []byte {
 	return file_tokenbroker_v1_credential_service_proto_rawDescData
 }
 
-var file_tokenbroker_v1_credential_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tokenbroker_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_tokenbroker_v1_credential_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tokenbroker_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tokenbroker_v1_credential_service_proto_goTypes = []any{
-	(GrantType)(0),                     // 0: tokenbroker.v1.GrantType
-	(*CredentialSpec)(nil),             // 1: tokenbroker.v1.CredentialSpec
-	(*Credential)(nil),                 // 2: tokenbroker.v1.Credential
-	(*CredentialStatus)(nil),           // 3: tokenbroker.v1.CredentialStatus
-	(*CreateCredentialRequest)(nil),    // 4: tokenbroker.v1.CreateCredentialRequest
-	(*CreateCredentialResponse)(nil),   // 5: tokenbroker.v1.CreateCredentialResponse
-	(*GetCredentialRequest)(nil),       // 6: tokenbroker.v1.GetCredentialRequest
-	(*GetCredentialResponse)(nil),      // 7: tokenbroker.v1.GetCredentialResponse
-	(*ListCredentialsRequest)(nil),     // 8: tokenbroker.v1.ListCredentialsRequest
-	(*ListCredentialsResponse)(nil),    // 9: tokenbroker.v1.ListCredentialsResponse
-	(*UpdateCredentialRequest)(nil),    // 10: tokenbroker.v1.UpdateCredentialRequest
-	(*UpdateCredentialResponse)(nil),   // 11: tokenbroker.v1.UpdateCredentialResponse
-	(*DeleteCredentialRequest)(nil),    // 12: tokenbroker.v1.DeleteCredentialRequest
-	(*DeleteCredentialResponse)(nil),   // 13: tokenbroker.v1.DeleteCredentialResponse
-	(*DisableCredentialRequest)(nil),   // 14: tokenbroker.v1.DisableCredentialRequest
-	(*DisableCredentialResponse)(nil),  // 15: tokenbroker.v1.DisableCredentialResponse
-	(*EnableCredentialRequest)(nil),    // 16: tokenbroker.v1.EnableCredentialRequest
-	(*EnableCredentialResponse)(nil),   // 17: tokenbroker.v1.EnableCredentialResponse
-	(*RefreshCredentialRequest)(nil),   // 18: tokenbroker.v1.RefreshCredentialRequest
-	(*RefreshCredentialResponse)(nil),  // 19: tokenbroker.v1.RefreshCredentialResponse
-	(*ImportRefreshTokenRequest)(nil),  // 20: tokenbroker.v1.ImportRefreshTokenRequest
-	(*ImportRefreshTokenResponse)(nil), // 21: tokenbroker.v1.ImportRefreshTokenResponse
-	nil,                                // 22: tokenbroker.v1.CredentialSpec.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 23: google.protobuf.Timestamp
-	(CredentialState)(0),               // 24: tokenbroker.v1.CredentialState
-	(RecoveryAction)(0),                // 25: tokenbroker.v1.RecoveryAction
-	(*fieldmaskpb.FieldMask)(nil),      // 26: google.protobuf.FieldMask
+	(GrantType)(0),                      // 0: tokenbroker.v1.GrantType
+	(Revocation_Outcome)(0),             // 1: tokenbroker.v1.Revocation.Outcome
+	(CheckCredentialResponse_Method)(0), // 2: tokenbroker.v1.CheckCredentialResponse.Method
+	(*CredentialSpec)(nil),              // 3: tokenbroker.v1.CredentialSpec
+	(*Credential)(nil),                  // 4: tokenbroker.v1.Credential
+	(*CredentialStatus)(nil),            // 5: tokenbroker.v1.CredentialStatus
+	(*CreateCredentialRequest)(nil),     // 6: tokenbroker.v1.CreateCredentialRequest
+	(*CreateCredentialResponse)(nil),    // 7: tokenbroker.v1.CreateCredentialResponse
+	(*GetCredentialRequest)(nil),        // 8: tokenbroker.v1.GetCredentialRequest
+	(*GetCredentialResponse)(nil),       // 9: tokenbroker.v1.GetCredentialResponse
+	(*ListCredentialsRequest)(nil),      // 10: tokenbroker.v1.ListCredentialsRequest
+	(*ListCredentialsResponse)(nil),     // 11: tokenbroker.v1.ListCredentialsResponse
+	(*UpdateCredentialRequest)(nil),     // 12: tokenbroker.v1.UpdateCredentialRequest
+	(*UpdateCredentialResponse)(nil),    // 13: tokenbroker.v1.UpdateCredentialResponse
+	(*DeleteCredentialRequest)(nil),     // 14: tokenbroker.v1.DeleteCredentialRequest
+	(*DeleteCredentialResponse)(nil),    // 15: tokenbroker.v1.DeleteCredentialResponse
+	(*DisableCredentialRequest)(nil),    // 16: tokenbroker.v1.DisableCredentialRequest
+	(*DisableCredentialResponse)(nil),   // 17: tokenbroker.v1.DisableCredentialResponse
+	(*EnableCredentialRequest)(nil),     // 18: tokenbroker.v1.EnableCredentialRequest
+	(*EnableCredentialResponse)(nil),    // 19: tokenbroker.v1.EnableCredentialResponse
+	(*RefreshCredentialRequest)(nil),    // 20: tokenbroker.v1.RefreshCredentialRequest
+	(*RefreshCredentialResponse)(nil),   // 21: tokenbroker.v1.RefreshCredentialResponse
+	(*ImportRefreshTokenRequest)(nil),   // 22: tokenbroker.v1.ImportRefreshTokenRequest
+	(*ImportRefreshTokenResponse)(nil),  // 23: tokenbroker.v1.ImportRefreshTokenResponse
+	(*RevokeCredentialsRequest)(nil),    // 24: tokenbroker.v1.RevokeCredentialsRequest
+	(*RevokeCredentialsResponse)(nil),   // 25: tokenbroker.v1.RevokeCredentialsResponse
+	(*Revocation)(nil),                  // 26: tokenbroker.v1.Revocation
+	(*CheckCredentialRequest)(nil),      // 27: tokenbroker.v1.CheckCredentialRequest
+	(*CheckCredentialResponse)(nil),     // 28: tokenbroker.v1.CheckCredentialResponse
+	nil,                                 // 29: tokenbroker.v1.CredentialSpec.LabelsEntry
+	nil,                                 // 30: tokenbroker.v1.CredentialSpec.ParametersEntry
+	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
+	(CredentialState)(0),                // 32: tokenbroker.v1.CredentialState
+	(RecoveryAction)(0),                 // 33: tokenbroker.v1.RecoveryAction
+	(*durationpb.Duration)(nil),         // 34: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),       // 35: google.protobuf.FieldMask
 }
 var file_tokenbroker_v1_credential_service_proto_depIdxs = []int32{
 	0,  // 0: tokenbroker.v1.CredentialSpec.grant_type:type_name -> tokenbroker.v1.GrantType
-	22, // 1: tokenbroker.v1.CredentialSpec.labels:type_name -> tokenbroker.v1.CredentialSpec.LabelsEntry
-	1,  // 2: tokenbroker.v1.Credential.spec:type_name -> tokenbroker.v1.CredentialSpec
-	3,  // 3: tokenbroker.v1.Credential.status:type_name -> tokenbroker.v1.CredentialStatus
-	23, // 4: tokenbroker.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
-	23, // 5: tokenbroker.v1.Credential.update_time:type_name -> google.protobuf.Timestamp
-	24, // 6: tokenbroker.v1.CredentialStatus.state:type_name -> tokenbroker.v1.CredentialState
-	25, // 7: tokenbroker.v1.CredentialStatus.recovery_action:type_name -> tokenbroker.v1.RecoveryAction
-	23, // 8: tokenbroker.v1.CredentialStatus.state_time:type_name -> google.protobuf.Timestamp
-	23, // 9: tokenbroker.v1.CredentialStatus.refresh_token_exercise_time:type_name -> google.protobuf.Timestamp
-	23, // 10: tokenbroker.v1.CredentialStatus.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	23, // 11: tokenbroker.v1.CredentialStatus.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 12: tokenbroker.v1.CredentialStatus.refresh_time:type_name -> google.protobuf.Timestamp
-	23, // 13: tokenbroker.v1.CredentialStatus.last_use_time:type_name -> google.protobuf.Timestamp
-	1,  // 14: tokenbroker.v1.CreateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
-	23, // 15: tokenbroker.v1.CreateCredentialRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	2,  // 16: tokenbroker.v1.CreateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	2,  // 17: tokenbroker.v1.GetCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	2,  // 18: tokenbroker.v1.ListCredentialsResponse.credentials:type_name -> tokenbroker.v1.Credential
-	1,  // 19: tokenbroker.v1.UpdateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
-	26, // 20: tokenbroker.v1.UpdateCredentialRequest.update_mask:type_name -> google.protobuf.FieldMask
-	2,  // 21: tokenbroker.v1.UpdateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	2,  // 22: tokenbroker.v1.DisableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	2,  // 23: tokenbroker.v1.EnableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	2,  // 24: tokenbroker.v1.RefreshCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	23, // 25: tokenbroker.v1.ImportRefreshTokenRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	2,  // 26: tokenbroker.v1.ImportRefreshTokenResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 27: tokenbroker.v1.CredentialService.CreateCredential:input_type -> tokenbroker.v1.CreateCredentialRequest
-	6,  // 28: tokenbroker.v1.CredentialService.GetCredential:input_type -> tokenbroker.v1.GetCredentialRequest
-	8,  // 29: tokenbroker.v1.CredentialService.ListCredentials:input_type -> tokenbroker.v1.ListCredentialsRequest
-	10, // 30: tokenbroker.v1.CredentialService.UpdateCredential:input_type -> tokenbroker.v1.UpdateCredentialRequest
-	12, // 31: tokenbroker.v1.CredentialService.DeleteCredential:input_type -> tokenbroker.v1.DeleteCredentialRequest
-	14, // 32: tokenbroker.v1.CredentialService.DisableCredential:input_type -> tokenbroker.v1.DisableCredentialRequest
-	16, // 33: tokenbroker.v1.CredentialService.EnableCredential:input_type -> tokenbroker.v1.EnableCredentialRequest
-	18, // 34: tokenbroker.v1.CredentialService.RefreshCredential:input_type -> tokenbroker.v1.RefreshCredentialRequest
-	20, // 35: tokenbroker.v1.CredentialService.ImportRefreshToken:input_type -> tokenbroker.v1.ImportRefreshTokenRequest
-	5,  // 36: tokenbroker.v1.CredentialService.CreateCredential:output_type -> tokenbroker.v1.CreateCredentialResponse
-	7,  // 37: tokenbroker.v1.CredentialService.GetCredential:output_type -> tokenbroker.v1.GetCredentialResponse
-	9,  // 38: tokenbroker.v1.CredentialService.ListCredentials:output_type -> tokenbroker.v1.ListCredentialsResponse
-	11, // 39: tokenbroker.v1.CredentialService.UpdateCredential:output_type -> tokenbroker.v1.UpdateCredentialResponse
-	13, // 40: tokenbroker.v1.CredentialService.DeleteCredential:output_type -> tokenbroker.v1.DeleteCredentialResponse
-	15, // 41: tokenbroker.v1.CredentialService.DisableCredential:output_type -> tokenbroker.v1.DisableCredentialResponse
-	17, // 42: tokenbroker.v1.CredentialService.EnableCredential:output_type -> tokenbroker.v1.EnableCredentialResponse
-	19, // 43: tokenbroker.v1.CredentialService.RefreshCredential:output_type -> tokenbroker.v1.RefreshCredentialResponse
-	21, // 44: tokenbroker.v1.CredentialService.ImportRefreshToken:output_type -> tokenbroker.v1.ImportRefreshTokenResponse
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	29, // 1: tokenbroker.v1.CredentialSpec.labels:type_name -> tokenbroker.v1.CredentialSpec.LabelsEntry
+	30, // 2: tokenbroker.v1.CredentialSpec.parameters:type_name -> tokenbroker.v1.CredentialSpec.ParametersEntry
+	3,  // 3: tokenbroker.v1.Credential.spec:type_name -> tokenbroker.v1.CredentialSpec
+	5,  // 4: tokenbroker.v1.Credential.status:type_name -> tokenbroker.v1.CredentialStatus
+	31, // 5: tokenbroker.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
+	31, // 6: tokenbroker.v1.Credential.update_time:type_name -> google.protobuf.Timestamp
+	32, // 7: tokenbroker.v1.CredentialStatus.state:type_name -> tokenbroker.v1.CredentialState
+	33, // 8: tokenbroker.v1.CredentialStatus.recovery_action:type_name -> tokenbroker.v1.RecoveryAction
+	31, // 9: tokenbroker.v1.CredentialStatus.state_time:type_name -> google.protobuf.Timestamp
+	31, // 10: tokenbroker.v1.CredentialStatus.refresh_token_exercise_time:type_name -> google.protobuf.Timestamp
+	31, // 11: tokenbroker.v1.CredentialStatus.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	31, // 12: tokenbroker.v1.CredentialStatus.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 13: tokenbroker.v1.CredentialStatus.refresh_time:type_name -> google.protobuf.Timestamp
+	31, // 14: tokenbroker.v1.CredentialStatus.last_use_time:type_name -> google.protobuf.Timestamp
+	31, // 15: tokenbroker.v1.CredentialStatus.consent_time:type_name -> google.protobuf.Timestamp
+	34, // 16: tokenbroker.v1.CredentialStatus.clock_skew:type_name -> google.protobuf.Duration
+	3,  // 17: tokenbroker.v1.CreateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
+	31, // 18: tokenbroker.v1.CreateCredentialRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	31, // 19: tokenbroker.v1.CreateCredentialRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 20: tokenbroker.v1.CreateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	4,  // 21: tokenbroker.v1.GetCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	4,  // 22: tokenbroker.v1.ListCredentialsResponse.credentials:type_name -> tokenbroker.v1.Credential
+	3,  // 23: tokenbroker.v1.UpdateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
+	35, // 24: tokenbroker.v1.UpdateCredentialRequest.update_mask:type_name -> google.protobuf.FieldMask
+	4,  // 25: tokenbroker.v1.UpdateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	4,  // 26: tokenbroker.v1.DisableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	4,  // 27: tokenbroker.v1.EnableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	4,  // 28: tokenbroker.v1.RefreshCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	31, // 29: tokenbroker.v1.ImportRefreshTokenRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	31, // 30: tokenbroker.v1.ImportRefreshTokenRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 31: tokenbroker.v1.ImportRefreshTokenResponse.credential:type_name -> tokenbroker.v1.Credential
+	26, // 32: tokenbroker.v1.RevokeCredentialsResponse.revocations:type_name -> tokenbroker.v1.Revocation
+	1,  // 33: tokenbroker.v1.Revocation.outcome:type_name -> tokenbroker.v1.Revocation.Outcome
+	31, // 34: tokenbroker.v1.Revocation.tokens_live_until:type_name -> google.protobuf.Timestamp
+	2,  // 35: tokenbroker.v1.CheckCredentialResponse.method:type_name -> tokenbroker.v1.CheckCredentialResponse.Method
+	31, // 36: tokenbroker.v1.CheckCredentialResponse.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 37: tokenbroker.v1.CheckCredentialResponse.provider_expire_time:type_name -> google.protobuf.Timestamp
+	34, // 38: tokenbroker.v1.CheckCredentialResponse.clock_skew:type_name -> google.protobuf.Duration
+	6,  // 39: tokenbroker.v1.CredentialService.CreateCredential:input_type -> tokenbroker.v1.CreateCredentialRequest
+	8,  // 40: tokenbroker.v1.CredentialService.GetCredential:input_type -> tokenbroker.v1.GetCredentialRequest
+	10, // 41: tokenbroker.v1.CredentialService.ListCredentials:input_type -> tokenbroker.v1.ListCredentialsRequest
+	12, // 42: tokenbroker.v1.CredentialService.UpdateCredential:input_type -> tokenbroker.v1.UpdateCredentialRequest
+	14, // 43: tokenbroker.v1.CredentialService.DeleteCredential:input_type -> tokenbroker.v1.DeleteCredentialRequest
+	16, // 44: tokenbroker.v1.CredentialService.DisableCredential:input_type -> tokenbroker.v1.DisableCredentialRequest
+	18, // 45: tokenbroker.v1.CredentialService.EnableCredential:input_type -> tokenbroker.v1.EnableCredentialRequest
+	20, // 46: tokenbroker.v1.CredentialService.RefreshCredential:input_type -> tokenbroker.v1.RefreshCredentialRequest
+	22, // 47: tokenbroker.v1.CredentialService.ImportRefreshToken:input_type -> tokenbroker.v1.ImportRefreshTokenRequest
+	24, // 48: tokenbroker.v1.CredentialService.RevokeCredentials:input_type -> tokenbroker.v1.RevokeCredentialsRequest
+	27, // 49: tokenbroker.v1.CredentialService.CheckCredential:input_type -> tokenbroker.v1.CheckCredentialRequest
+	7,  // 50: tokenbroker.v1.CredentialService.CreateCredential:output_type -> tokenbroker.v1.CreateCredentialResponse
+	9,  // 51: tokenbroker.v1.CredentialService.GetCredential:output_type -> tokenbroker.v1.GetCredentialResponse
+	11, // 52: tokenbroker.v1.CredentialService.ListCredentials:output_type -> tokenbroker.v1.ListCredentialsResponse
+	13, // 53: tokenbroker.v1.CredentialService.UpdateCredential:output_type -> tokenbroker.v1.UpdateCredentialResponse
+	15, // 54: tokenbroker.v1.CredentialService.DeleteCredential:output_type -> tokenbroker.v1.DeleteCredentialResponse
+	17, // 55: tokenbroker.v1.CredentialService.DisableCredential:output_type -> tokenbroker.v1.DisableCredentialResponse
+	19, // 56: tokenbroker.v1.CredentialService.EnableCredential:output_type -> tokenbroker.v1.EnableCredentialResponse
+	21, // 57: tokenbroker.v1.CredentialService.RefreshCredential:output_type -> tokenbroker.v1.RefreshCredentialResponse
+	23, // 58: tokenbroker.v1.CredentialService.ImportRefreshToken:output_type -> tokenbroker.v1.ImportRefreshTokenResponse
+	25, // 59: tokenbroker.v1.CredentialService.RevokeCredentials:output_type -> tokenbroker.v1.RevokeCredentialsResponse
+	28, // 60: tokenbroker.v1.CredentialService.CheckCredential:output_type -> tokenbroker.v1.CheckCredentialResponse
+	50, // [50:61] is the sub-list for method output_type
+	39, // [39:50] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_tokenbroker_v1_credential_service_proto_init() }
@@ -1639,8 +2541,8 @@ func file_tokenbroker_v1_credential_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tokenbroker_v1_credential_service_proto_rawDesc), len(file_tokenbroker_v1_credential_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      3,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	CredentialService_EnableCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/EnableCredential"
 	CredentialService_RefreshCredential_FullMethodName  = "/tokenbroker.v1.CredentialService/RefreshCredential"
 	CredentialService_ImportRefreshToken_FullMethodName = "/tokenbroker.v1.CredentialService/ImportRefreshToken"
+	CredentialService_RevokeCredentials_FullMethodName  = "/tokenbroker.v1.CredentialService/RevokeCredentials"
+	CredentialService_CheckCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/CheckCredential"
 )
 
 // CredentialServiceClient is the client API for CredentialService service.
@@ -77,11 +79,24 @@ type CredentialServiceClient interface {
 	//
 	// Status codes: as for TokenService.GetToken.
 	RefreshCredential(ctx context.Context, in *RefreshCredentialRequest, opts ...grpc.CallOption) (*RefreshCredentialResponse, error)
-	// ImportRefreshToken stores a new refresh token for an existing credential: its serial rises, a REAUTHORIZE or UNCERTAIN
-	// state ends, name, rules and history stay. A refresh in flight with the old one is kept apart and overwrites nothing.
+	// ImportRefreshToken stores a new refresh token for an existing credential, or what else its grant lives on: its serial rises, a
+	// REAUTHORIZE or UNCERTAIN state ends, name, rules and history stay. A refresh in flight with the old one is kept apart and
+	// overwrites nothing.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: the grant has no refresh token).
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: the grant lives on nothing of the kind).
 	ImportRefreshToken(ctx context.Context, in *ImportRefreshTokenRequest, opts ...grpc.CallOption) (*ImportRefreshTokenResponse, error)
+	// RevokeCredentials ends grants at the provider (RFC 7009): of one credential, or of all that the caller may revoke of an OAuth
+	// client or a provider. Cached tokens are dropped and subscribers told at once, whatever the provider answers; a revocation that did
+	// not get through is parked and tried again. Ask with validate_only first: it says what would be revoked and touches nothing. A
+	// revoked credential stays, in REAUTHORIZE, until it is consented to anew or deleted.
+	//
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
+	RevokeCredentials(ctx context.Context, in *RevokeCredentialsRequest, opts ...grpc.CallOption) (*RevokeCredentialsResponse, error)
+	// CheckCredential judges the current access token as a resource server would: by introspection (RFC 7662), else locally as a JWT
+	// against the provider's keys, else by the profile's cheap test call. It fetches a token if there is none. The token is not shown.
+	//
+	// Status codes: as for TokenService.GetToken.
+	CheckCredential(ctx context.Context, in *CheckCredentialRequest, opts ...grpc.CallOption) (*CheckCredentialResponse, error)
 }
 
 type credentialServiceClient struct {
@@ -182,6 +197,26 @@ func (c *credentialServiceClient) ImportRefreshToken(ctx context.Context, in *Im
 	return out, nil
 }
 
+func (c *credentialServiceClient) RevokeCredentials(ctx context.Context, in *RevokeCredentialsRequest, opts ...grpc.CallOption) (*RevokeCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeCredentialsResponse)
+	err := c.cc.Invoke(ctx, CredentialService_RevokeCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *credentialServiceClient) CheckCredential(ctx context.Context, in *CheckCredentialRequest, opts ...grpc.CallOption) (*CheckCredentialResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckCredentialResponse)
+	err := c.cc.Invoke(ctx, CredentialService_CheckCredential_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CredentialServiceServer is the server API for CredentialService service.
 // All implementations must embed UnimplementedCredentialServiceServer
 // for forward compatibility.
@@ -229,11 +264,24 @@ type CredentialServiceServer interface {
 	//
 	// Status codes: as for TokenService.GetToken.
 	RefreshCredential(context.Context, *RefreshCredentialRequest) (*RefreshCredentialResponse, error)
-	// ImportRefreshToken stores a new refresh token for an existing credential: its serial rises, a REAUTHORIZE or UNCERTAIN
-	// state ends, name, rules and history stay. A refresh in flight with the old one is kept apart and overwrites nothing.
+	// ImportRefreshToken stores a new refresh token for an existing credential, or what else its grant lives on: its serial rises, a
+	// REAUTHORIZE or UNCERTAIN state ends, name, rules and history stay. A refresh in flight with the old one is kept apart and
+	// overwrites nothing.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: the grant has no refresh token).
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: the grant lives on nothing of the kind).
 	ImportRefreshToken(context.Context, *ImportRefreshTokenRequest) (*ImportRefreshTokenResponse, error)
+	// RevokeCredentials ends grants at the provider (RFC 7009): of one credential, or of all that the caller may revoke of an OAuth
+	// client or a provider. Cached tokens are dropped and subscribers told at once, whatever the provider answers; a revocation that did
+	// not get through is parked and tried again. Ask with validate_only first: it says what would be revoked and touches nothing. A
+	// revoked credential stays, in REAUTHORIZE, until it is consented to anew or deleted.
+	//
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
+	RevokeCredentials(context.Context, *RevokeCredentialsRequest) (*RevokeCredentialsResponse, error)
+	// CheckCredential judges the current access token as a resource server would: by introspection (RFC 7662), else locally as a JWT
+	// against the provider's keys, else by the profile's cheap test call. It fetches a token if there is none. The token is not shown.
+	//
+	// Status codes: as for TokenService.GetToken.
+	CheckCredential(context.Context, *CheckCredentialRequest) (*CheckCredentialResponse, error)
 	mustEmbedUnimplementedCredentialServiceServer()
 }
 
@@ -270,6 +318,12 @@ func (UnimplementedCredentialServiceServer) RefreshCredential(context.Context, *
 }
 func (UnimplementedCredentialServiceServer) ImportRefreshToken(context.Context, *ImportRefreshTokenRequest) (*ImportRefreshTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportRefreshToken not implemented")
+}
+func (UnimplementedCredentialServiceServer) RevokeCredentials(context.Context, *RevokeCredentialsRequest) (*RevokeCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeCredentials not implemented")
+}
+func (UnimplementedCredentialServiceServer) CheckCredential(context.Context, *CheckCredentialRequest) (*CheckCredentialResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckCredential not implemented")
 }
 func (UnimplementedCredentialServiceServer) mustEmbedUnimplementedCredentialServiceServer() {}
 func (UnimplementedCredentialServiceServer) testEmbeddedByValue()                           {}
@@ -454,6 +508,42 @@ func _CredentialService_ImportRefreshToken_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CredentialService_RevokeCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).RevokeCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_RevokeCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).RevokeCredentials(ctx, req.(*RevokeCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CredentialService_CheckCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckCredentialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).CheckCredential(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_CheckCredential_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).CheckCredential(ctx, req.(*CheckCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CredentialService_ServiceDesc is the grpc.ServiceDesc for CredentialService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -496,6 +586,14 @@ var CredentialService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ImportRefreshToken",
 			Handler:    _CredentialService_ImportRefreshToken_Handler,
+		},
+		{
+			MethodName: "RevokeCredentials",
+			Handler:    _CredentialService_RevokeCredentials_Handler,
+		},
+		{
+			MethodName: "CheckCredential",
+			Handler:    _CredentialService_CheckCredential_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

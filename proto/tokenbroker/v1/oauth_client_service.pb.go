@@ -9,6 +9,7 @@ package tokenbrokerv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -35,6 +36,14 @@ const (
 	AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST AuthMethod = 2
 	// A public client: only the id, in the body.
 	AuthMethod_AUTH_METHOD_NONE AuthMethod = 3
+	// An assertion under the client secret (RFC 7523 §2.2).
+	AuthMethod_AUTH_METHOD_CLIENT_SECRET_JWT AuthMethod = 4
+	// An assertion under a private key (RFC 7523 §2.2).
+	AuthMethod_AUTH_METHOD_PRIVATE_KEY_JWT AuthMethod = 5
+	// A certificate on the connection (RFC 8705 §2.1).
+	AuthMethod_AUTH_METHOD_TLS_CLIENT_AUTH AuthMethod = 6
+	// A service account: the assertion of the grant speaks for the client, which does not authenticate besides.
+	AuthMethod_AUTH_METHOD_SERVICE_ACCOUNT AuthMethod = 7
 )
 
 // Enum value maps for AuthMethod.
@@ -44,12 +53,20 @@ var (
 		1: "AUTH_METHOD_CLIENT_SECRET_BASIC",
 		2: "AUTH_METHOD_CLIENT_SECRET_POST",
 		3: "AUTH_METHOD_NONE",
+		4: "AUTH_METHOD_CLIENT_SECRET_JWT",
+		5: "AUTH_METHOD_PRIVATE_KEY_JWT",
+		6: "AUTH_METHOD_TLS_CLIENT_AUTH",
+		7: "AUTH_METHOD_SERVICE_ACCOUNT",
 	}
 	AuthMethod_value = map[string]int32{
 		"AUTH_METHOD_UNSPECIFIED":         0,
 		"AUTH_METHOD_CLIENT_SECRET_BASIC": 1,
 		"AUTH_METHOD_CLIENT_SECRET_POST":  2,
 		"AUTH_METHOD_NONE":                3,
+		"AUTH_METHOD_CLIENT_SECRET_JWT":   4,
+		"AUTH_METHOD_PRIVATE_KEY_JWT":     5,
+		"AUTH_METHOD_TLS_CLIENT_AUTH":     6,
+		"AUTH_METHOD_SERVICE_ACCOUNT":     7,
 	}
 )
 
@@ -91,7 +108,9 @@ type OAuthClientSpec struct {
 	// How it authenticates. Required.
 	AuthMethod AuthMethod `protobuf:"varint,3,opt,name=auth_method,json=authMethod,proto3,enum=tokenbroker.v1.AuthMethod" json:"auth_method,omitempty"`
 	// Free labels, at most 32.
-	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The numeric client id of a Google service account, which domain-wide delegation is granted to. Read from the key file. Output only.
+	AccountId     string `protobuf:"bytes,5,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +173,13 @@ func (x *OAuthClientSpec) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *OAuthClientSpec) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
 // ClientSecret is what may be known of a secret: not its value. Seen by whoever sees the spec.
 type ClientSecret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -162,7 +188,17 @@ type ClientSecret struct {
 	// Tells the secrets of a client apart. Nothing of the secret can be had from it.
 	Fingerprint string `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// When it was added.
-	AddTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=add_time,json=addTime,proto3" json:"add_time,omitempty"`
+	AddTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=add_time,json=addTime,proto3" json:"add_time,omitempty"`
+	// What it is: "secret", "key" or "certificate".
+	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Of a key: its kid, e.g. the private_key_id of a Google key file.
+	KeyId string `protobuf:"bytes,5,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Of a key or certificate: its JWS algorithm, e.g. RS256.
+	Algorithm string `protobuf:"bytes,6,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// When it stops working. Absent: not known.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// When it is to be replaced by the operator's own rule. Absent: none.
+	RotateTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=rotate_time,json=rotateTime,proto3" json:"rotate_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +250,41 @@ func (x *ClientSecret) GetFingerprint() string {
 func (x *ClientSecret) GetAddTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AddTime
+	}
+	return nil
+}
+
+func (x *ClientSecret) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ClientSecret) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ClientSecret) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *ClientSecret) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *ClientSecret) GetRotateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotateTime
 	}
 	return nil
 }
@@ -319,7 +390,18 @@ type CreateOAuthClientRequest struct {
 	// Its first secret; required unless it is public. Input only. Secret: give it by stdin or file, not on a command line.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	// Check everything and store nothing.
-	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Its first private key, in place of client_secret: PEM (PKCS#8, PKCS#1 or SEC 1), a JWK, or a Google service account key file. Input
+	// only. Secret.
+	PrivateKey string `protobuf:"bytes,5,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"`
+	// With AUTH_METHOD_TLS_CLIENT_AUTH: the certificate chain of private_key in PEM, leaf first.
+	Certificate string `protobuf:"bytes,6,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The kid of private_key, if it does not say so itself.
+	KeyId string `protobuf:"bytes,7,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// When the secret or key stops working, if known. Operators are warned 30, 7 and 1 day before.
+	SecretExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=secret_expire_time,json=secretExpireTime,proto3" json:"secret_expire_time,omitempty"`
+	// How long after today it is to be replaced, by your own rule. Absent: none.
+	RotateAfter   *durationpb.Duration `protobuf:"bytes,9,opt,name=rotate_after,json=rotateAfter,proto3" json:"rotate_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,6 +462,41 @@ func (x *CreateOAuthClientRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *CreateOAuthClientRequest) GetPrivateKey() string {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return ""
+}
+
+func (x *CreateOAuthClientRequest) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *CreateOAuthClientRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *CreateOAuthClientRequest) GetSecretExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretExpireTime
+	}
+	return nil
+}
+
+func (x *CreateOAuthClientRequest) GetRotateAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RotateAfter
+	}
+	return nil
 }
 
 // CreateOAuthClientResponse is the new OAuth client.
@@ -846,8 +963,18 @@ type AddClientSecretRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the OAuth client. Required.
 	OauthClient string `protobuf:"bytes,1,opt,name=oauth_client,json=oauthClient,proto3" json:"oauth_client,omitempty"`
-	// The secret. Required. Input only. Secret: give it by stdin or file, not on a command line.
-	ClientSecret  string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// The secret. Required, unless private_key is given. Input only. Secret: give it by stdin or file, not on a command line.
+	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// A private key in its place; see CreateOAuthClientRequest. Input only. Secret.
+	PrivateKey string `protobuf:"bytes,3,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"`
+	// The certificate chain of private_key in PEM, leaf first, with AUTH_METHOD_TLS_CLIENT_AUTH.
+	Certificate string `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The kid of private_key, if it does not say so itself.
+	KeyId string `protobuf:"bytes,5,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// When the secret or key stops working, if known.
+	SecretExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=secret_expire_time,json=secretExpireTime,proto3" json:"secret_expire_time,omitempty"`
+	// How long after today it is to be replaced, by your own rule. Absent: none.
+	RotateAfter   *durationpb.Duration `protobuf:"bytes,7,opt,name=rotate_after,json=rotateAfter,proto3" json:"rotate_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +1021,41 @@ func (x *AddClientSecretRequest) GetClientSecret() string {
 		return x.ClientSecret
 	}
 	return ""
+}
+
+func (x *AddClientSecretRequest) GetPrivateKey() string {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return ""
+}
+
+func (x *AddClientSecretRequest) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *AddClientSecretRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *AddClientSecretRequest) GetSecretExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretExpireTime
+	}
+	return nil
+}
+
+func (x *AddClientSecretRequest) GetRotateAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RotateAfter
+	}
+	return nil
 }
 
 // AddClientSecretResponse is the OAuth client with its secrets.
@@ -1047,20 +1209,29 @@ var File_tokenbroker_v1_oauth_client_service_proto protoreflect.FileDescriptor
 
 const file_tokenbroker_v1_oauth_client_service_proto_rawDesc = "" +
 	"\n" +
-	")tokenbroker/v1/oauth_client_service.proto\x12\x0etokenbroker.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n" +
+	")tokenbroker/v1/oauth_client_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n" +
 	"\x0fOAuthClientSpec\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12;\n" +
 	"\vauth_method\x18\x03 \x01(\x0e2\x1a.tokenbroker.v1.AuthMethodR\n" +
 	"authMethod\x12C\n" +
-	"\x06labels\x18\x04 \x03(\v2+.tokenbroker.v1.OAuthClientSpec.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x04 \x03(\v2+.tokenbroker.v1.OAuthClientSpec.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x05 \x01(\tR\taccountId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc7\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x125\n" +
-	"\badd_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aaddTime\"\xab\x02\n" +
+	"\badd_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aaddTime\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x15\n" +
+	"\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x1c\n" +
+	"\talgorithm\x18\x06 \x01(\tR\talgorithm\x12;\n" +
+	"\vexpire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12;\n" +
+	"\vrotate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"rotateTime\"\xab\x02\n" +
 	"\vOAuthClient\x12!\n" +
 	"\foauth_client\x18\x01 \x01(\tR\voauthClient\x123\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1f.tokenbroker.v1.OAuthClientSpecR\x04spec\x126\n" +
@@ -1069,12 +1240,18 @@ const file_tokenbroker_v1_oauth_client_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xc1\x01\n" +
+	"updateTime\"\xa8\x03\n" +
 	"\x18CreateOAuthClientRequest\x12!\n" +
 	"\foauth_client\x18\x01 \x01(\tR\voauthClient\x123\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1f.tokenbroker.v1.OAuthClientSpecR\x04spec\x12(\n" +
 	"\rclient_secret\x18\x03 \x01(\tB\x03\x80\x01\x01R\fclientSecret\x12#\n" +
-	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"[\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\x12$\n" +
+	"\vprivate_key\x18\x05 \x01(\tB\x03\x80\x01\x01R\n" +
+	"privateKey\x12 \n" +
+	"\vcertificate\x18\x06 \x01(\tR\vcertificate\x12\x15\n" +
+	"\x06key_id\x18\a \x01(\tR\x05keyId\x12H\n" +
+	"\x12secret_expire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x10secretExpireTime\x12<\n" +
+	"\frotate_after\x18\t \x01(\v2\x19.google.protobuf.DurationR\vrotateAfter\"[\n" +
 	"\x19CreateOAuthClientResponse\x12>\n" +
 	"\foauth_client\x18\x01 \x01(\v2\x1b.tokenbroker.v1.OAuthClientR\voauthClient\":\n" +
 	"\x15GetOAuthClientRequest\x12!\n" +
@@ -1099,23 +1276,33 @@ const file_tokenbroker_v1_oauth_client_service_proto_rawDesc = "" +
 	"\x18DeleteOAuthClientRequest\x12!\n" +
 	"\foauth_client\x18\x01 \x01(\tR\voauthClient\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\"\x1b\n" +
-	"\x19DeleteOAuthClientResponse\"e\n" +
+	"\x19DeleteOAuthClientResponse\"\xcc\x02\n" +
 	"\x16AddClientSecretRequest\x12!\n" +
 	"\foauth_client\x18\x01 \x01(\tR\voauthClient\x12(\n" +
-	"\rclient_secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\fclientSecret\"Y\n" +
+	"\rclient_secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\fclientSecret\x12$\n" +
+	"\vprivate_key\x18\x03 \x01(\tB\x03\x80\x01\x01R\n" +
+	"privateKey\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\tR\vcertificate\x12\x15\n" +
+	"\x06key_id\x18\x05 \x01(\tR\x05keyId\x12H\n" +
+	"\x12secret_expire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x10secretExpireTime\x12<\n" +
+	"\frotate_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\vrotateAfter\"Y\n" +
 	"\x17AddClientSecretResponse\x12>\n" +
 	"\foauth_client\x18\x01 \x01(\v2\x1b.tokenbroker.v1.OAuthClientR\voauthClient\"[\n" +
 	"\x19RetireClientSecretRequest\x12!\n" +
 	"\foauth_client\x18\x01 \x01(\tR\voauthClient\x12\x1b\n" +
 	"\tsecret_id\x18\x02 \x01(\tR\bsecretId\"\\\n" +
 	"\x1aRetireClientSecretResponse\x12>\n" +
-	"\foauth_client\x18\x01 \x01(\v2\x1b.tokenbroker.v1.OAuthClientR\voauthClient*\x88\x01\n" +
+	"\foauth_client\x18\x01 \x01(\v2\x1b.tokenbroker.v1.OAuthClientR\voauthClient*\x8e\x02\n" +
 	"\n" +
 	"AuthMethod\x12\x1b\n" +
 	"\x17AUTH_METHOD_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fAUTH_METHOD_CLIENT_SECRET_BASIC\x10\x01\x12\"\n" +
 	"\x1eAUTH_METHOD_CLIENT_SECRET_POST\x10\x02\x12\x14\n" +
-	"\x10AUTH_METHOD_NONE\x10\x032\xeb\x05\n" +
+	"\x10AUTH_METHOD_NONE\x10\x03\x12!\n" +
+	"\x1dAUTH_METHOD_CLIENT_SECRET_JWT\x10\x04\x12\x1f\n" +
+	"\x1bAUTH_METHOD_PRIVATE_KEY_JWT\x10\x05\x12\x1f\n" +
+	"\x1bAUTH_METHOD_TLS_CLIENT_AUTH\x10\x06\x12\x1f\n" +
+	"\x1bAUTH_METHOD_SERVICE_ACCOUNT\x10\a2\xeb\x05\n" +
 	"\x12OAuthClientService\x12h\n" +
 	"\x11CreateOAuthClient\x12(.tokenbroker.v1.CreateOAuthClientRequest\x1a).tokenbroker.v1.CreateOAuthClientResponse\x12_\n" +
 	"\x0eGetOAuthClient\x12%.tokenbroker.v1.GetOAuthClientRequest\x1a&.tokenbroker.v1.GetOAuthClientResponse\x12e\n" +
@@ -1160,44 +1347,51 @@ var file_tokenbroker_v1_oauth_client_service_proto_goTypes = []any{
 	(*RetireClientSecretResponse)(nil), // 17: tokenbroker.v1.RetireClientSecretResponse
 	nil,                                // 18: tokenbroker.v1.OAuthClientSpec.LabelsEntry
 	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),      // 20: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),        // 20: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),      // 21: google.protobuf.FieldMask
 }
 var file_tokenbroker_v1_oauth_client_service_proto_depIdxs = []int32{
 	0,  // 0: tokenbroker.v1.OAuthClientSpec.auth_method:type_name -> tokenbroker.v1.AuthMethod
 	18, // 1: tokenbroker.v1.OAuthClientSpec.labels:type_name -> tokenbroker.v1.OAuthClientSpec.LabelsEntry
 	19, // 2: tokenbroker.v1.ClientSecret.add_time:type_name -> google.protobuf.Timestamp
-	1,  // 3: tokenbroker.v1.OAuthClient.spec:type_name -> tokenbroker.v1.OAuthClientSpec
-	2,  // 4: tokenbroker.v1.OAuthClient.secrets:type_name -> tokenbroker.v1.ClientSecret
-	19, // 5: tokenbroker.v1.OAuthClient.create_time:type_name -> google.protobuf.Timestamp
-	19, // 6: tokenbroker.v1.OAuthClient.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 7: tokenbroker.v1.CreateOAuthClientRequest.spec:type_name -> tokenbroker.v1.OAuthClientSpec
-	3,  // 8: tokenbroker.v1.CreateOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
-	3,  // 9: tokenbroker.v1.GetOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
-	3,  // 10: tokenbroker.v1.ListOAuthClientsResponse.oauth_clients:type_name -> tokenbroker.v1.OAuthClient
-	1,  // 11: tokenbroker.v1.UpdateOAuthClientRequest.spec:type_name -> tokenbroker.v1.OAuthClientSpec
-	20, // 12: tokenbroker.v1.UpdateOAuthClientRequest.update_mask:type_name -> google.protobuf.FieldMask
-	3,  // 13: tokenbroker.v1.UpdateOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
-	3,  // 14: tokenbroker.v1.AddClientSecretResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
-	3,  // 15: tokenbroker.v1.RetireClientSecretResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
-	4,  // 16: tokenbroker.v1.OAuthClientService.CreateOAuthClient:input_type -> tokenbroker.v1.CreateOAuthClientRequest
-	6,  // 17: tokenbroker.v1.OAuthClientService.GetOAuthClient:input_type -> tokenbroker.v1.GetOAuthClientRequest
-	8,  // 18: tokenbroker.v1.OAuthClientService.ListOAuthClients:input_type -> tokenbroker.v1.ListOAuthClientsRequest
-	10, // 19: tokenbroker.v1.OAuthClientService.UpdateOAuthClient:input_type -> tokenbroker.v1.UpdateOAuthClientRequest
-	12, // 20: tokenbroker.v1.OAuthClientService.DeleteOAuthClient:input_type -> tokenbroker.v1.DeleteOAuthClientRequest
-	14, // 21: tokenbroker.v1.OAuthClientService.AddClientSecret:input_type -> tokenbroker.v1.AddClientSecretRequest
-	16, // 22: tokenbroker.v1.OAuthClientService.RetireClientSecret:input_type -> tokenbroker.v1.RetireClientSecretRequest
-	5,  // 23: tokenbroker.v1.OAuthClientService.CreateOAuthClient:output_type -> tokenbroker.v1.CreateOAuthClientResponse
-	7,  // 24: tokenbroker.v1.OAuthClientService.GetOAuthClient:output_type -> tokenbroker.v1.GetOAuthClientResponse
-	9,  // 25: tokenbroker.v1.OAuthClientService.ListOAuthClients:output_type -> tokenbroker.v1.ListOAuthClientsResponse
-	11, // 26: tokenbroker.v1.OAuthClientService.UpdateOAuthClient:output_type -> tokenbroker.v1.UpdateOAuthClientResponse
-	13, // 27: tokenbroker.v1.OAuthClientService.DeleteOAuthClient:output_type -> tokenbroker.v1.DeleteOAuthClientResponse
-	15, // 28: tokenbroker.v1.OAuthClientService.AddClientSecret:output_type -> tokenbroker.v1.AddClientSecretResponse
-	17, // 29: tokenbroker.v1.OAuthClientService.RetireClientSecret:output_type -> tokenbroker.v1.RetireClientSecretResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	19, // 3: tokenbroker.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
+	19, // 4: tokenbroker.v1.ClientSecret.rotate_time:type_name -> google.protobuf.Timestamp
+	1,  // 5: tokenbroker.v1.OAuthClient.spec:type_name -> tokenbroker.v1.OAuthClientSpec
+	2,  // 6: tokenbroker.v1.OAuthClient.secrets:type_name -> tokenbroker.v1.ClientSecret
+	19, // 7: tokenbroker.v1.OAuthClient.create_time:type_name -> google.protobuf.Timestamp
+	19, // 8: tokenbroker.v1.OAuthClient.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: tokenbroker.v1.CreateOAuthClientRequest.spec:type_name -> tokenbroker.v1.OAuthClientSpec
+	19, // 10: tokenbroker.v1.CreateOAuthClientRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 11: tokenbroker.v1.CreateOAuthClientRequest.rotate_after:type_name -> google.protobuf.Duration
+	3,  // 12: tokenbroker.v1.CreateOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
+	3,  // 13: tokenbroker.v1.GetOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
+	3,  // 14: tokenbroker.v1.ListOAuthClientsResponse.oauth_clients:type_name -> tokenbroker.v1.OAuthClient
+	1,  // 15: tokenbroker.v1.UpdateOAuthClientRequest.spec:type_name -> tokenbroker.v1.OAuthClientSpec
+	21, // 16: tokenbroker.v1.UpdateOAuthClientRequest.update_mask:type_name -> google.protobuf.FieldMask
+	3,  // 17: tokenbroker.v1.UpdateOAuthClientResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
+	19, // 18: tokenbroker.v1.AddClientSecretRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 19: tokenbroker.v1.AddClientSecretRequest.rotate_after:type_name -> google.protobuf.Duration
+	3,  // 20: tokenbroker.v1.AddClientSecretResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
+	3,  // 21: tokenbroker.v1.RetireClientSecretResponse.oauth_client:type_name -> tokenbroker.v1.OAuthClient
+	4,  // 22: tokenbroker.v1.OAuthClientService.CreateOAuthClient:input_type -> tokenbroker.v1.CreateOAuthClientRequest
+	6,  // 23: tokenbroker.v1.OAuthClientService.GetOAuthClient:input_type -> tokenbroker.v1.GetOAuthClientRequest
+	8,  // 24: tokenbroker.v1.OAuthClientService.ListOAuthClients:input_type -> tokenbroker.v1.ListOAuthClientsRequest
+	10, // 25: tokenbroker.v1.OAuthClientService.UpdateOAuthClient:input_type -> tokenbroker.v1.UpdateOAuthClientRequest
+	12, // 26: tokenbroker.v1.OAuthClientService.DeleteOAuthClient:input_type -> tokenbroker.v1.DeleteOAuthClientRequest
+	14, // 27: tokenbroker.v1.OAuthClientService.AddClientSecret:input_type -> tokenbroker.v1.AddClientSecretRequest
+	16, // 28: tokenbroker.v1.OAuthClientService.RetireClientSecret:input_type -> tokenbroker.v1.RetireClientSecretRequest
+	5,  // 29: tokenbroker.v1.OAuthClientService.CreateOAuthClient:output_type -> tokenbroker.v1.CreateOAuthClientResponse
+	7,  // 30: tokenbroker.v1.OAuthClientService.GetOAuthClient:output_type -> tokenbroker.v1.GetOAuthClientResponse
+	9,  // 31: tokenbroker.v1.OAuthClientService.ListOAuthClients:output_type -> tokenbroker.v1.ListOAuthClientsResponse
+	11, // 32: tokenbroker.v1.OAuthClientService.UpdateOAuthClient:output_type -> tokenbroker.v1.UpdateOAuthClientResponse
+	13, // 33: tokenbroker.v1.OAuthClientService.DeleteOAuthClient:output_type -> tokenbroker.v1.DeleteOAuthClientResponse
+	15, // 34: tokenbroker.v1.OAuthClientService.AddClientSecret:output_type -> tokenbroker.v1.AddClientSecretResponse
+	17, // 35: tokenbroker.v1.OAuthClientService.RetireClientSecret:output_type -> tokenbroker.v1.RetireClientSecretResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_tokenbroker_v1_oauth_client_service_proto_init() }
