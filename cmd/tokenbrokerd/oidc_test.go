@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type oidcServer struct {
 	t       testing.TB
 	issuer  string
 	clients []oidcClient
+	jobs    []oidcClient // of clients, those that a job would have: a secret that is sent as it is
 	ca      string // file
 	log     string // file
 	http    *http.Client
@@ -40,6 +42,10 @@ type oidcClient struct {
 	ID     string `json:"client_id"`
 	Secret string `json:"client_secret"`
 	Auth   string `json:"token_endpoint_auth_method"`
+}
+
+func (c oidcClient) withSecret() bool {
+	return c.ID != "device" && c.ID != "web" && (c.Auth == "client_secret_basic" || c.Auth == "client_secret_post")
 }
 
 // oidcLine is a line that the server writes.
@@ -77,6 +83,7 @@ func startOIDC(t testing.TB, life time.Duration) *oidcServer {
 		t.Fatal(err)
 	}
 	o.issuer, o.clients = ready.Issuer, ready.Clients
+	o.jobs = slices.DeleteFunc(slices.Clone(o.clients), func(c oidcClient) bool { return !c.withSecret() })
 	return o
 }
 

@@ -59,14 +59,14 @@ func (o *oidcServer) fill(s *site, each int) (names []string) {
 		"client_secret_basic": tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC,
 		"client_secret_post":  tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST,
 	}
-	for i, c := range o.clients {
+	for i, c := range o.jobs {
 		addClient(o.t, operator, fmt.Sprintf("oidc-%d", i), "oidc", c.ID, c.Secret, methods[c.Auth])
 	}
 	for i := range each {
-		n := i % len(o.clients)
+		n := i % len(o.jobs)
 		service, person := fmt.Sprintf("example/service-%d", i), fmt.Sprintf("example/person-%d", i)
 		add(o.t, operator, service, "oidc", fmt.Sprintf("oidc-%d", n), "", "reports.read")
-		add(o.t, operator, person, "oidc", fmt.Sprintf("oidc-%d", n), o.login(o.clients[n], "openid reports.read"), "openid", "reports.read")
+		add(o.t, operator, person, "oidc", fmt.Sprintf("oidc-%d", n), o.login(o.jobs[n], "openid reports.read"), "openid", "reports.read")
 		names = append(names, service, person)
 	}
 	return names

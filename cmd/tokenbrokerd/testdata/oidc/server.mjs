@@ -7,6 +7,10 @@
 //   OIDC_PORT              port on 127.0.0.1; 0 or absent = any
 //   OIDC_ACCESS_TOKEN_TTL  life of access tokens in seconds; absent = 3
 //   OIDC_LOG               file that the log lines are appended to; absent = standard output
+//   OIDC_CLIENT_JWKS       file with the public keys of the client "key-jwt" (a JWK set); absent = there is no such client
+//   OIDC_REDIRECT          redirect URI of the client "web", which is on another site; absent = there is no such client
+//   OIDC_PERSON            who consents where no login_hint says so; absent = the person declines
+//   OIDC_BROWSER           1 = a person with a browser logs in and consents on pages, see person.mjs
 //
 // The first line on standard output is {"event":"ready","issuer":…,"clients":[…]}. Log lines are JSON objects, too:
 //   {"event":"token", …}   one per request to the token endpoint: time of arrival, grant_type, client_id, status, error,
@@ -19,7 +23,9 @@ import * as fs from 'node:fs';
 import * as https from 'node:https';
 
 console.info = console.error; // the library's notices; standard output is for our lines
-const { Provider } = await import('oidc-provider');
+const { Provider, errors: { InvalidTarget } } = await import('oidc-provider');
+const { answer } = await import('./person.mjs');
+const { addJWTBearer, jwtBearer } = await import('./jwt-bearer.mjs');
 
 const env = process.env;
 const port = Number(env.OIDC_PORT ?? 0);
@@ -29,24 +35,37 @@ for (const name of ['OIDC_CERT', 'OIDC_KEY']) {
 }
 if (!Number.isInteger(ttl) || ttl < 1) fail('OIDC_ACCESS_TOKEN_TTL must be a whole number of seconds, 1 or more');
 
-const scope = 'openid offline_access reports.read reports.write';
+const scope = 'openid email offline_access reports.read reports.write';
+const deviceCode = 'urn:ietf:params:oauth:grant-type:device_code';
 const secrets = {
   'basic-plain': ['client_secret_basic', 'correct-horse-battery-staple-0001'],
   'basic-special': ['client_secret_basic', 'a/b+c d%2F&e=f:g~h!"-0002'], // right only if form-encoded before Basic
   'id:with space': ['client_secret_basic', 'colon-and-blank-in-the-id-0003'],
   'post-plain': ['client_secret_post', 'correct-horse-battery-staple-0004'],
   'post-special': ['client_secret_post', 'a/b+c d%2F&e=f:g~h!"-0005'],
+  'secret-jwt': ['client_secret_jwt', 'long-enough-for-an-HMAC-with-SHA-256-0006'],
 };
-const clients = Object.entries(secrets).map(([client_id, [token_endpoint_auth_method, client_secret]]) => ({
-  client_id,
-  client_secret,
-  token_endpoint_auth_method,
+const native = {
   application_type: 'native', // lets redirects go to any port of the loopback address (RFC 8252 §7.3)
   redirect_uris: ['http://127.0.0.1/callback'],
-  grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
   id_token_signed_response_alg: 'ES256',
   scope,
+};
+const usual = ['authorization_code', 'refresh_token', 'client_credentials'];
+const clients = Object.entries(secrets).map(([client_id, [token_endpoint_auth_method, client_secret]]) => ({
+  ...native, client_id, client_secret, token_endpoint_auth_method, grant_types: usual,
 }));
+clients.push({ ...native, client_id: 'public', token_endpoint_auth_method: 'none', grant_types: ['authorization_code', 'refresh_token', deviceCode] });
+clients.push({ ...native, client_id: 'device', client_secret: secrets['basic-plain'][1], token_endpoint_auth_method: 'client_secret_basic',
+  grant_types: ['refresh_token', deviceCode], redirect_uris: [], response_types: [] });
+if (env.OIDC_CLIENT_JWKS) {
+  clients.push({ ...native, client_id: 'key-jwt', token_endpoint_auth_method: 'private_key_jwt', jwks: JSON.parse(fs.readFileSync(env.OIDC_CLIENT_JWKS)),
+    grant_types: [...usual, jwtBearer] });
+}
+if (env.OIDC_REDIRECT) {
+  clients.push({ ...native, client_id: 'web', client_name: 'Reports', client_secret: secrets['basic-plain'][1], application_type: 'web',
+    token_endpoint_auth_method: 'client_secret_basic', grant_types: ['authorization_code', 'refresh_token'], redirect_uris: [env.OIDC_REDIRECT] });
+}
 
 const { privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const configuration = {
@@ -58,7 +77,8 @@ const configuration = {
   rotateRefreshToken: true, // the default spares confidential clients most rotations
   issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
   expiresWithSession: () => false,
-  findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+  findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, email: `${id}@example.org` }) }),
+  claims: { openid: ['sub'], email: ['email'] },
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
   ttl: { AccessToken: ttl, IdToken: ttl, ClientCredentials: ttl, RefreshToken: 24 * 3600, Grant: 24 * 3600, Session: 3600, Interaction: 600 },
   features: {
@@ -66,7 +86,16 @@ const configuration = {
     devInteractions: { enabled: false },
     introspection: { enabled: true },
     revocation: { enabled: true },
+    deviceFlow: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (ctx, resource) => {
+        if (!resource.startsWith('https://api.example/')) throw new InvalidTarget();
+        return { scope: 'reports.read reports.write', audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: ttl, jwt: { sign: { alg: 'ES256' } } };
+      },
+    },
   },
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
 };
 
 const server = https.createServer({ cert: fs.readFileSync(env.OIDC_CERT), key: fs.readFileSync(env.OIDC_KEY) });
@@ -79,6 +108,7 @@ process.stdin.on('end', stop).on('error', stop).resume();
 function serve(issuer) {
   const provider = new Provider(issuer, configuration);
   provider.use(logTokenRequests);
+  addJWTBearer(provider);
   for (const event of ['refresh_token.consumed', 'refresh_token.destroyed']) {
     provider.on(event, (token) => log({ event, time: now(), refresh_token_sha256: hash(token.jti), client_id: token.clientId, grant_id: token.grantId }));
   }
@@ -95,23 +125,6 @@ function serve(issuer) {
   });
   const listed = clients.map(({ client_id, client_secret, token_endpoint_auth_method }) => ({ client_id, client_secret, token_endpoint_auth_method }));
   process.stdout.write(`${JSON.stringify({ event: 'ready', issuer, clients: listed })}\n`);
-}
-
-// answer stands for the person at the browser: it logs in as the request's login_hint and consents to whatever is asked.
-// Without a login_hint the person declines.
-async function answer(provider, req, res) {
-  const { prompt, params, session, grantId } = await provider.interactionDetails(req, res);
-  if (!params.login_hint) {
-    return provider.interactionFinished(req, res, { error: 'access_denied', error_description: 'no login_hint' });
-  }
-  if (prompt.name === 'login') {
-    return provider.interactionFinished(req, res, { login: { accountId: params.login_hint } });
-  }
-  const grant = grantId
-    ? await provider.Grant.find(grantId)
-    : new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
-  grant.addOIDCScope(params.scope);
-  return provider.interactionFinished(req, res, { consent: { grantId: await grant.save() } });
 }
 
 async function logTokenRequests(ctx, next) {
