@@ -17,6 +17,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -76,6 +77,10 @@ type Config struct {
 	// refresh tokens that stay, one hour), "rotating" (strict rotation) and "graceful" (rotation with a minute of grace), each with
 	// the client "job" and the secret "s3cret/+ %".
 	Issuers []sandbox.Issuer
+	// Providers are further providers, by name, as a config file would have them.
+	Providers map[string]provider.Profile
+	// Upstream answers for a provider in place of the sandbox, where it returns something. nil = the sandbox answers for all.
+	Upstream func(provider string) http.RoundTripper
 	// Profile changes a provider's profile, which otherwise says what its issuer does. nil = nothing.
 	Profile func(issuer string, p *provider.Profile)
 	// Limits are the server's.
@@ -171,7 +176,18 @@ func (b *Broker) profiles() map[string]provider.Profile {
 		}
 		profiles[is.Name] = p
 	}
+	maps.Copy(profiles, b.cfg.Providers)
 	return profiles
+}
+
+// transport is the way to a provider.
+func (b *Broker) transport(name string) http.RoundTripper {
+	if b.cfg.Upstream != nil {
+		if rt := b.cfg.Upstream(name); rt != nil {
+			return rt
+		}
+	}
+	return b.Sandbox
 }
 
 func (b *Broker) path(name string) string { return filepath.Join(b.Dir, name) }
@@ -201,7 +217,7 @@ func (b *Broker) files() {
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
 		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
 		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
-		Transport: func(string) http.RoundTripper { return b.Sandbox }, Observe: b.cfg.Observe, Version: "test",
+		Transport: b.transport, Observe: b.cfg.Observe, Version: "test",
 	}
 	if b.cfg.Ops {
 		b.dc.OpsListen = "127.0.0.1:0"

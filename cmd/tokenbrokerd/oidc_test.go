@@ -33,8 +33,8 @@ type oidcServer struct {
 	issuer  string
 	clients []oidcClient
 	jobs    []oidcClient // of clients, those that a job would have: a secret that is sent as it is
-	ca      string // file
-	log     string // file
+	ca      string       // file
+	log     string       // file
 	http    *http.Client
 }
 
