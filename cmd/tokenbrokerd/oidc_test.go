@@ -59,8 +59,8 @@ type oidcLine struct {
 	Error        string       `json:"error"`
 }
 
-// startOIDC starts the server, which ends with the test.
-func startOIDC(t testing.TB, life time.Duration) *oidcServer {
+// startOIDC starts the server, which ends with the test. env is more of what server.mjs says.
+func startOIDC(t testing.TB, life time.Duration, env ...string) *oidcServer {
 	t.Helper()
 	if _, err := os.Stat(oidcFolder + "/node_modules/oidc-provider"); err != nil {
 		t.Fatalf("the OAuth server is not installed: %v: run make deps", err)
@@ -75,6 +75,7 @@ func startOIDC(t testing.TB, life time.Duration) *oidcServer {
 	cmd := exec.Command(node, oidcFolder+"/server.mjs")
 	cmd.Env = append(os.Environ(), "OIDC_CERT="+dir+"/server.pem", "OIDC_KEY="+dir+"/server.key", "OIDC_LOG="+o.log,
 		fmt.Sprintf("OIDC_ACCESS_TOKEN_TTL=%d", int(life.Seconds())))
+	cmd.Env = append(cmd.Env, env...)
 	if _, err := cmd.StdinPipe(); err != nil { // it lives as long as this is open
 		t.Fatal(err)
 	}
