@@ -16,12 +16,28 @@ type ExchangeRequest struct {
 // ExchangeReply is what a token request brought. It may hold a refresh token though the exchange as a whole failed: that
 // one is to be stored before anything else is done, because the one that was sent may be spent.
 type ExchangeReply struct {
-	Token        *Token    // nil if the reply held none that can be served; Generation is 0
-	RefreshToken Secret    // a plausible new refresh token; zero if the reply named none, so the old one stays
-	RefreshEnd   time.Time // when the refresh token dies, if the reply said so; zero = it did not
-	Sent         time.Time // when the request was sent, with a monotonic reading; lives count from here
-	Account      string    // whose account the grant is, if the reply or the profile's own look-up says so
-	Granted      []string  // scopes that the reply names; nil if it names none
+	Token        *Token        // nil if the reply held none that can be served; Generation is 0
+	RefreshToken Secret        // a plausible new refresh token; zero if the reply named none, so the old one stays
+	RefreshEnd   time.Time     // when the refresh token dies, if the reply said so; zero = it did not
+	Sent         time.Time     // when the request was sent, with a monotonic reading; lives count from here
+	Account      string        // whose account the grant is, if the reply or the profile's own look-up says so
+	Granted      []string      // scopes that the reply names; nil if it names none
+	Skew         time.Duration // how far our clock is ahead of the provider's, by its Date header; 0 = not known, or it is not
+}
+
+// NewKey is a private key as an operator brings it.
+type NewKey struct {
+	Text        Secret // PEM, JWK or a provider's key file
+	Certificate string // its certificate chain in PEM, leaf first; "" = none, or it is in Text
+	KeyID       string // kid to name it by; "" = what Text says
+}
+
+// ParsedKey is what a [NewKey] holds.
+type ParsedKey struct {
+	Secret   ClientSecret // without ID and times but Expiry
+	ClientID string       // whose key it is, where Text says so; "" = it does not
+	Account  string       // what Text says besides, e.g. the numeric client id of a Google service account; "" = nothing
+	TokenURI string       // the token endpoint that Text names; "" = none. To be checked before it is used
 }
 
 // AuthorizationRequest is the first leg of an authorization code grant (RFC 6749 §4.1.1, RFC 7636 §4.3).

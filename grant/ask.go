@@ -1,7 +1,6 @@
 package grant
 
 import (
-	"encoding/base64"
 	"net/http"
 	"net/url"
 	"slices"
@@ -80,37 +79,10 @@ func (q *query) askScopes() {
 	}
 }
 
-// authenticate adds the client's identity in the one way that is configured (RFC 6749 §2.3).
+// authenticate adds the client's identity. A client that has nothing to show may use public grants alone.
 func (q *query) authenticate(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
-	id, secret := r.Client.ClientID, r.Secret.Secret
-	switch {
-	case id == "":
-		return refuse("client_id_missing")
-	case !slices.Contains(q.at.profile.AuthMethods, r.Client.Auth):
-		return refuse("auth_method_not_allowed")
-	case r.Client.Auth == tokenbroker.AuthNone && !q.grant.public:
+	if r.Client.Auth.Public() && !q.grant.public {
 		return refuse("client_is_public")
-	case r.Client.Auth != tokenbroker.AuthNone && secret.IsZero():
-		return refuse("client_secret_missing")
 	}
-	switch r.Client.Auth {
-	case tokenbroker.AuthClientSecretBasic:
-		q.header.Set("Authorization", "Basic "+q.basic(id, secret))
-	case tokenbroker.AuthClientSecretPost:
-		q.form.Set("client_id", id)
-		q.form.Set("client_secret", secret.Reveal())
-	case tokenbroker.AuthNone:
-		q.form.Set("client_id", id)
-		return nil
-	}
-	q.secrets = append(q.secrets, secret.Reveal())
-	return nil
-}
-
-func (q *query) basic(id string, secret tokenbroker.Secret) string {
-	encode := url.QueryEscape // application/x-www-form-urlencoded, RFC 6749 appendix B
-	if raw := q.at.profile.RawBasic; raw != nil && *raw {
-		encode = func(s string) string { return s }
-	}
-	return base64.StdEncoding.EncodeToString([]byte(encode(id) + ":" + encode(secret.Reveal())))
+	return q.identify(r.Client, r.Secret)
 }

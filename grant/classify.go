@@ -85,9 +85,9 @@ var statusClass = []struct {
 }
 
 // refusal is the failure of a reply that says no.
-func (q *query) refusal(a answer, top fields) *tokenbroker.Failure {
+func (q *call) refusal(a answer, top fields) *tokenbroker.Failure {
 	given := errorCode(top, q.at.profile.ErrorPath)
-	f := &tokenbroker.Failure{HTTPStatus: a.status, Code: q.clean(given), Sent: true}
+	f := &tokenbroker.Failure{HTTPStatus: a.status, Code: q.clean(given), Skew: a.skew, Sent: true}
 	if given == "" && a.status >= http.StatusMultipleChoices {
 		f.Code = "http_" + strconv.Itoa(a.status) // more than nothing for whoever is on call
 	}
@@ -99,13 +99,13 @@ func (q *query) refusal(a answer, top fields) *tokenbroker.Failure {
 }
 
 // fault is the failure of a reply that says yes and is of no use.
-func (q *query) fault(a answer, class tokenbroker.Class, code string) *tokenbroker.Failure {
-	f := &tokenbroker.Failure{Class: class, Code: code, HTTPStatus: a.status, Sent: true}
+func (q *call) fault(a answer, class tokenbroker.Class, code string) *tokenbroker.Failure {
+	f := &tokenbroker.Failure{Class: class, Code: code, Skew: a.skew, HTTPStatus: a.status, Sent: true}
 	return q.finish(f, a, code, string(a.body[:min(len(a.body), maxDescription)]))
 }
 
 // class reads the tables. It may replace the code, where the status says more.
-func (q *query) class(a answer, f *tokenbroker.Failure, named bool) tokenbroker.Class {
+func (q *call) class(a answer, f *tokenbroker.Failure, named bool) tokenbroker.Class {
 	if _, waits := retryAfter(a.header); waits && a.status == http.StatusServiceUnavailable {
 		return tokenbroker.ClassThrottled
 	}
@@ -118,18 +118,18 @@ func (q *query) class(a answer, f *tokenbroker.Failure, named bool) tokenbroker.
 		}
 	}
 	class, known := codeClass[f.Code]
-	if !known || class == tokenbroker.ClassDeadGrant && !q.grant.spends {
+	if !known || class == tokenbroker.ClassDeadGrant && !q.spends {
 		return tokenbroker.ClassConfiguration
 	}
 	return class
 }
 
 // finish lets the profile's rules override the class and reads how long to wait.
-func (q *query) finish(f *tokenbroker.Failure, a answer, code, description string) *tokenbroker.Failure {
+func (q *call) finish(f *tokenbroker.Failure, a answer, code, description string) *tokenbroker.Failure {
 	f.RetryAfter, _ = retryAfter(a.header)
 	for _, rule := range q.at.profile.Errors {
 		if rule.Matches(a.status, code, description) {
-			f.Class = rule.Class
+			f.Class, f.Cause = rule.Class, rule.Cause
 			if f.RetryAfter == 0 {
 				f.RetryAfter = time.Duration(rule.RetryAfter)
 			}
@@ -143,7 +143,7 @@ func (q *query) finish(f *tokenbroker.Failure, a answer, code, description strin
 }
 
 // clean returns an error code that can go into an error: of harmless characters, in lower case, and nothing that was sent.
-func (q *query) clean(code string) string {
+func (q *call) clean(code string) string {
 	if !codePattern.MatchString(code) {
 		return unparsable
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -115,29 +114,23 @@ func (c *Client) Exchange(ctx context.Context, r tokenbroker.ExchangeRequest) (t
 	if failure != nil {
 		return tokenbroker.ExchangeReply{}, failure
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	sent := time.Now()
-	raw, err := q.send(ctx)
+	raw, err := c.ask(ctx, &q.call)
 	if err != nil {
-		return tokenbroker.ExchangeReply{Sent: sent}, err
+		return tokenbroker.ExchangeReply{Sent: raw.sent}, err
 	}
-	out, failure := q.interpret(raw, sent)
+	out, failure := q.interpret(raw, raw.sent)
 	if failure != nil {
 		return out, failure
 	}
 	return out, nil
 }
 
-// query is a request ready to be sent, with what is needed to judge its reply.
+// query is a token request ready to be sent, with what is needed to judge its reply.
 type query struct {
-	at       *endpoint
+	call
 	grant    grantKind
 	asked    tokenbroker.Variant
 	narrower bool // fewer scopes are asked for than the grant has
-	form     url.Values
-	header   http.Header
-	secrets  []string // what was sent and must not come back in an error code
 }
 
 // prepare builds a query. What can't be asked is a configuration failure, unsent.
@@ -153,9 +146,11 @@ func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Fa
 	if !ok {
 		return nil, refuse("unsupported_grant_type")
 	}
-	q := &query{at: e, grant: kind, asked: r.Credential.Variant(r.Variant.Scopes, r.Variant.Subject, r.Variant.Audience)}
+	q := &query{call: e.newCall(e.profile.TokenEndpoint), grant: kind}
+	q.form, q.format, q.spends = e.newForm(), e.profile.BodyFormat, kind.spends
+	q.single = q.spends && e.traits.Rotates
+	q.asked = r.Credential.Variant(r.Variant.Scopes, r.Variant.Subject, r.Variant.Audience)
 	q.narrower = narrower(q.asked.Scopes, r.Credential.Scopes)
-	q.form, q.header = e.newForm(), e.newHeader()
 	for _, step := range []func(tokenbroker.ExchangeRequest) *tokenbroker.Failure{q.askVariant, q.askGrant, q.authenticate} {
 		if failure := step(r); failure != nil {
 			return nil, failure

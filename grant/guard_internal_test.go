@@ -30,7 +30,8 @@ func TestGuardJudgesTheAddressThatIsConnectedTo(t *testing.T) {
 		p := provider.Profile{TokenEndpoint: s.URL}
 		e := &endpoint{name: "acme", profile: p, traits: p.Traits()}
 		e.shared, e.single = newTransport(p, nil, single), newTransport(p, nil, single)
-		q := &query{at: e, form: e.newForm(), header: e.newHeader()}
+		q := e.newCall(s.URL)
+		q.form.Set("refresh_token", "x")
 		_, err := q.send(t.Context())
 		var f *tokenbroker.Failure
 		if !errors.As(err, &f) || f.Sent || f.Class != tokenbroker.ClassConfiguration || f.Code != "address_not_allowed" {

@@ -6,12 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"syscall"
 	"time"
 
@@ -69,47 +67,9 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	fault  string // why body is not all there is; "" if it is
-}
-
-// send sends the query. The error is a *tokenbroker.Failure, perhaps wrapped with what the network said before anything was sent.
-func (q *query) send(ctx context.Context) (answer, error) {
-	body := newOnceBody(q.form.Encode())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.at.profile.TokenEndpoint, nil)
-	if err != nil {
-		return answer{}, refuse("bad_token_endpoint")
-	}
-	req.Header, req.Body, req.ContentLength = q.header, body, body.text.Size()
-	rt := q.at.shared
-	if q.grant.spends && q.at.traits.Rotates {
-		rt = q.at.single
-	}
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return answer{}, lost(ctx, err, body.seal())
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return receive(ctx, resp), nil
-}
-
-// receive reads a reply up to the limit.
-func receive(ctx context.Context, resp *http.Response) answer {
-	a := answer{status: resp.StatusCode, header: resp.Header}
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		a.fault = "unsupported_encoding" // it was not asked for, and unpacking it is how bombs go off
-		return a
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	a.body = body[:min(len(body), maxBody)]
-	switch {
-	case len(body) > maxBody:
-		a.fault = "reply_too_large"
-	case err != nil && ctx.Err() != nil:
-		a.fault = ended(ctx)
-	case err != nil:
-		a.fault = "reply_cut"
-	}
-	return a
+	fault  string        // why body is not all there is; "" if it is
+	sent   time.Time     // when the request was sent, with a monotonic reading
+	skew   time.Duration // how far our clock is ahead of the provider's; 0 = not known, or it is not
 }
 
 // lost is the failure of a request that got no reply. What the network said is added only if nothing was sent: later errors
