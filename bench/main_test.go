@@ -206,8 +206,8 @@ func TestFreshTokensAreTakenOncePerCredential(t *testing.T) {
 		credential, token string
 		counts, ok        bool
 	}{
-		{subject.CredentialName(1), "seed", false, true}, {subject.CredentialName(1), "sbx_at_", true, true},
-		{subject.CredentialName(1), "sbx_at_", false, false}, {subject.CredentialName(2), "sbx_at_", false, false}, {"other/c1", "sbx_at_", false, false},
+		{subject.CredentialName(1), "seed", false, true}, {subject.CredentialName(1), "sandbox_at_", true, true},
+		{subject.CredentialName(1), "sandbox_at_", false, false}, {subject.CredentialName(2), "sandbox_at_", false, false}, {"other/c1", "sandbox_at_", false, false},
 	} {
 		if counts, err := on(0, event(tc.credential, tc.token)); counts != tc.counts || (err == nil) != tc.ok {
 			t.Errorf("step %d: got %v, %v", i, counts, err)

@@ -37,7 +37,7 @@ func TestAdoptDuringRefresh(t *testing.T) {
 		if got := w.orphans(); len(got) != 1 || got[0].Outcome.RefreshToken.Reveal() != "rt-2" {
 			t.Errorf("got %d orphans, want the one result that lost", len(got))
 		}
-		if g := w.grant(); g.Serial != 4 || g.Intent != nil || !strings.HasPrefix(g.RefreshToken.Reveal(), "sbx_rt_") {
+		if g := w.grant(); g.Serial != 4 || g.Intent != nil || !strings.HasPrefix(g.RefreshToken.Reveal(), "sandbox_rt_") {
 			t.Errorf("got serial %d, intent %v; want the successor of what was adopted", g.Serial, g.Intent)
 		}
 		if r, _ := w.up.request(3); r.RefreshToken.Reveal() != adopted {

@@ -71,7 +71,7 @@ func TestTheLogTellsWhatBrokeAndWhenItWorksAgain(t *testing.T) {
 		if got := log.lines("credential is READY again", "example/api"); len(got) != 1 {
 			t.Errorf("the end of the outage: got %d lines, want 1", len(got))
 		}
-		if got := log.lines("sbx_"); len(got) != 0 {
+		if got := log.lines("sandbox_"); len(got) != 0 {
 			t.Errorf("the log holds a token: %q", got)
 		}
 	})

@@ -15,11 +15,15 @@ import (
 // '*' and '~', so both pass.
 var formEncoded = regexp.MustCompile(`^(?:[A-Za-z0-9*~._+-]|%[0-9A-Fa-f]{2})*$`)
 
+// assertionType is the client_assertion_type of RFC 7523 §2.2.
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
 // claim is who a request says it is from.
 type claim struct {
-	method AuthMethod
-	id     string
-	secret string
+	method    AuthMethod
+	id        string
+	secret    string
+	assertion assertion
 }
 
 // authenticate finds the client (RFC 6749 §2.3) and insists on the method it is registered with.
@@ -29,10 +33,35 @@ func (v *visit) authenticate() (*client, *oauthError) {
 		return nil, e
 	}
 	c := v.issuer.clients[who.id]
-	if c == nil || c.Auth != who.method || c.Auth != AuthNone && !c.accepts(who.secret) {
-		return nil, v.unauthorized()
+	if c == nil {
+		return nil, v.unauthorized(wrongClient)
+	}
+	if why := v.doubt(c, who); why != "" {
+		return nil, v.unauthorized(why)
 	}
 	return c, nil
+}
+
+const wrongClient = "unknown client, wrong secret or wrong authentication method"
+
+// doubt says why a claim does not hold, "" if it does.
+func (v *visit) doubt(c *client, who claim) string {
+	if c.Auth == AuthTLS || c.Auth == AuthSelfSignedTLS {
+		return v.doubtTLS(c, who)
+	}
+	if c.Auth != who.method {
+		return wrongClient
+	}
+	switch c.Auth {
+	case AuthBasic, AuthPost:
+		if !c.accepts(who.secret) {
+			return wrongClient
+		}
+	case AuthSecretJWT, AuthPrivateKeyJWT:
+		return v.doubtAssertion(c, who.assertion)
+	case AuthNone, AuthTLS, AuthSelfSignedTLS:
+	}
+	return ""
 }
 
 // accepts compares digests, all of them, so that the time taken tells nothing.
@@ -46,31 +75,34 @@ func (c *client) accepts(secret string) bool {
 }
 
 func (v *visit) claim() (claim, *oauthError) {
-	id, secret := v.form.get("client_id"), v.form.get("client_secret")
-	switch headers := v.request.Header.Values("Authorization"); {
+	id, secret, headers := v.form.get("client_id"), v.form.get("client_secret"), v.request.Header.Values("Authorization")
+	asserted := v.form.get("client_assertion") + v.form.get("client_assertion_type")
+	who, e := claim{method: AuthNone, id: id}, (*oauthError)(nil)
+	switch {
 	case len(headers) > 1:
 		return claim{}, badRequest("invalid_request", "more than one Authorization header")
-	case len(headers) == 1 && secret != "":
+	case len(headers) == 1 && secret+asserted != "" || secret != "" && asserted != "":
 		return claim{}, badRequest("invalid_request", "more than one authentication method (RFC 6749 §2.3)")
 	case len(headers) == 1:
-		who, ok := readBasic(headers[0])
-		if !ok {
-			return claim{}, v.unauthorized()
+		var ok bool
+		if who, ok = readBasic(headers[0]); !ok {
+			e = v.unauthorized(wrongClient)
 		}
-		if id != "" && id != who.id {
-			return claim{}, badRequest("invalid_request", "client_id differs from the one in the Authorization header")
-		}
-		return who, nil
+	case asserted != "":
+		who, e = v.asserted()
 	case secret != "":
-		return claim{method: AuthPost, id: id, secret: secret}, nil
+		who = claim{method: AuthPost, id: id, secret: secret}
 	}
-	return claim{method: AuthNone, id: id}, nil
+	if e == nil && id != "" && id != who.id {
+		e = badRequest("invalid_request", "client_id differs from the one that the client authenticates with")
+	}
+	return who, e
 }
 
 // unauthorized is invalid_client. Only an attempt by Authorization header gets 401, which must name the scheme to use
 // (RFC 6749 §5.2).
-func (v *visit) unauthorized() *oauthError {
-	e := badRequest("invalid_client", "unknown client, wrong secret or wrong authentication method")
+func (v *visit) unauthorized(why string) *oauthError {
+	e := badRequest("invalid_client", why)
 	if v.request.Header.Get("Authorization") != "" {
 		e.status = http.StatusUnauthorized
 		e.header.Set("WWW-Authenticate", fmt.Sprintf(`Basic realm=%q`, v.issuer.Name))

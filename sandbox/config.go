@@ -2,9 +2,6 @@ package sandbox
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"regexp"
 	"slices"
 	"time"
 )
@@ -17,6 +14,21 @@ const (
 	AuthBasic AuthMethod = "client_secret_basic" // id and secret form-encoded, then Basic (RFC 6749 §2.3.1)
 	AuthPost  AuthMethod = "client_secret_post"  // client_id and client_secret in the body
 	AuthNone  AuthMethod = "none"                // a public client: client_id in the body
+
+	AuthSecretJWT     AuthMethod = "client_secret_jwt"           // an assertion, HMAC with the secret (RFC 7523 §2.2)
+	AuthPrivateKeyJWT AuthMethod = "private_key_jwt"             // an assertion, signed with a key in Client.Keys
+	AuthTLS           AuthMethod = "tls_client_auth"             // a certificate with Client.TLSSubject (RFC 8705 §2.1)
+	AuthSelfSignedTLS AuthMethod = "self_signed_tls_client_auth" // a certificate with Client.TLSThumbprint (RFC 8705 §2.2)
+)
+
+// AssertionAudience says what the aud of a client's assertion has to be.
+type AssertionAudience string
+
+// The audiences of client assertions.
+const (
+	AudienceToken  AssertionAudience = "token_endpoint" // the token endpoint's URL, whatever endpoint is called (RFC 7523 §3)
+	AudienceIssuer AssertionAudience = "issuer"         // the issuer identifier, as rfc7523bis asks
+	AudienceEither AssertionAudience = "either"
 )
 
 // Rotation says what becomes of a refresh token when it is used.
@@ -31,22 +43,30 @@ const (
 
 // The grants of the token endpoint.
 const (
-	GrantClientCredentials = "client_credentials" // RFC 6749 §4.4
-	GrantRefreshToken      = "refresh_token"      // RFC 6749 §6
+	GrantClientCredentials = "client_credentials"                              // RFC 6749 §4.4
+	GrantRefreshToken      = "refresh_token"                                   // RFC 6749 §6
+	GrantAuthorizationCode = "authorization_code"                              // RFC 6749 §4.1 with RFC 7636
+	GrantPassword          = "password"                                        // RFC 6749 §4.3; only for clients whose Grants name it
+	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628
+	GrantJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523 §2.1
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
 )
 
 const (
-	defaultAccessLife  = time.Hour
-	defaultJournalSize = 10_000
+	defaultAccessLife     = time.Hour
+	defaultCodeLife       = time.Minute
+	defaultDeviceLife     = 10 * time.Minute
+	defaultDeviceInterval = 5 * time.Second
+	defaultLeeway         = 5 * time.Minute
+	defaultJournalSize    = 10_000
 )
-
-var issuerPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
 // Config is what a server is made of.
 type Config struct {
 	Issuers     []Issuer // at least one
 	JournalSize int      // entries that Journal keeps, the newest ones; 0 = 10,000. Counts are exact regardless
 	AllowHTTP   bool     // also answer requests that did not come over TLS
+	Seed        uint64   // of what Fault.Chance and Fault.DelayTo draw
 }
 
 // Issuer is one authorization server with its policy.
@@ -67,6 +87,28 @@ type Issuer struct {
 	KillsOld        bool     // a refresh ends the access tokens that the family had before
 	Downscope       bool     // a refresh may ask for fewer scopes than were granted; otherwise only for all of them or none
 	ScopesSupported []string // any other is refused; empty = every well-formed scope
+
+	// URL is the issuer identifier. "" = scheme and host of each request and the name: https://host/name.
+	URL string
+
+	// Accounts are the people who can consent; nil = one, DefaultAccount.
+	Accounts []Account
+	// AutoApprove is the account that consents to everything at once, without a page; "" = somebody has to.
+	AutoApprove string
+
+	CodeLife       time.Duration // of authorization codes; 0 = one minute
+	DeviceLife     time.Duration // of device codes; 0 = ten minutes
+	DeviceInterval time.Duration // between polls, whole seconds; 0 = five seconds
+
+	JWTAccess bool     // access tokens are JWTs (RFC 9068), signed with the key in jwks; they can't begin with AccessPrefix
+	Resources []string // values that resource (RFC 8707) and audience (RFC 8693) may have; empty = any
+
+	ServiceAccounts   []ServiceAccount  // who may use GrantJWTBearer as Google has it
+	TrustedIssuers    []TrustedIssuer   // whose JWTs may be exchanged
+	AnonymousExchange bool              // GrantTokenExchange needs no client, and takes none, as at GCP's STS
+	JWTAudience       string            // what the aud of a GrantJWTBearer assertion has to be; "" = the token endpoint's URL
+	ClientAudience    AssertionAudience // "" = AudienceToken
+	Leeway            time.Duration     // how far the clock of one who signs an assertion may be off; 0 = five minutes
 }
 
 // Client is a registered OAuth client.
@@ -75,7 +117,14 @@ type Client struct {
 	Secrets []string   // all of them work; none for a public client
 	Auth    AuthMethod // enforced exactly; "" = AuthBasic
 	Grants  []string   // grants it may use; nil = all that its kind of client may
-	Scopes  []string   // scopes that client_credentials may ask for and gets by default; nil = those of the issuer
+	Scopes  []string   // scopes that it may ask for and gets by default; nil = those of the issuer
+
+	RedirectURIs  []string // compared exactly, but for the port of a loopback address (RFC 8252 §7.3)
+	PKCEOptional  bool     // a confidential client may leave PKCE out
+	Introspects   bool     // may introspect the tokens of others, too
+	Keys          []Key    // for AuthPrivateKeyJWT, and for GrantJWTBearer with iss = the client's id
+	TLSSubject    string   // for AuthTLS: the subject of its certificate as RFC 4514 writes it, e.g. "CN=reports,O=Acme"
+	TLSThumbprint string   // for AuthSelfSignedTLS: SHA-256 of the certificate's SPKI in hex, see SPKIThumbprint
 }
 
 func (c Config) withDefaults() Config {
@@ -85,87 +134,18 @@ func (c Config) withDefaults() Config {
 		iss := &c.Issuers[i]
 		iss.AccessLife = cmp.Or(iss.AccessLife, defaultAccessLife)
 		iss.Rotation = cmp.Or(iss.Rotation, RotateStrict)
+		iss.CodeLife = cmp.Or(iss.CodeLife, defaultCodeLife)
+		iss.DeviceLife = cmp.Or(iss.DeviceLife, defaultDeviceLife)
+		iss.DeviceInterval = cmp.Or(iss.DeviceInterval, defaultDeviceInterval)
+		iss.Leeway = cmp.Or(iss.Leeway, defaultLeeway)
+		iss.ClientAudience = cmp.Or(iss.ClientAudience, AudienceToken)
+		if iss.Accounts == nil {
+			iss.Accounts = []Account{DefaultAccount()}
+		}
 		iss.Clients = slices.Clone(iss.Clients)
 		for j := range iss.Clients {
 			iss.Clients[j].Auth = cmp.Or(iss.Clients[j].Auth, AuthBasic)
 		}
 	}
 	return c
-}
-
-// validate reports everything that is wrong at once.
-func (c Config) validate() error {
-	var errs []error
-	if len(c.Issuers) == 0 {
-		errs = append(errs, errors.New("no issuer: configure at least one"))
-	}
-	if c.JournalSize < 0 {
-		errs = append(errs, fmt.Errorf("journal size %d is negative", c.JournalSize))
-	}
-	seen := map[string]bool{}
-	for _, iss := range c.Issuers {
-		if seen[iss.Name] {
-			errs = append(errs, fmt.Errorf("issuer %q: configured twice", iss.Name))
-		}
-		seen[iss.Name] = true
-		if err := iss.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("issuer %q: %w", iss.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (i Issuer) validate() error {
-	var errs []error
-	check := func(bad bool, format string, args ...any) {
-		if bad {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(!issuerPattern.MatchString(i.Name), "name must match %s", issuerPattern)
-	check(i.AccessLife < time.Second || i.AccessLife%time.Second != 0, "access life %s must be whole seconds", i.AccessLife)
-	check(i.RefreshLife < 0, "refresh life %s is negative", i.RefreshLife)
-	check(!slices.Contains([]Rotation{RotateStrict, RotateGrace, RotateNone}, i.Rotation), "unknown rotation %q", i.Rotation)
-	check((i.Rotation == RotateGrace) != (i.Grace > 0), "grace %s with rotation %q: give one with the other", i.Grace, i.Rotation)
-	check(!wellFormed(i.ScopesSupported), "a supported scope is not a scope-token of RFC 6749 §3.3")
-	seen := map[string]bool{}
-	for _, c := range i.Clients {
-		check(seen[c.ID], "client %q: configured twice", c.ID)
-		seen[c.ID] = true
-		if err := c.validate(i); err != nil {
-			errs = append(errs, fmt.Errorf("client %q: %w", c.ID, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (c Client) validate(i Issuer) error {
-	switch {
-	case c.ID == "":
-		return errors.New("id is empty")
-	case c.Auth != AuthBasic && c.Auth != AuthPost && c.Auth != AuthNone:
-		return fmt.Errorf("unknown auth method %q", c.Auth)
-	case c.Auth == AuthNone && len(c.Secrets) > 0:
-		return errors.New("a public client has no secret")
-	case c.Auth != AuthNone && (len(c.Secrets) == 0 || slices.Contains(c.Secrets, "")):
-		return errors.New("needs at least one secret, and none that is empty")
-	case !wellFormed(c.Scopes) || !i.supports(c.Scopes):
-		return errors.New("a scope is malformed or not supported by the issuer")
-	}
-	for _, g := range c.Grants {
-		rule, ok := grants()[g]
-		if !ok || rule.confidential && c.Auth == AuthNone {
-			return fmt.Errorf("grant %q is unknown, or not for a public client", g)
-		}
-	}
-	return nil
-}
-
-func (i Issuer) supports(scopes []string) bool {
-	return len(i.ScopesSupported) == 0 || subset(scopes, i.ScopesSupported)
-}
-
-// subset reports whether every scope of a is in b.
-func subset(a, b []string) bool {
-	return !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
 }

@@ -16,7 +16,7 @@ func TestConfigurationErrorsComeAllAtOnce(t *testing.T) {
 		{Name: "c", ScopesSupported: []string{"read"}, Clients: []sandbox.Client{
 			{}, {ID: "x", Auth: "magic"}, {ID: "x", Auth: sandbox.AuthNone, Secrets: []string{"s"}}, {ID: "y"},
 			{ID: "z", Secrets: []string{""}}, {ID: "w", Secrets: []string{"s"}, Scopes: []string{"write"}},
-			{ID: "v", Auth: sandbox.AuthNone, Grants: []string{"client_credentials"}}, {ID: "u", Auth: sandbox.AuthNone, Grants: []string{"password"}},
+			{ID: "v", Auth: sandbox.AuthNone, Grants: []string{"client_credentials"}}, {ID: "u", Auth: sandbox.AuthNone, Grants: []string{"magic"}},
 		}},
 	}})
 	if err == nil {
@@ -26,7 +26,7 @@ func TestConfigurationErrorsComeAllAtOnce(t *testing.T) {
 		"journal size -1", `issuer "A": name must match`, "access life 1ns", "refresh life -1ns", `unknown rotation "sometimes"`, "scope-token",
 		`issuer "a": configured twice`, `grace 1ns with rotation "strict"`, `grace 0s with rotation "grace"`, "id is empty", `auth method "magic"`,
 		`client "x": configured twice`, "a public client has no secret", `client "y": needs`, `client "z": needs`, `client "w": a scope`,
-		`client "v": grant "client_credentials"`, `client "u": grant "password"`,
+		`client "v": grant "client_credentials"`, `client "u": grant "magic"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v\nwant it to say %q", err, want)

@@ -42,11 +42,20 @@ type Fault struct {
 	ClientID  string
 	Times     int // how many requests; 0 = 1, Forever = until cleared
 
-	Stage  Stage
-	Delay  time.Duration // wait before going on
-	Hang   bool          // wait until Release, or until the client goes
-	Drop   bool          // break the connection without an answer
-	Refuse bool          // as a round tripper: no connection at all, nothing was sent. As a handler it is Drop
+	// Chance is how likely it is that the fault meets a request that matches, drawn with Config.Seed; 0 = certain. A
+	// request that it spares counts not, and may meet the next fault.
+	Chance float64
+
+	Stage   Stage
+	Delay   time.Duration // wait before going on
+	DelayTo time.Duration // wait for something between Delay and this, drawn with Config.Seed; 0 = Delay exactly
+	Hang    bool          // wait until Release, or until the client goes
+	Drop    bool          // break the connection without an answer
+	Refuse  bool          // as a round tripper: no connection at all, nothing was sent. As a handler it is Drop
+	Cause   error         // with Refuse, what the dialler says, e.g. a *net.DNSError; nil = connection refused
+
+	Life time.Duration // of the access token that the request brings, whole seconds; 0 = the issuer's
+	Skew time.Duration // how far the server's clock is off for this request, Date header included
 
 	Status     int               // answer with this status; 0 = 307 with Redirect, else that of the usual answer
 	Header     map[string]string // headers to set; "" removes one
@@ -116,10 +125,10 @@ func (s *Server) Release(issuer string) {
 }
 
 // take finds the fault for a request, nil if there is none.
-func (i *issuer) take(v *visit) *taken {
+func (i *issuer) take(v *visit, d *dice) *taken {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	n := slices.IndexFunc(i.script, func(f *scripted) bool { return f.meets(v) })
+	n := slices.IndexFunc(i.script, func(f *scripted) bool { return f.meets(v) && d.strikes(f.Chance) })
 	if n < 0 {
 		return nil
 	}
@@ -131,11 +140,26 @@ func (i *issuer) take(v *visit) *taken {
 		i.script = slices.Delete(i.script, n, n+1)
 	}
 	t := &taken{Fault: f.Fault, issuer: i}
+	t.Delay = d.between(f.Delay, f.DelayTo)
 	if f.Hang {
 		t.release = make(chan struct{})
 		i.hanging[t] = struct{}{}
 	}
 	return t
+}
+
+// Pending returns what is left of an issuer's script, in order; Times says how many requests each has still to meet.
+func (s *Server) Pending(issuer string) []Fault {
+	i := s.mustIssuer(issuer)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	left := make([]Fault, 0, len(i.script))
+	for _, f := range i.script {
+		one := f.Fault
+		one.Times = f.left
+		left = append(left, one)
+	}
+	return left
 }
 
 func (f Fault) meets(v *visit) bool {
@@ -162,6 +186,8 @@ func (t *taken) wait(ctx context.Context) error {
 		}
 	}
 	switch {
+	case t.Refuse && t.Cause != nil:
+		return t.Cause
 	case t.Refuse:
 		return errRefused
 	case t.Drop:
@@ -188,7 +214,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (f Fault) replaces() bool { return f.Status != 0 || f.Body != "" || f.Redirect != "" }
 
 // apply changes the usual answer, which has no status if there was none.
-func (f Fault) apply(a answer) answer {
+func (f Fault) apply(a answer, now time.Time) answer {
 	switch {
 	case f.replaces():
 		a = f.replace(a)
@@ -196,7 +222,7 @@ func (f Fault) apply(a answer) answer {
 		a.body = f.edit(a.body)
 		a.code = errorCode(a.body)
 	}
-	f.setHeaders(a.header)
+	f.setHeaders(a.header, now)
 	a.drip = f.Drip
 	if f.Truncate != 0 {
 		a.cut = max(0, min(f.Truncate, len(a.body)-1))
@@ -244,12 +270,12 @@ func (f Fault) edit(body []byte) []byte {
 	return jsonAnswer(0, members).body
 }
 
-func (f Fault) setHeaders(h http.Header) {
+func (f Fault) setHeaders(h http.Header, now time.Time) {
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
 	if f.RetryDate > 0 {
-		h.Set("Retry-After", time.Now().Add(f.RetryDate).UTC().Format(http.TimeFormat))
+		h.Set("Retry-After", now.Add(f.RetryDate).UTC().Format(http.TimeFormat))
 	}
 	for name, value := range f.Header {
 		h.Set(name, value)

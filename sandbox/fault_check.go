@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 const noFault = "none"
@@ -19,8 +20,16 @@ func (f Fault) validate(i *issuer) error {
 		return fmt.Errorf("times is %d", f.Times)
 	case f.Stage != BeforeProcessing && f.Stage != AfterCommit:
 		return fmt.Errorf("no stage %d", f.Stage)
-	case min(f.Delay, f.RetryAfter, f.RetryDate, f.Drip) < 0:
+	case min(f.Delay, f.DelayTo, f.RetryAfter, f.RetryDate, f.Drip, f.Life) < 0:
 		return errors.New("a duration is negative")
+	case f.DelayTo > 0 && f.DelayTo < f.Delay:
+		return errors.New("DelayTo is less than Delay")
+	case f.Life%time.Second != 0:
+		return errors.New("a life is in whole seconds")
+	case f.Chance < 0 || f.Chance > 1:
+		return fmt.Errorf("chance %v is not between 0 and 1", f.Chance)
+	case f.Cause != nil && !f.Refuse:
+		return errors.New("a cause is for a connection that is refused")
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("status %d is not between 200 and 599", f.Status)
 	case breaks && answers:
@@ -46,11 +55,14 @@ func (f Fault) validateNames(i *issuer) error {
 	if _, ok := grants()[f.GrantType]; f.GrantType != "" && !ok {
 		return fmt.Errorf("no grant %q", f.GrantType)
 	}
-	if f.ClientID != "" && i.clients[f.ClientID] == nil {
+	if f.ClientID != "" && i.clients[f.ClientID] == nil && i.services[f.ClientID] == nil {
 		return fmt.Errorf("no client %q", f.ClientID)
 	}
-	if f.Endpoint != EndpointToken && f.GrantType+f.ClientID != "" {
-		return errors.New("only the token endpoint knows grants and clients")
+	if f.Endpoint != EndpointToken && f.GrantType != "" {
+		return errors.New("only the token endpoint knows grants")
+	}
+	if f.ClientID != "" && !f.Endpoint.authenticates() && f.Endpoint != EndpointAuthorize {
+		return fmt.Errorf("endpoint %q knows no clients", f.Endpoint)
 	}
 	return nil
 }
@@ -78,10 +90,13 @@ func (f Fault) String() string {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
-	add(f.Delay > 0, "delay %s", f.Delay)
+	add(f.DelayTo > 0, "delay %s to %s", f.Delay, f.DelayTo)
+	add(f.Delay > 0 && f.DelayTo == 0, "delay %s", f.Delay)
 	add(f.Hang, "hang")
 	add(f.Drop, "drop")
 	add(f.Refuse, "refuse")
+	add(f.Life > 0, "life %s", f.Life)
+	add(f.Skew != 0, "skew %s", f.Skew)
 	add(f.Status != 0, "status %d", f.Status)
 	add(f.Redirect != "", "redirect")
 	add(f.Body != "", "body")

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"crypto/x509"
 	"maps"
 	"net/http"
 	"strconv"
@@ -10,7 +11,11 @@ import (
 // ServeHTTP implements [http.Handler]. To break a connection it panics with [http.ErrAbortHandler], as net/http has it; a
 // middleware that recovers must let that one through. Before a server is shut down its hanging requests must be released.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a, err := s.respond(s.receive(r, r.TLS != nil))
+	var peers []*x509.Certificate
+	if r.TLS != nil {
+		peers = r.TLS.PeerCertificates
+	}
+	a, err := s.respond(s.receive(r, r.TLS != nil, peers))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

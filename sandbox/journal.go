@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -153,12 +154,31 @@ func (v *visit) grantType() string {
 }
 
 func (v *visit) clientID() string {
-	if v.issuer == nil || v.endpoint != EndpointToken {
+	if v.issuer == nil {
 		return ""
 	}
-	who, e := v.claim()
-	if e != nil || v.issuer.clients[who.id] == nil {
+	id := v.form.get("client_id")
+	if v.endpoint.authenticates() {
+		who, e := v.claim()
+		if e != nil {
+			return ""
+		}
+		id = cmp.Or(who.id, v.bearerID())
+	}
+	if v.issuer.clients[id] == nil && v.issuer.services[id] == nil {
 		return ""
 	}
-	return who.id
+	return id
+}
+
+// bearerID is whom the assertion of a GrantJWTBearer is from, as it says.
+func (v *visit) bearerID() string {
+	if v.grantType() != GrantJWTBearer {
+		return ""
+	}
+	a, err := readAssertion(v.form.get("assertion"))
+	if err != nil {
+		return ""
+	}
+	return a.Issuer
 }

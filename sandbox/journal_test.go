@@ -41,7 +41,7 @@ func TestJournalTellsWhatHappened(t *testing.T) {
 				t.Errorf("entry %d: got %+v, want %+v", i, got[i], want[i])
 			}
 		}
-		if s := fmt.Sprintf("%+v", got); strings.Contains(s, "sbx_") || strings.Contains(s, "s3cret") {
+		if s := fmt.Sprintf("%+v", got); strings.Contains(s, "sandbox_") || strings.Contains(s, "s3cret") {
 			t.Error("the journal holds a token or a secret")
 		}
 	})

@@ -2,24 +2,50 @@ package sandbox
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // serveResource is a protected resource, so that a job can try its token (RFC 6750).
 func serveResource(v *visit) answer {
+	a, refused := v.bearerToken()
+	if a == nil {
+		return refused
+	}
+	return jsonAnswer(http.StatusOK, map[string]string{
+		"client_id": a.client.ID, "scope": strings.Join(a.scopes, " "), "sub": a.subject(),
+	})
+}
+
+// serveUserinfo is OpenID Connect Core §5.3.
+func serveUserinfo(v *visit) answer {
+	a, refused := v.bearerToken()
+	switch {
+	case a == nil:
+		return refused
+	case !slices.Contains(a.scopes, scopeOpenID):
+		return bearerError(http.StatusForbidden, "insufficient_scope")
+	}
+	body := map[string]any{"sub": a.subject()}
+	a.account.describe(body)
+	return jsonAnswer(http.StatusOK, body)
+}
+
+// bearerToken finds what the token of a request is worth. Without a live one there is only the answer.
+func (v *visit) bearerToken() (*access, answer) {
 	headers := v.request.Header.Values("Authorization")
 	if len(headers) == 0 {
-		return bearerError(http.StatusUnauthorized, "")
+		return nil, bearerError(http.StatusUnauthorized, "")
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return bearerError(http.StatusBadRequest, "invalid_request")
+		return nil, bearerError(http.StatusBadRequest, "invalid_request")
 	}
 	a := v.issuer.live(token, v.now)
 	if a == nil {
-		return bearerError(http.StatusUnauthorized, "invalid_token")
+		return nil, bearerError(http.StatusUnauthorized, "invalid_token")
 	}
-	return jsonAnswer(http.StatusOK, map[string]string{"client_id": a.client.ID, "scope": strings.Join(a.scopes, " ")})
+	return a, answer{}
 }
 
 // bearerError answers with the code in WWW-Authenticate alone; without credentials there is no code (RFC 6750 §3.1).

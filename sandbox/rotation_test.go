@@ -206,7 +206,7 @@ func TestAnIssuerThatDoesNotDownscopeSaysSo(t *testing.T) {
 func TestRefreshTokenBelongsToItsClientAndIssuer(t *testing.T) {
 	w := newWorld(t, sandbox.Issuer{})
 	w.refresh(w.srv.SeedRefreshToken("acme", "public")).want(t, 400, "invalid_grant")
-	w.refresh("sbx_rt_unknown").want(t, 400, "invalid_grant")
+	w.refresh("sandbox_rt_unknown").want(t, 400, "invalid_grant")
 	w.refresh("").want(t, 400, "invalid_request")
 	token := w.srv.SeedRefreshToken("acme", "public")
 	r := w.request("POST", "/acme/token", "grant_type=refresh_token&client_id=public&refresh_token="+token)
@@ -242,7 +242,7 @@ func TestRevoke(t *testing.T) {
 	t.Run("a token without family", func(t *testing.T) {
 		w := newWorld(t, sandbox.Issuer{})
 		r := w.do(w.request("POST", "/acme/token", "grant_type=client_credentials&client_id=post&client_secret=s3cret"))
-		if !w.srv.RevokeFamily(r.str("access_token")) || w.srv.RevokeFamily("sbx_at_unknown") {
+		if !w.srv.RevokeFamily(r.str("access_token")) || w.srv.RevokeFamily("sandbox_at_unknown") {
 			t.Error("want a known token known and an unknown one unknown")
 		}
 		w.wantValid(r.str("access_token"), false)

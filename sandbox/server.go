@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,21 +13,14 @@ import (
 
 // What the tokens of every sandbox begin with.
 const (
-	AccessPrefix  = "sbx_at_"
-	RefreshPrefix = "sbx_rt_"
+	AccessPrefix  = "sandbox_at_"
+	RefreshPrefix = "sandbox_rt_"
+	CodePrefix    = "sandbox_code_" // authorization codes
+	DevicePrefix  = "sandbox_dev_"  // device codes
 )
 
 // maxBody bounds a request's body in bytes.
 const maxBody = 64 << 10
-
-// Endpoint names one path of an issuer: /{issuer}/{endpoint}.
-type Endpoint string
-
-// The endpoints.
-const (
-	EndpointToken    Endpoint = "token"
-	EndpointResource Endpoint = "resource"
-)
 
 var (
 	errDropped      = fmt.Errorf("sandbox: connection dropped: %w", io.ErrUnexpectedEOF)
@@ -35,6 +30,8 @@ var (
 // Server is the authorization server. Its methods may be called by many goroutines.
 type Server struct {
 	issuers   map[string]*issuer // name → issuer; the map itself never changes
+	clock     *clock
+	dice      *dice
 	journal   *journal
 	allowHTTP bool
 }
@@ -45,27 +42,28 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("sandbox configuration: %w", err)
 	}
-	s := &Server{issuers: map[string]*issuer{}, journal: newJournal(cfg.JournalSize), allowHTTP: cfg.AllowHTTP}
+	s := &Server{
+		issuers:   map[string]*issuer{},
+		clock:     &clock{},
+		dice:      newDice(cfg.Seed),
+		journal:   newJournal(cfg.JournalSize),
+		allowHTTP: cfg.AllowHTTP,
+	}
 	for _, i := range cfg.Issuers {
-		s.issuers[i.Name] = newIssuer(i)
+		s.issuers[i.Name] = newIssuer(i, s.clock)
 	}
 	return s, nil
-}
-
-// endpoints is the routing table. A further endpoint is one row here and a file of its own.
-func endpoints() map[Endpoint]func(*visit) answer {
-	return map[Endpoint]func(*visit) answer{
-		EndpointToken:    serveToken,
-		EndpointResource: serveResource,
-	}
 }
 
 // visit is one request on its way through the server.
 type visit struct {
 	request  *http.Request // for method, URL and headers; its body is already read
-	secure   bool          // came over TLS, or is allowed not to
-	issuer   *issuer       // nil: no such issuer
-	endpoint Endpoint      // "": no such endpoint
+	clock    *clock
+	tls      bool                // came over TLS
+	secure   bool                // came over TLS, or is allowed not to
+	peers    []*x509.Certificate // what the client showed, its own first
+	issuer   *issuer             // nil: no such issuer
+	endpoint Endpoint            // "": no such endpoint
 	body     []byte
 	bodyErr  error
 	form     form
@@ -93,22 +91,24 @@ func (s *Server) respond(v *visit) (answer, error) {
 	a, processed, err := v.answer(v.request.Context())
 	if err != nil {
 		a = answer{code: a.code}
+	} else if _, scripted := a.header["Date"]; !scripted {
+		a.header.Set("Date", v.time().UTC().Format(http.TimeFormat))
 	}
 	s.journal.close(rec, a.status, a.code, processed)
 	return a, err
 }
 
 // receive reads a request and finds the fault that awaits it. respond must follow.
-func (s *Server) receive(r *http.Request, secure bool) *visit {
-	v := &visit{request: r, secure: secure || s.allowHTTP, now: time.Now()}
-	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if i, e := s.issuers[name], Endpoint(path); i != nil && endpoints()[e] != nil {
-		v.issuer, v.endpoint = i, e
+func (s *Server) receive(r *http.Request, tls bool, peers []*x509.Certificate) *visit {
+	v := &visit{request: r, clock: s.clock, tls: tls, secure: tls || s.allowHTTP, peers: peers, now: s.Now()}
+	name, endpoint := route(r.URL.Path)
+	if i := s.issuers[name]; i != nil && endpoints()[endpoint] != nil {
+		v.issuer, v.endpoint = i, endpoint
 	}
 	v.body, v.bodyErr = readBody(r.Body)
 	v.form = readForm(v)
 	if v.issuer != nil && v.bodyErr == nil {
-		v.fault = v.issuer.take(v)
+		v.fault = v.issuer.take(v, s.dice)
 	}
 	return v
 }
@@ -135,7 +135,7 @@ func (v *visit) answer(ctx context.Context) (a answer, processed bool, err error
 			return answer{}, false, err
 		}
 		if f.replaces() {
-			return f.apply(answer{cut: -1, header: http.Header{}}), false, nil
+			return f.apply(answer{cut: -1, header: http.Header{}}, v.time()), false, nil
 		}
 	}
 	a = v.process()
@@ -144,12 +144,12 @@ func (v *visit) answer(ctx context.Context) (a answer, processed bool, err error
 			return a, true, err
 		}
 	}
-	return f.apply(a), true, nil
+	return f.apply(a, v.time()), true, nil
 }
 
 // process answers as the rules have it. The state changes here and nowhere else.
 func (v *visit) process() answer {
-	v.now = time.Now()
+	v.now = v.time()
 	switch {
 	case v.issuer == nil:
 		return textAnswer(http.StatusNotFound, "no such issuer or endpoint\n")
@@ -160,6 +160,38 @@ func (v *visit) process() answer {
 	defer v.issuer.mu.Unlock()
 	return endpoints()[v.endpoint](v)
 }
+
+// time is the server's idea of it, as the fault of this request has it.
+func (v *visit) time() time.Time {
+	now := v.clock.now()
+	if v.fault != nil {
+		now = now.Add(v.fault.Skew)
+	}
+	return now
+}
+
+// life is how long an access token issued now lives.
+func (v *visit) life() time.Duration {
+	if v.fault != nil && v.fault.Life > 0 {
+		return v.fault.Life
+	}
+	return v.issuer.AccessLife
+}
+
+// base is the issuer identifier.
+func (v *visit) base() string {
+	if v.issuer.URL != "" {
+		return strings.TrimSuffix(v.issuer.URL, "/")
+	}
+	scheme, host := "http", cmp.Or(v.request.Host, v.request.URL.Host)
+	if v.tls {
+		scheme = "https"
+	}
+	return scheme + "://" + host + "/" + v.issuer.Name
+}
+
+// url is where an endpoint of the issuer is.
+func (v *visit) url(e Endpoint) string { return v.base() + "/" + string(e) }
 
 func textAnswer(status int, text string) answer {
 	h := http.Header{"Content-Type": {"text/plain; charset=utf-8"}}

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,35 +11,57 @@ import (
 
 // issuer is an Issuer at work.
 type issuer struct {
-	Issuer  // read-only
-	mu      sync.Mutex
-	clients map[string]*client  // id → client; the map itself never changes
-	access  map[string]*access  // access token → what it is worth
-	refresh map[string]*refresh // refresh token → where it stands; spent ones stay
-	sweepAt int                 // number of access tokens at which expired ones are thrown out
-	script  []*scripted         // faults still to come, in order
-	hanging map[*taken]struct{} // requests that Release lets go
+	Issuer   // read-only, but Rotation, Grace, AutoApprove and the keys of ServiceAccounts
+	clock    *clock
+	mu       sync.Mutex
+	clients  map[string]*client        // id → client; the map itself never changes
+	services map[string]*client        // e-mail → service account as a client; the map itself never changes
+	access   map[string]*access        // access token → what it is worth
+	refresh  map[string]*refresh       // refresh token → where it stands; spent ones stay
+	requests map[string]*authorization // what the consent page holds → what was asked for
+	codes    map[string]*code          // authorization code → what it is worth; spent ones stay until they expire
+	devices  map[string]*device        // device code → where it stands
+	used     map[*client]seen          // whose jti were used
+	keys     []signingKey              // the newest signs
+	sweepAt  int                       // number of access tokens at which expired ones are thrown out
+	script   []*scripted               // faults still to come, in order
+	hanging  map[*taken]struct{}       // requests that Release lets go
 }
 
 type client struct {
 	Client  // but Secrets, read-only
 	secrets [][sha256.Size]byte
+	hmac    [][]byte // the secrets themselves, for AuthSecretJWT alone
+}
+
+// grantee is whom a token is for and what it is good for.
+type grantee struct {
+	client   *client
+	account  *Account // who consented; nil = nobody, the client acts for itself
+	scopes   []string
+	audience []string
+}
+
+func (g grantee) subject() string {
+	if g.account == nil {
+		return g.client.ID
+	}
+	return g.account.subject()
 }
 
 // family is everything that came of one consent (RFC 9700 §4.14.2).
 type family struct {
-	client  *client
-	scopes  []string
+	grantee
 	newest  *refresh
 	revoked bool
 	access  map[string]*access // access token → the issuer's record of it
 }
 
 type access struct {
-	client *client
-	scopes []string
+	grantee
+	issued time.Time
 	expiry time.Time
-	family *family // nil: came of client_credentials
+	family *family // nil: came without a refresh token
 }
 
 type refresh struct {
@@ -54,34 +75,52 @@ type refresh struct {
 	redeemed   int
 }
 
-func newIssuer(cfg Issuer) *issuer {
+func newIssuer(cfg Issuer, c *clock) *issuer {
 	i := &issuer{
-		Issuer:  cfg,
-		clients: map[string]*client{},
-		access:  map[string]*access{},
-		refresh: map[string]*refresh{},
-		hanging: map[*taken]struct{}{},
+		Issuer:   cfg,
+		clock:    c,
+		clients:  map[string]*client{},
+		services: map[string]*client{},
+		access:   map[string]*access{},
+		refresh:  map[string]*refresh{},
+		requests: map[string]*authorization{},
+		codes:    map[string]*code{},
+		devices:  map[string]*device{},
+		used:     map[*client]seen{},
+		hanging:  map[*taken]struct{}{},
 	}
 	for _, c := range cfg.Clients {
-		secrets := digests(c.Secrets)
-		c.Secrets = nil
-		i.clients[c.ID] = &client{Client: c, secrets: secrets}
+		known := &client{Client: c}
+		known.setSecrets(c.Secrets)
+		i.clients[c.ID] = known
+	}
+	for _, a := range cfg.ServiceAccounts {
+		i.services[a.Email] = &client{Client: Client{ID: a.Email, Auth: AuthNone, Scopes: a.Scopes}}
 	}
 	return i
 }
 
-func digests(secrets []string) [][sha256.Size]byte {
-	sums := make([][sha256.Size]byte, 0, len(secrets))
-	for _, s := range secrets {
-		sums = append(sums, sha256.Sum256([]byte(s)))
+// setSecrets keeps digests, and the secrets themselves only where an HMAC needs them.
+func (c *client) setSecrets(live []string) {
+	c.Secrets, c.secrets, c.hmac = nil, nil, nil
+	for _, s := range live {
+		c.secrets = append(c.secrets, sha256.Sum256([]byte(s)))
+		if c.Auth == AuthSecretJWT {
+			c.hmac = append(c.hmac, []byte(s))
+		}
 	}
-	return sums
 }
 
 // newFamily begins a family with its first refresh token.
-func (i *issuer) newFamily(c *client, scopes []string, now time.Time) string {
-	f := &family{client: c, scopes: slices.Clone(scopes), access: map[string]*access{}}
-	return i.newRefresh(f, 0, now)
+func (i *issuer) newFamily(g grantee, now time.Time) (*family, string) {
+	f := childless(g)
+	return f, i.newRefresh(f, 0, now)
+}
+
+// childless is a family without a refresh token.
+func childless(g grantee) *family {
+	g.scopes = slices.Clone(g.scopes)
+	return &family{grantee: g, access: map[string]*access{}}
 }
 
 func (i *issuer) newRefresh(f *family, generation int, now time.Time) string {
@@ -91,10 +130,15 @@ func (i *issuer) newRefresh(f *family, generation int, now time.Time) string {
 	return token
 }
 
-func (i *issuer) newAccess(c *client, f *family, scopes []string, now time.Time) string {
-	i.sweep(now)
+// newAccess makes an access token, in a family or alone.
+func (v *visit) newAccess(g grantee, f *family) string {
+	i := v.issuer
+	i.sweep(v.now)
+	a := &access{grantee: g, issued: v.now, expiry: v.now.Add(v.life()), family: f}
 	token := AccessPrefix + rand.Text()
-	a := &access{client: c, scopes: scopes, expiry: now.Add(i.AccessLife), family: f}
+	if i.JWTAccess {
+		token = v.signAccess(g, token, a.expiry)
+	}
 	i.access[token] = a
 	if f != nil {
 		f.access[token] = a
@@ -157,6 +201,17 @@ func (i *issuer) present(c *client, token string, now time.Time) (*refresh, bool
 	return r, true
 }
 
+// usable reports whether a refresh token would bring a token now, and changes nothing.
+func (i *issuer) usable(r *refresh, now time.Time) bool {
+	switch {
+	case r.family.revoked || r.revoked:
+		return false
+	case !r.spent.IsZero() || r.replaced:
+		return i.forgives(r, now)
+	}
+	return i.RefreshLife <= 0 || now.Sub(r.idleSince) < i.RefreshLife
+}
+
 // forgives reports whether a spent refresh token may be used again.
 func (i *issuer) forgives(r *refresh, now time.Time) bool {
 	previous := r.generation+1 == r.family.newest.generation && r.family.newest.spent.IsZero()
@@ -181,83 +236,6 @@ func (i *issuer) redeem(r *refresh, now time.Time) string {
 	return i.newRefresh(r.family, r.generation+1, now)
 }
 
-// SeedRefreshToken begins a new family, as if a user had just consented, and returns its first refresh token.
-func (s *Server) SeedRefreshToken(issuer, clientID string, scopes ...string) string {
-	i := s.mustIssuer(issuer)
-	c := i.mustClient(clientID)
-	if !wellFormed(scopes) || !i.supports(scopes) {
-		panic(fmt.Sprintf("sandbox: issuer %q does not support the scopes %q", issuer, scopes))
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.newFamily(c, scopes, time.Now())
-}
-
-// RotateSecret makes exactly the given secrets of a client work from now on. Name the old and the new one for an overlap.
-func (s *Server) RotateSecret(issuer, clientID string, live ...string) {
-	i := s.mustIssuer(issuer)
-	c := i.mustClient(clientID)
-	if c.Auth == AuthNone || slices.Contains(live, "") {
-		panic(fmt.Sprintf("sandbox: client %q is public, or a secret is empty", clientID))
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	c.secrets = digests(live)
-}
-
-// RevokeToken ends one access or refresh token and nothing else. It reports whether the token was known.
-func (s *Server) RevokeToken(token string) bool {
-	return s.revoke(token, func(i *issuer, a *access, r *refresh) {
-		if a != nil {
-			i.endAccess(token, a)
-			return
-		}
-		r.revoked = true
-	})
-}
-
-// RevokeFamily ends every token that came of the same consent as the given access or refresh token, as when a user
-// withdraws it. It reports whether the token was known. A token of client_credentials has no family and goes alone.
-func (s *Server) RevokeFamily(token string) bool {
-	return s.revoke(token, func(i *issuer, a *access, r *refresh) {
-		switch {
-		case r != nil:
-			i.endFamily(r.family)
-		case a.family != nil:
-			i.endFamily(a.family)
-		default:
-			i.endAccess(token, a)
-		}
-	})
-}
-
-func (s *Server) revoke(token string, end func(*issuer, *access, *refresh)) bool {
-	for _, i := range s.issuers {
-		i.mu.Lock()
-		a, r := i.access[token], i.refresh[token]
-		if a != nil || r != nil {
-			end(i, a, r)
-			i.mu.Unlock()
-			return true
-		}
-		i.mu.Unlock()
-	}
-	return false
-}
-
-// Valid reports whether an access token of any issuer is live now.
-func (s *Server) Valid(accessToken string) bool {
-	for _, i := range s.issuers {
-		i.mu.Lock()
-		a := i.live(accessToken, time.Now())
-		i.mu.Unlock()
-		if a != nil {
-			return true
-		}
-	}
-	return false
-}
-
 func (i *issuer) live(token string, now time.Time) *access {
 	a := i.access[token]
 	if a == nil || !now.Before(a.expiry) {
@@ -272,29 +250,4 @@ func (i *issuer) mustClient(id string) *client {
 		panic(fmt.Sprintf("sandbox: issuer %q has no client %q", i.Name, id))
 	}
 	return c
-}
-
-// Redemption says how often a refresh token was brought and how often that brought a token.
-type Redemption struct {
-	Presented int // with the token endpoint's client authenticated
-	Redeemed  int // 2 or more only without rotation or within the grace
-}
-
-// Redemptions returns the counts of every refresh token that was ever issued, by [Fingerprint]. They are exact.
-func (s *Server) Redemptions() map[string]Redemption {
-	all := map[string]Redemption{}
-	for _, i := range s.issuers {
-		i.mu.Lock()
-		for token, r := range i.refresh {
-			all[Fingerprint(token)] = Redemption{Presented: r.presented, Redeemed: r.redeemed}
-		}
-		i.mu.Unlock()
-	}
-	return all
-}
-
-// Fingerprint is what stands for a token in the journal: the first 16 hex digits of its SHA-256.
-func Fingerprint(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:8])
 }

@@ -16,8 +16,10 @@ var scopePattern = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)
 
 // grantRule is one grant of the token endpoint: what it does, and who may use it. It runs with the issuer locked.
 type grantRule struct {
-	confidential bool // public clients may not use it
-	issue        func(*visit, *client) (tokens, *oauthError)
+	confidential bool                                        // public clients may not use it
+	named        bool                                        // only for clients whose Grants name it
+	clientless   func(*visit) bool                           // no client has to authenticate; nil = one has to
+	issue        func(*visit, *client) (tokens, *oauthError) // the client is nil if there is none
 }
 
 // grants is the table of grants. A further grant is one row here and a file of its own.
@@ -25,6 +27,11 @@ func grants() map[string]grantRule {
 	return map[string]grantRule{
 		GrantClientCredentials: {confidential: true, issue: issueClientCredentials},
 		GrantRefreshToken:      {issue: issueRefresh},
+		GrantAuthorizationCode: {issue: issueCode},
+		GrantDeviceCode:        {issue: issueDevice},
+		GrantPassword:          {named: true, issue: issuePassword},
+		GrantJWTBearer:         {clientless: (*visit).anonymous, issue: issueJWTBearer},
+		GrantTokenExchange:     {clientless: (*visit).anonymousExchange, issue: issueExchange},
 	}
 }
 
@@ -35,6 +42,8 @@ type tokens struct {
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope"`
+	IDToken      string `json:"id_token,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
 }
 
 // oauthError is an error answer of the token endpoint (RFC 6749 §5.2).
@@ -83,22 +92,34 @@ func (v *visit) issue() (tokens, *oauthError) {
 	if e := v.checkRequest(); e != nil {
 		return tokens{}, e
 	}
+	grant := v.form.get("grant_type")
+	rule, ok := grants()[grant]
+	if rule.clientless != nil && rule.clientless(v) {
+		return rule.issue(v, nil)
+	}
 	c, e := v.authenticate()
 	if e != nil {
 		return tokens{}, e
 	}
-	grant := v.form.get("grant_type")
 	if grant == "" {
 		return tokens{}, badRequest("invalid_request", "grant_type is missing")
 	}
-	rule, ok := grants()[grant]
 	if !ok {
 		return tokens{}, badRequest("unsupported_grant_type", "no such grant")
 	}
-	if rule.confidential && c.Auth == AuthNone || c.Grants != nil && !slices.Contains(c.Grants, grant) {
+	if !c.may(grant) {
 		return tokens{}, badRequest("unauthorized_client", "this client may not use this grant")
 	}
 	return rule.issue(v, c)
+}
+
+// may reports whether a client may use a grant.
+func (c *client) may(grant string) bool {
+	rule := grants()[grant]
+	if rule.confidential && c.Auth == AuthNone {
+		return false
+	}
+	return slices.Contains(c.Grants, grant) || c.Grants == nil && !rule.named
 }
 
 func (v *visit) checkRequest() *oauthError {
@@ -123,18 +144,27 @@ type form struct {
 
 func (f form) get(name string) string { return f.values.Get(name) }
 
+// repeatable are the parameters that may come more than once (RFC 8707 §2, RFC 8693 §2.1), and the boxes of the consent page.
+func repeatable(name string) bool {
+	return name == "resource" || name == "audience" || name == grantedField
+}
+
 func readForm(v *visit) form {
-	kind, params, err := mime.ParseMediaType(v.request.Header.Get("Content-Type"))
-	charset := params["charset"]
-	if err != nil || kind != "application/x-www-form-urlencoded" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return form{err: badRequest("invalid_request", "send the parameters as application/x-www-form-urlencoded in UTF-8")}
+	raw := v.request.URL.RawQuery
+	if v.request.Method != http.MethodGet && v.request.Method != http.MethodHead {
+		kind, params, err := mime.ParseMediaType(v.request.Header.Get("Content-Type"))
+		charset := params["charset"]
+		if err != nil || kind != "application/x-www-form-urlencoded" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+			return form{err: badRequest("invalid_request", "send the parameters as application/x-www-form-urlencoded in UTF-8")}
+		}
+		raw = string(v.body)
 	}
-	values, err := url.ParseQuery(string(v.body))
+	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return form{err: badRequest("invalid_request", "the body is not form-encoded")}
+		return form{err: badRequest("invalid_request", "the parameters are not form-encoded")}
 	}
-	for _, vs := range values {
-		if len(vs) > 1 {
+	for name, vs := range values {
+		if len(vs) > 1 && !repeatable(name) {
 			return form{err: badRequest("invalid_request", "a parameter is repeated")}
 		}
 	}

@@ -74,11 +74,11 @@ func TestTokenRequestMustBeProper(t *testing.T) {
 		"unknown parameter is ignored":  {body: ccPost + "&x=1", status: 200},
 		"no grant type":                 {body: "client_id=post&client_secret=s3cret", status: 400, code: "invalid_request"},
 		"empty grant type":              {body: "grant_type=&client_id=post&client_secret=s3cret", status: 400, code: "invalid_request"},
-		"unknown grant type":            {body: "grant_type=password&client_id=post&client_secret=s3cret", status: 400, code: "unsupported_grant_type"},
+		"unknown grant type":            {body: "grant_type=magic&client_id=post&client_secret=s3cret", status: 400, code: "unsupported_grant_type"},
 		"public client, its own name":   {body: "grant_type=client_credentials&client_id=public", status: 400, code: "unauthorized_client"},
 		"scope with a quote":            {body: ccPost + "&scope=%22", status: 400, code: "invalid_scope"},
 		"scope with a trailing blank":   {body: ccPost + "&scope=read+", status: 400, code: "invalid_scope"},
-		"authentication before grants":  {body: "grant_type=password&client_id=post&client_secret=no", status: 400, code: "invalid_client"},
+		"authentication before grants":  {body: "grant_type=magic&client_id=post&client_secret=no", status: 400, code: "invalid_client"},
 		"two Authorization headers":     {change: twoHeaders, body: "grant_type=client_credentials", status: 400, code: "invalid_request"},
 		"repeated scope counts as once": {body: ccPost + "&scope=a+a", status: 200},
 	} {
@@ -138,7 +138,7 @@ func TestClientAuthenticationIsExact(t *testing.T) {
 		"basic, same client_id in the body":  {header: basic("basic", "s3cret"), body: "&client_id=basic", status: 200},
 		"basic, other client_id in the body": {header: basic("basic", "s3cret"), body: "&client_id=post", status: 400, code: "invalid_request"},
 		"basic and post at once":             {header: basic("basic", "s3cret"), body: "&client_id=basic&client_secret=s3cret", status: 400, code: "invalid_request"},
-		"bearer":                             {header: "Bearer sbx_at_x", status: 401, code: "invalid_client"},
+		"bearer":                             {header: "Bearer sandbox_at_x", status: 401, code: "invalid_client"},
 		"post":                               {body: "&client_id=post&client_secret=s3cret", status: 200},
 		"post, wrong secret":                 {body: "&client_id=post&client_secret=no", status: 400, code: "invalid_client"},
 		"post by a client of basic":          {body: "&client_id=basic&client_secret=s3cret", status: 400, code: "invalid_client"},
@@ -184,7 +184,7 @@ func TestResourceAnswersAsRFC6750(t *testing.T) {
 		code    string
 	}{
 		"nothing":       {status: 401},
-		"unknown token": {headers: []string{"Bearer sbx_at_x"}, status: 401, code: "invalid_token"},
+		"unknown token": {headers: []string{"Bearer sandbox_at_x"}, status: 401, code: "invalid_token"},
 		"other scheme":  {headers: []string{basic("post", "s3cret")}, status: 400, code: "invalid_request"},
 		"no token":      {headers: []string{"Bearer"}, status: 400, code: "invalid_request"},
 		"two tokens":    {headers: []string{"Bearer a", "Bearer b"}, status: 400, code: "invalid_request"},
@@ -215,7 +215,7 @@ func TestTokensOfOneIssuerAreNothingToAnother(t *testing.T) {
 }
 
 func TestUnknownPathsAreNotFound(t *testing.T) {
-	for _, path := range []string{"/", "/acme", "/acme/", "/acme/token/", "/nobody/token", "/acme/authorize"} {
+	for _, path := range []string{"/", "/acme", "/acme/", "/acme/token/", "/nobody/token", "/acme/nowhere", "/.well-known/oauth-authorization-server", "/.well-known/x/acme"} {
 		w := newWorld(t, sandbox.Issuer{})
 		if got := w.do(w.request("POST", path, ccPost)).status; got != 404 {
 			t.Errorf("%s: got %d, want 404", path, got)

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // errRefused is what a dialler gives when nobody listens: nothing of the request was sent.
@@ -19,14 +19,31 @@ var errRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNRE
 // RoundTrip implements [http.RoundTripper]. It answers for every host, in the calling goroutine; the journal tells which
 // host was asked. A Content-Encoding that a fault sets is not undone. A request that hangs or waits ends with its context. The httptrace hooks about connections, writing and
 // the first byte are called as a network transport would, so that a client can tell what was sent from what was not.
-func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) { return s.roundTrip(r, nil) }
+
+// Presenting returns a round tripper that shows a client certificate, and what it chains to, as a TLS connection would.
+func (s *Server) Presenting(chain ...*x509.Certificate) http.RoundTripper {
+	return presenting{s, chain}
+}
+
+type presenting struct {
+	server *Server
+	chain  []*x509.Certificate
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p presenting) RoundTrip(r *http.Request) (*http.Response, error) {
+	return p.server.roundTrip(r, p.chain)
+}
+
+func (s *Server) roundTrip(r *http.Request, peers []*x509.Certificate) (*http.Response, error) {
 	if r.Body != nil {
 		defer func() { _ = r.Body.Close() }() // it is ours to close, and there is nobody to tell
 	}
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
-	v := s.receive(r, r.URL.Scheme == "https")
+	v := s.receive(r, r.URL.Scheme == "https", peers)
 	if v.bodyErr != nil && !errors.Is(v.bodyErr, errBodyTooLarge) {
 		return nil, fmt.Errorf("sandbox: read the request body: %w", v.bodyErr)
 	}
@@ -63,9 +80,6 @@ func traceSent(t *httptrace.ClientTrace, host string) {
 }
 
 func response(r *http.Request, a answer) *http.Response {
-	if _, scripted := a.header["Date"]; !scripted {
-		a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	}
 	res := &http.Response{
 		Status:        fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)),
 		StatusCode:    a.status,

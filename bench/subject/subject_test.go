@@ -282,7 +282,7 @@ func TestResidentSetIsTheSecondNumberInPages(t *testing.T) {
 
 func TestOnlyTheAccessTokenIsLengthened(t *testing.T) {
 	t.Parallel()
-	body, err := subject.Lengthen([]byte(`{"access_token":"sbx_at_1","expires_in":3600,"refresh_token":"r"}`))
+	body, err := subject.Lengthen([]byte(`{"access_token":"sandbox_at_1","expires_in":3600,"refresh_token":"r"}`))
 	fatal(t, err)
 	var got struct {
 		AccessToken  string `json:"access_token"`
@@ -290,7 +290,7 @@ func TestOnlyTheAccessTokenIsLengthened(t *testing.T) {
 		RefreshToken string `json:"refresh_token"`
 	}
 	fatal(t, json.Unmarshal(body, &got))
-	if len(got.AccessToken) != subject.TokenBytes || !strings.HasPrefix(got.AccessToken, "sbx_at_1x") || got.ExpiresIn != 3600 || got.RefreshToken != "r" {
+	if len(got.AccessToken) != subject.TokenBytes || !strings.HasPrefix(got.AccessToken, "sandbox_at_1x") || got.ExpiresIn != 3600 || got.RefreshToken != "r" {
 		t.Errorf("got a token of %d bytes, %d, %q", len(got.AccessToken), got.ExpiresIn, got.RefreshToken)
 	}
 	for _, bad := range []string{``, `[]`, `{}`, `{"access_token":1}`, `{"access_token":"` + strings.Repeat("x", subject.TokenBytes+1) + `"}`} {

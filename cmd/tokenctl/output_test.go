@@ -112,7 +112,7 @@ func TestEachGrantAndMethodOfTheProtocolCanBeNamed(t *testing.T) {
 }
 
 func TestATokenThatIsNoneIsNotPrinted(t *testing.T) {
-	for token, want := range map[string]bool{"sbx_at_123": true, "with blank": true, "line\nbreak": false, "esc\x1b": false, "ü": false} {
+	for token, want := range map[string]bool{"sandbox_at_123": true, "with blank": true, "line\nbreak": false, "esc\x1b": false, "ü": false} {
 		if got := visible(token); got != want {
 			t.Errorf("%q: got %v, want %v", token, got, want)
 		}

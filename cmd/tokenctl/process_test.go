@@ -88,7 +88,7 @@ func TestACommandRunsInThisProcess(t *testing.T) {
 	if got := <-ended; got != exitInterrupted {
 		t.Errorf("got exit status %d, want %d", got, exitInterrupted)
 	}
-	if text := out.shown() + errs.shown(); strings.Contains(text, "sbx_") || strings.Contains(text, brokertest.Secret) || strings.Contains(text, "hush") {
+	if text := out.shown() + errs.shown(); strings.Contains(text, "sandbox_") || strings.Contains(text, brokertest.Secret) || strings.Contains(text, "hush") {
 		t.Errorf("a token or a secret got out:\n%s", text)
 	}
 }

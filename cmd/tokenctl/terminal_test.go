@@ -209,18 +209,18 @@ func TestATokenIsNotPrintedOnATerminal(t *testing.T) {
 		if got := k.end(); got != exitUsage {
 			t.Errorf("%v: got exit status %d, want %d", args, got, exitUsage)
 		}
-		if text := k.shown(); strings.Contains(text, "sbx_") || !strings.Contains(text, "--force") {
+		if text := k.shown(); strings.Contains(text, "sandbox_") || !strings.Contains(text, "--force") {
 			t.Errorf("%v: got %q, want no token and how to get one", args, text)
 		}
 	}
 	for _, args := range [][]string{{"get", "example/api", "--force"}, {"subscribe", "example/api", "-o", "json", "--show-token", "--force", "--count", "1"}} {
 		k := w.sit(t, args...)
-		if got := k.end(); got != 0 || !strings.Contains(k.shown(), "sbx_") {
+		if got := k.end(); got != 0 || !strings.Contains(k.shown(), "sandbox_") {
 			t.Errorf("%v: got exit status %d and %q, want the token", args, got, k.shown())
 		}
 	}
 	k := w.sit(t, "get", "example/api", "-o", "table")
-	if got := k.end(); got != 0 || strings.Contains(k.shown(), "sbx_") {
+	if got := k.end(); got != 0 || strings.Contains(k.shown(), "sandbox_") {
 		t.Errorf("got exit status %d and %q, want what the token is", got, k.shown())
 	}
 }

@@ -124,7 +124,7 @@ func (r *running) folder(t *testing.T) string {
 // noSecrets looks for what must not be shown.
 func (r *running) noSecrets(t *testing.T) {
 	t.Helper()
-	for _, s := range []string{"sbx_", "sandbox-secret", "PRIVATE KEY"} {
+	for _, s := range []string{"sandbox_", "sandbox-secret", "PRIVATE KEY"} {
 		if strings.Contains(r.String(), s) {
 			t.Errorf("dev wrote %q", s)
 		}

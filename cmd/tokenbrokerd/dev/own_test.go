@@ -157,7 +157,7 @@ func TestAnOwnConfigRunsWithSandboxProviders(t *testing.T) {
 	create(t, operator, dir, "static", tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST)
 	create(t, operator, dir, "public", tokenbrokerv1.AuthMethod_AUTH_METHOD_NONE)
 	for _, name := range []string{"example/acme.eu", "example/static", "example/public"} {
-		if tok, err := as(t, dir, "corp.example_ns_example_job").Token(t.Context(), name); err != nil || !strings.HasPrefix(tok.AccessToken.Reveal(), "sbx_at_") {
+		if tok, err := as(t, dir, "corp.example_ns_example_job").Token(t.Context(), name); err != nil || !strings.HasPrefix(tok.AccessToken.Reveal(), "sandbox_at_") {
 			t.Errorf("%s: got no sandbox token, %v", name, err)
 		}
 		if _, err := operator.Token(t.Context(), name); err == nil {
