@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer w.dir.leave()
+	defer w.leave()
 	s.world = w
 	return s.run(ctx)
 }

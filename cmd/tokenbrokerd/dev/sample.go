@@ -35,7 +35,7 @@ const (
 )
 
 // sample is the scene without an operator's config.
-type sample struct{}
+type sample struct{ front *front }
 
 // credential is a sample.
 type credential struct{ name, issuer, client, scope string }
@@ -60,7 +60,7 @@ func find(name string) (credential, bool) {
 	return credential{}, false
 }
 
-func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[string]role, error) {
+func (p sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[string]role, error) {
 	if !f.has(policyFile) {
 		if err := f.clear(pkiNames()...); err != nil { // of another kind of run
 			return nil, nil, err
@@ -78,12 +78,15 @@ func (sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 		{Name: "fast", Clients: clients["fast"], AccessLife: 15 * time.Second, Rotation: sandbox.RotateNone},
 		{Name: "rotating", Clients: clients["rotating"], AccessLife: 20 * time.Second, Rotation: sandbox.RotateStrict},
 		{Name: flaky, Clients: clients[flaky], AccessLife: 15 * time.Second, Rotation: sandbox.RotateGrace, Grace: 10 * time.Second},
-	}})
+		p.front.issuer(),
+	}, AllowHTTP: true}) // its pages are on loopback
 	if err != nil {
 		return nil, nil, err
 	}
 	playFlaky(sb)
 	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(kekFile), f.Path(policyFile), sampleProviders(), inPlace(sb)
+	cfg.Providers[people] = p.front.profile(provider.Duration(sampleFloor))
+	p.front.serve(sb)
 	return sb, roles, nil
 }
 
@@ -139,6 +142,9 @@ func (sample) populate(ctx context.Context, s *session) (string, error) {
 				return "", fmt.Errorf("get the first token: %w", err)
 			}
 		}
+	}
+	if err := addPeople(ctx, operator.Conn()); err != nil {
+		return "", err
 	}
 	s.fleet = newFleet(s)
 	s.fleet.start(ctx)

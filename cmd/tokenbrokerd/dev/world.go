@@ -45,6 +45,7 @@ type role struct {
 // world is the broker with all that it stands on.
 type world struct {
 	dir       folder
+	front     *front // nil = the sandbox shows no pages
 	scene     scene
 	sandbox   *sandbox.Server
 	roles     map[string]role // provider → who plays it
@@ -58,25 +59,41 @@ type world struct {
 
 // openWorld makes the folder and opens the broker. What happens is observed.
 func openWorld(ctx context.Context, cfg Config, observe func(broker.Event)) (*world, error) {
-	w := &world{scene: sample{}}
-	if cfg.Own != nil {
-		own, err := newOwn(*cfg.Own)
-		if err != nil {
-			return nil, err
-		}
-		w.scene = own
+	w := &world{}
+	err := w.choose(cfg)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if w.dir, err = openFolder(cfg.Dir, cfg.named()); err != nil {
+		w.leave()
 		return nil, err
 	}
 	w.cfg = daemon.Config{Listen: cmp.Or(cfg.Listen, "127.0.0.1:0"), OpsListen: "127.0.0.1:0", DrainFor: drainFor,
 		Log: slog.New(slog.DiscardHandler), Version: cfg.Version, Observe: observe}
 	if err := w.open(ctx); err != nil {
-		w.dir.leave()
+		w.leave()
 		return nil, err
 	}
 	return w, nil
+}
+
+// choose chooses the scene.
+func (w *world) choose(cfg Config) (err error) {
+	if cfg.Own != nil {
+		w.scene, err = newOwn(*cfg.Own)
+		return err
+	}
+	w.front, err = openFront()
+	w.scene = sample{w.front}
+	return err
+}
+
+// leave removes what is not to stay.
+func (w *world) leave() {
+	if w.front != nil {
+		w.front.close()
+	}
+	w.dir.leave()
 }
 
 func (w *world) open(ctx context.Context) (err error) {
