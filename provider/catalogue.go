@@ -2,11 +2,9 @@ package provider
 
 import (
 	"cmp"
-	"embed"
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,29 +12,25 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-//go:embed profiles/*.yaml
-var builtin embed.FS
-
-// genericName is the profile that all others start from.
-const genericName = "generic"
-
-// Catalogue holds the configured providers. It does not change after New, so any number of goroutines may use it.
+// Catalogue holds the providers: the configured ones, and each built-in one that needs no configuration, unless one of its name is
+// configured. It does not change after New, so any number of goroutines may use it.
 type Catalogue struct {
-	profiles map[string]Profile // provider name → merged and checked profile
-	warnings []string
+	profiles   map[string]Profile // provider name → merged and checked profile
+	configured []string           // names, sorted
+	warnings   []string
 }
 
 // New merges each profile over the built-in one it names and checks the outcome. The error joins all problems of all
 // profiles, each with the provider's name and the field.
 func New(configured map[string]Profile) (*Catalogue, error) {
-	bases, err := builtins()
+	lib, err := builtins()
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalogue{profiles: map[string]Profile{}}
+	c := &Catalogue{profiles: maps.Clone(lib.usable), configured: slices.Sorted(maps.Keys(configured))}
 	var problems []error
-	for _, name := range slices.Sorted(maps.Keys(configured)) {
-		p, err := resolve(name, configured[name], bases)
+	for _, name := range c.configured {
+		p, err := resolve(name, configured[name], lib.bases)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -52,31 +46,7 @@ func New(configured map[string]Profile) (*Catalogue, error) {
 	return c, nil
 }
 
-// builtins reads the embedded profiles: each file over the generic one, under its file name.
-func builtins() (map[string]Profile, error) {
-	files, err := builtin.ReadDir("profiles")
-	if err != nil {
-		return nil, fmt.Errorf("read built-in profiles: %w", err)
-	}
-	profiles := map[string]Profile{}
-	for _, f := range files {
-		data, err := builtin.ReadFile(path.Join("profiles", f.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("read built-in profiles: %w", err)
-		}
-		var p Profile
-		if err := decode(data, &p); err != nil {
-			return nil, fmt.Errorf("read built-in profile %s: %w", f.Name(), err)
-		}
-		profiles[strings.TrimSuffix(f.Name(), ".yaml")] = p
-	}
-	for name, p := range profiles {
-		profiles[name] = p.over(profiles[genericName])
-	}
-	return profiles, nil
-}
-
-// resolve merges and checks one profile.
+// resolve merges and checks one configured profile.
 func resolve(name string, p Profile, bases map[string]Profile) (Profile, error) {
 	base, ok := bases[cmp.Or(p.Base, genericName)]
 	if !ok {
@@ -84,10 +54,18 @@ func resolve(name string, p Profile, bases map[string]Profile) (Profile, error) 
 			name, p.Base, strings.Join(slices.Sorted(maps.Keys(bases)), ", "))
 	}
 	p.Base = cmp.Or(p.Base, genericName)
-	p = p.over(base)
-	var problems []error
-	for _, err := range append(checkName(name), check(&p)...) {
-		problems = append(problems, fmt.Errorf("provider %q: %w", name, err))
+	return finish(name, p.over(base))
+}
+
+// finish puts the parts' values in their places and checks a merged profile.
+func finish(name string, p Profile) (Profile, error) {
+	problems := append(checkName(name), checkParts(p)...)
+	if len(problems) == 0 {
+		p = fill(p).complete(name)
+		problems = check(&p)
+	}
+	for i, err := range problems {
+		problems[i] = fmt.Errorf("provider %q: %w", name, err)
 	}
 	return p, errors.Join(problems...)
 }
@@ -129,10 +107,19 @@ func (c *Catalogue) Traits(name string) (tokenbroker.Traits, bool) {
 	return p.Traits(), true
 }
 
-// Names returns the names of the providers, sorted.
+// Names returns the names of all providers that a credential may name, sorted.
 func (c *Catalogue) Names() []string { return slices.Sorted(maps.Keys(c.profiles)) }
 
-// Warnings returns what is allowed but should be known, one sentence each, for a check of the configuration to print.
+// Configured returns the names of those that were configured, sorted.
+func (c *Catalogue) Configured() []string { return slices.Clone(c.configured) }
+
+// Builtins returns the names of those that came with the broker and were not configured, sorted.
+func (c *Catalogue) Builtins() []string {
+	return slices.DeleteFunc(c.Names(), func(name string) bool { return slices.Contains(c.configured, name) })
+}
+
+// Warnings returns what is allowed to the configured providers but should be known, one sentence each, for a check of the configuration to
+// print.
 func (c *Catalogue) Warnings() []string { return slices.Clone(c.warnings) }
 
 func warnings(p Profile) (list []string) {
@@ -147,6 +134,12 @@ func warnings(p Profile) (list []string) {
 	}
 	if p.Downscopes != nil && *p.Downscopes && p.TokenPath != "" {
 		list = append(list, "downscopes: the reply must name the scopes inside token_path, else narrower tokens are refused")
+	}
+	if p.PKCE == pkceOff {
+		list = append(list, "pkce: off: an authorization code that leaks can be used by whoever has it and the client's secret")
+	}
+	if slices.Contains(p.Grants, tokenbroker.GrantPassword) {
+		list = append(list, "grants: password hands a person's password to the broker; RFC 9700 §2.4 forbids it where there is another way")
 	}
 	return list
 }

@@ -4,31 +4,41 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/explain"
 )
 
+// maxAssertionLife is what Google takes, and nobody takes more.
+const maxAssertionLife = time.Hour
+
 var (
-	hostPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?$`)
 	fieldPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	pathPattern  = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 	authMethods = []tokenbroker.AuthMethod{
-		tokenbroker.AuthClientSecretBasic, tokenbroker.AuthClientSecretPost, tokenbroker.AuthNone,
+		tokenbroker.AuthClientSecretBasic, tokenbroker.AuthClientSecretPost, tokenbroker.AuthNone, tokenbroker.AuthClientSecretJWT,
+		tokenbroker.AuthPrivateKeyJWT, tokenbroker.AuthTLSClientAuth, tokenbroker.AuthServiceAccount,
 	}
-	classes = []tokenbroker.Class{
+	grants = []tokenbroker.GrantType{
+		tokenbroker.GrantClientCredentials, tokenbroker.GrantRefreshToken, tokenbroker.GrantAuthorizationCode, tokenbroker.GrantDeviceCode,
+		tokenbroker.GrantJWTBearer, tokenbroker.GrantSelfSignedJWT, tokenbroker.GrantTokenExchange, tokenbroker.GrantGoogleADC,
+		tokenbroker.GrantStatic, tokenbroker.GrantPassword,
+	}
+	// wireHeaders belong to HTTP itself.
+	wireHeaders = []string{"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te", "trailer", "cookie"}
+	classes     = []tokenbroker.Class{
 		tokenbroker.ClassDeadGrant, tokenbroker.ClassConfiguration, tokenbroker.ClassThrottled,
 		tokenbroker.ClassTransient, tokenbroker.ClassAmbiguous, tokenbroker.ClassClockSkew,
 	}
 	// protocolFields are set by the broker alone.
 	protocolFields = []string{"grant_type", "client_id", "client_secret", "refresh_token", "scope", "code", "code_verifier",
-		"assertion", "client_assertion", "client_assertion_type", "username", "password"}
+		"assertion", "client_assertion", "client_assertion_type", "username", "password", "redirect_uri", "device_code",
+		"subject_token", "subject_token_type", "requested_token_type", "actor_token", "actor_token_type"}
 	// secretFields are never passed on to workers and never written into a URL.
 	secretFields = []string{"access_token", "refresh_token", "id_token", "client_secret", "secret", "token", "password",
 		"assertion", "client_assertion", "code", "api_key", "apikey", "key"}
@@ -38,124 +48,12 @@ var (
 func check(p *Profile) []error {
 	problems := compile(p.Errors)
 	for _, part := range [][]error{
-		checkEndpoint(*p), checkProxy(*p), checkIssuer(p.Issuer), checkRequest(*p), checkReply(*p), checkLives(*p), checkRules(p.Errors),
+		checkEndpoints(*p), checkProxy(*p), checkIssuer(*p), checkGrants(*p), checkConsent(*p), checkScopes(*p), checkAssertions(*p),
+		checkRequest(*p), checkReply(*p), checkLives(*p), checkRules(p.Errors), checkTestOf(*p),
 	} {
 		problems = append(problems, part...)
 	}
 	return problems
-}
-
-func checkEndpoint(p Profile) []error {
-	if p.TokenEndpoint == "" {
-		return []error{errors.New("token_endpoint: missing")}
-	}
-	u, err := url.Parse(p.TokenEndpoint)
-	if err != nil {
-		return []error{errors.New("token_endpoint: not a URL")} // the text of err holds the URL, which may hold a secret
-	}
-	var problems []error
-	fail := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf("token_endpoint: "+format, args...))
-	}
-	if u.User != nil {
-		fail("must not hold a user or password")
-	}
-	if u.Fragment != "" || strings.Contains(p.TokenEndpoint, "#") {
-		fail("must not have a fragment (RFC 6749 §3.2)")
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		fail("query can't be read")
-	}
-	for name := range query {
-		if slices.Contains(secretFields, strings.ToLower(name)) {
-			fail("must not carry %q in its query: URLs end up in logs", name)
-		}
-	}
-	if err := checkHost(p, u); err != nil {
-		fail("%w", err)
-	}
-	switch {
-	case u.Scheme == "http" && !loopbackLiteral(u.Hostname()):
-		fail("must be https; plain http is for a loopback address given as a literal, with insecure_loopback: true")
-	case u.Scheme == "http" && !p.InsecureLoopback:
-		fail("must be https, or set insecure_loopback: true for development")
-	case u.Scheme != "http" && u.Scheme != "https":
-		fail("must be an https URL")
-	}
-	return problems
-}
-
-// checkHost judges the host as it is written. Names are judged again by what they resolve to, when connecting.
-func checkHost(p Profile, u *url.URL) error {
-	host := u.Hostname()
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return errors.New("port must be 1 to 65535")
-		}
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.Zone() != "" {
-			return errors.New("an address must not have a zone")
-		}
-		return p.CheckAddr(addr)
-	}
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	switch {
-	case host == "":
-		return errors.New("has no host")
-	case !hostPattern.MatchString(host):
-		return errors.New("host must be a DNS name in ASCII (xn-- for other scripts) or an IP address")
-	case looksLikeNumber(name):
-		return errors.New("host is a number in disguise; write an IPv4 address as four decimal numbers")
-	case name == "localhost" || strings.HasSuffix(name, ".localhost"):
-		return p.CheckAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	}
-	return nil
-}
-
-// looksLikeNumber reports whether some resolver would read the host as an IPv4 address (WHATWG URL, "ends in a number").
-func looksLikeNumber(host string) bool {
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	if hex, ok := strings.CutPrefix(last, "0x"); ok {
-		return strings.Trim(hex, "0123456789abcdef") == ""
-	}
-	return last != "" && strings.Trim(last, "0123456789") == ""
-}
-
-func loopbackLiteral(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
-	}
-	kind, _ := judge(unwrap(addr))
-	return kind == addrLoopback
-}
-
-func checkProxy(p Profile) []error {
-	if p.Proxy == "" {
-		return nil
-	}
-	u, err := url.Parse(p.Proxy)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return []error{errors.New("proxy: must be an http or https URL with a host")}
-	case u.User != nil:
-		return []error{errors.New("proxy: must not hold a user or password")}
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
-		return []error{errors.New("proxy: must be scheme, host and port only")}
-	case strings.HasPrefix(strings.ToLower(p.TokenEndpoint), "http:"):
-		return []error{errors.New("proxy: can't be used with a plain http token_endpoint")}
-	}
-	return nil
-}
-
-func checkIssuer(issuer string) []error {
-	u, err := url.Parse(issuer)
-	if issuer == "" || err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" {
-		return nil
-	}
-	return []error{errors.New("issuer: must be an https URL without user, query and fragment (RFC 8414 §2)")}
 }
 
 func checkRequest(p Profile) (problems []error) {
@@ -171,6 +69,12 @@ func checkRequest(p Profile) (problems []error) {
 		if name == "" || slices.Contains(protocolFields, name) {
 			problems = append(problems, fmt.Errorf("token_params: %q is set by the broker", name))
 		}
+	}
+	if p.BodyFormat != "form" && p.BodyFormat != "json" && p.BodyFormat != "query" {
+		problems = append(problems, fmt.Errorf("body_format: must be form, json or query, not %q", p.BodyFormat))
+	}
+	if p.APIKeyHeader != "" && (!fieldPattern.MatchString(p.APIKeyHeader) || slices.Contains(wireHeaders, strings.ToLower(p.APIKeyHeader))) {
+		problems = append(problems, fmt.Errorf("api_key_header: %q is not a header that may carry a key", p.APIKeyHeader))
 	}
 	if p.AudienceParameter != "audience" && p.AudienceParameter != "resource" {
 		problems = append(problems, fmt.Errorf("audience_parameter: must be audience or resource, not %q", p.AudienceParameter))
@@ -195,12 +99,11 @@ func checkReply(p Profile) (problems []error) {
 			problems = append(problems, fmt.Errorf("%s: %q is not a dotted path", field, value))
 		}
 	}
-	if p.ExpiryUnit != "s" && p.ExpiryUnit != "ms" {
-		problems = append(problems, fmt.Errorf("expiry_unit: must be s or ms, not %q", p.ExpiryUnit))
+	if !slices.Contains([]string{"s", "ms", "unix", "unix_ms", "rfc3339"}, p.ExpiryUnit) {
+		problems = append(problems, fmt.Errorf("expiry_unit: must be s, ms, unix, unix_ms or rfc3339, not %q", p.ExpiryUnit))
 	}
 	for i, field := range p.Metadata {
-		last := strings.ToLower(field[strings.LastIndexByte(field, '.')+1:])
-		if !pathPattern.MatchString(field) || slices.Contains(secretFields, last) {
+		if !mayLeave(field) {
 			problems = append(problems, fmt.Errorf("metadata[%d]: %q is not a field that may be passed on", i, field))
 		}
 	}
@@ -233,6 +136,9 @@ func checkRules(rules []ErrorRule) (problems []error) {
 	for i, r := range rules {
 		if !slices.Contains(classes, r.Class) {
 			problems = append(problems, fmt.Errorf("errors[%d].class: unknown class %q", i, r.Class))
+		}
+		if r.Cause != "" && !explain.Known(r.Cause) {
+			problems = append(problems, fmt.Errorf("errors[%d].cause: %q is not a cause that package explain knows", i, r.Cause))
 		}
 		if r.Status == 0 && r.Code == "" && r.Description == "" {
 			problems = append(problems, fmt.Errorf("errors[%d]: needs a status, a code or a description", i))

@@ -1,10 +1,7 @@
 package provider
 
 import (
-	"maps"
-	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,12 +22,13 @@ type Profile struct {
 	Sources []string `yaml:"sources"`
 	// TestOf names the built-in profile of which this one is the vendor's own test environment. Default none.
 	TestOf string `yaml:"test_of"`
-	// Parts declares the variable parts of the URLs below, written {name} there, e.g. a tenant. Only a built-in profile declares them.
+	// Parts declares the variable parts of the URLs, audiences and parameters below, written {name} there, e.g. a tenant. Default none.
 	Parts map[string]Part `yaml:"parts"`
-	// With gives the parts' values. Required for each part without a default.
+	// With gives the parts' values. Required for each part without a default. They are in their places once [New] has merged the profile.
 	With map[string]string `yaml:"with"`
 
-	// TokenEndpoint is the https URL that token requests are sent to (RFC 6749 §3.2). Required.
+	// TokenEndpoint is the https URL that token requests are sent to (RFC 6749 §3.2). Required, but with Discover and where Grants has
+	// none that asks there.
 	TokenEndpoint string `yaml:"token_endpoint"`
 	// RefreshEndpoint is where refresh tokens are sent to, if that is another URL. Default TokenEndpoint.
 	RefreshEndpoint string `yaml:"refresh_endpoint"`
@@ -41,7 +39,7 @@ type Profile struct {
 	// RevocationEndpoint ends tokens (RFC 7009). Default none: tokens end by themselves.
 	RevocationEndpoint string `yaml:"revocation_endpoint"`
 	// RevocationStyle is how to ask it: "rfc7009" (default), "bearer" (POST with the token as bearer), "query" (POST with the token as the
-	// only parameter, no client authentication), "github" (DELETE with Basic and a JSON body).
+	// only parameter, no client authentication), "github" (DELETE with Basic and a JSON body; {client_id} in the endpoint is the client's).
 	RevocationStyle string `yaml:"revocation_style"`
 	// IntrospectionEndpoint judges tokens (RFC 7662). Default none.
 	IntrospectionEndpoint string `yaml:"introspection_endpoint"`
@@ -56,14 +54,19 @@ type Profile struct {
 	// Discover fills endpoints that are not given from the issuer's metadata (RFC 8414, OpenID Connect Discovery). Default false.
 	Discover *bool `yaml:"discover"`
 
-	// Grants are the grants that the server knows, the one to prefer first. Default all but password, which only a profile that names it allows.
+	// Grants are the grants that the server knows, the one to prefer first. Default all but password, which only a profile that names it
+	// allows. See [Profile.Knows].
 	Grants []tokenbroker.GrantType `yaml:"grants"`
+	// GrantTypes are the values of grant_type where the server wants another than the standard's, e.g. client_credentials:
+	// account_credentials. Default none.
+	GrantTypes map[tokenbroker.GrantType]string `yaml:"grant_types"`
 	// PKCE is "s256" (default) or "off", for a server that refuses requests with a code_challenge. A public client can't use "off".
 	PKCE string `yaml:"pkce"`
 	// IssParameter: the callback carries iss (RFC 9207), and one without is refused. Default false: it is compared if it is there.
 	IssParameter *bool `yaml:"iss_parameter"`
 	// LoopbackRedirect is the redirect URI of a consent on this machine, {port} being any free port. Default
-	// "http://127.0.0.1:{port}/callback" (RFC 8252 §7.3). A server that wants the port registered has it written out.
+	// "http://127.0.0.1:{port}/callback" (RFC 8252 §7.3). A server that wants the port registered has it written out. "none" is for one
+	// that takes no plain http redirect at all: consent by link.
 	LoopbackRedirect string `yaml:"loopback_redirect"`
 	// AuthorizationParams are query fields added to authorization requests, e.g. access_type: offline. Default none.
 	AuthorizationParams map[string]string `yaml:"authorization_params"`
@@ -88,11 +91,11 @@ type Profile struct {
 	Accept string `yaml:"accept"`
 	// BodyFormat is how token requests are written: "form" (default), "json", or "query" (in the URL, with an empty body).
 	BodyFormat string `yaml:"body_format"`
-	// AssertionAudience is the aud of client assertions (RFC 7523 §3): "token_endpoint" (default), "issuer", or a literal URL.
+	// AssertionAudience is the aud of client assertions (RFC 7523 §3): "token_endpoint" (default), "issuer", or the value itself.
 	AssertionAudience string `yaml:"assertion_audience"`
 	// GrantAudience is the same for the assertion of a jwt_bearer grant. Default "token_endpoint".
 	GrantAudience string `yaml:"grant_audience"`
-	// AssertionLife is the life of assertions, at most 1 h. Default 5 min; 1 h for jwt_bearer at Google.
+	// AssertionLife is the life of assertions, at most 1 h. Default 5 min.
 	AssertionLife *Duration `yaml:"assertion_life"`
 	// ScopeInAssertion: the assertion of a jwt_bearer grant carries the scopes as a claim and the form none. Default true.
 	ScopeInAssertion *bool `yaml:"scope_in_assertion"`
@@ -197,11 +200,11 @@ type ErrorRule struct {
 type Part struct {
 	// About says what it is and where to find it.
 	About string `yaml:"about"`
-	// Pattern is a regular expression (RE2) that the whole value has to match. It must not let through "/", "@", ":", "?" or "#".
+	// Pattern is a regular expression (RE2) that the whole value has to match. Whatever it says, a value has no blank and none of / @ : ? # % \.
 	Pattern string `yaml:"pattern"`
 	// Default is the value if none is given. "" = it is required.
 	Default string `yaml:"default"`
-	// Example is a value to show.
+	// Example is a value to show. It fits Pattern.
 	Example string `yaml:"example"`
 }
 
@@ -248,24 +251,4 @@ func number(n *int) int {
 		return 0
 	}
 	return *n
-}
-
-// over returns base with all that p says put over it. Form fields are added to base's, error rules go before base's.
-func (p Profile) over(base Profile) Profile {
-	merged := base
-	to, from := reflect.ValueOf(&merged).Elem(), reflect.ValueOf(p)
-	for i := range from.NumField() {
-		if !from.Field(i).IsZero() {
-			to.Field(i).Set(from.Field(i))
-		}
-	}
-	merged.TokenParams = maps.Clone(base.TokenParams)
-	if merged.TokenParams == nil {
-		merged.TokenParams = map[string]string{}
-	}
-	maps.Copy(merged.TokenParams, p.TokenParams)
-	merged.Errors = slices.Concat(p.Errors, base.Errors)
-	merged.AuthMethods, merged.BearerTypes = slices.Clone(merged.AuthMethods), slices.Clone(merged.BearerTypes)
-	merged.Metadata = slices.Clone(merged.Metadata)
-	return merged
 }

@@ -103,8 +103,8 @@ func TestNewGivesUnknownServersTheStrictReading(t *testing.T) {
 	if _, ok := c.Traits("nobody"); ok {
 		t.Error("got traits of an unknown provider")
 	}
-	if got, want := c.Names(), []string{"acme"}; !slices.Equal(got, want) {
-		t.Errorf("names: got %v, want %v", got, want)
+	if got, want := c.Configured(), []string{"acme"}; !slices.Equal(got, want) {
+		t.Errorf("configured: got %v, want %v", got, want)
 	}
 	if got := c.Warnings(); len(got) != 0 {
 		t.Errorf("warnings: got %q, want none", got)
@@ -157,7 +157,7 @@ func TestNewRefuses(t *testing.T) {
 		want string
 	}{
 		{"no endpoint", provider.Profile{}, "token_endpoint: missing"},
-		{"an unknown base", provider.Profile{Base: "acme", TokenEndpoint: endpoint}, `no built-in profile "acme"; there are generic`},
+		{"an unknown base", provider.Profile{Base: "acme", TokenEndpoint: endpoint}, `no built-in profile "acme"; there are`},
 		{"plain http", at("http://login.example.com/token"), "must be https"},
 		{"plain http on loopback", with(func(p *provider.Profile) { p.TokenEndpoint, p.AllowPrivate = "http://127.0.0.1/token", true }), "insecure_loopback"},
 		{"plain http on a private address", with(func(p *provider.Profile) {

@@ -51,7 +51,7 @@ func newOwn(cfg daemon.Config) (*own, error) {
 		return nil, err
 	}
 	o := &own{cfg: cfg, catalogue: catalogue, policy: file.Current()}
-	if len(catalogue.Names()) == 0 {
+	if len(catalogue.Configured()) == 0 {
 		return nil, errors.New("the config names no provider, so there is nothing to try: add one under providers")
 	}
 	if o.identities = o.whoThereIs(); len(o.identities) == 0 {
@@ -92,7 +92,7 @@ func (o *own) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 	}
 	var issuers []sandbox.Issuer
 	roles, profiles := map[string]role{}, map[string]provider.Profile{}
-	for i, name := range o.catalogue.Names() {
+	for i, name := range o.catalogue.Configured() {
 		p, _ := o.catalogue.Profile(name)
 		r := role{fmt.Sprintf("provider-%d", i+1), []string{ownClient}, p.Traits().Floor} // a provider's name may hold what an issuer's can't
 		issuers, roles[name], profiles[name] = append(issuers, issuer(r.issuer, p)), r, standIn(r.issuer, p)
@@ -149,7 +149,7 @@ func (o *own) populate(_ context.Context, s *session) (string, error) {
 	}
 	who, operator := o.speaker()
 	var all []ready
-	for _, name := range o.catalogue.Names() {
+	for _, name := range o.catalogue.Configured() {
 		// Without scopes of its own it fits a credential with any.
 		token := w.sandbox.SeedRefreshToken(w.roles[name].issuer, ownClient)
 		if err := w.dir.writeSecret(path.Join("sandbox", name+".refresh-token"), token); err != nil {

@@ -1,0 +1,74 @@
+// Package explain says what each word means that the broker puts into an error, a status or an event, and what to do about it.
+//
+// There are four kinds of words: the reason of an error (docs/errors.md), the cause that a provider's profile finds behind an error code, the
+// code itself (RFC 6749 §5.2, a provider's own, or one of ours for a request that brought no reply), and the state of a credential. For each
+// the package has one [Entry], in plain tables that tokenctl explain, the documentation and the consent pages share.
+//
+// A provider's own text is never passed on, since anything may be in it. The cause is what takes its place: a closed vocabulary, so a
+// profile can't bring a word in that has no entry here. The package does nothing; it knows nothing of how errors come about.
+package explain
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// Kind says where a word occurs.
+type Kind string
+
+// The kinds.
+const (
+	KindReason Kind = "reason" // ErrorInfo.reason of an error
+	KindCause  Kind = "cause"  // what is behind an error code
+	KindCode   Kind = "code"   // the error code of a token request
+	KindState  Kind = "state"  // how a credential stands
+)
+
+// Entry is what there is to say of one word.
+type Entry struct {
+	Name     string               // the word
+	Kind     Kind                 // where it occurs
+	Title    string               // what happened, in a few words
+	Meaning  string               // what is behind it, in a sentence or two
+	Status   string               // of a reason: the gRPC code it comes with; "" = any
+	Recovery tokenbroker.Recovery // who has to act
+	Do       string               // what to do, in a sentence or two
+	Command  string               // the command that does it, {credential} and {client} standing for names; "" = none
+}
+
+// All returns every entry: reasons, states, causes, codes, each in the order in which one reads them. The caller may change what it gets.
+func All() []Entry { return slices.Concat(reasons, states, causes, providerCodes, ownCodes) }
+
+// Lookup finds a word, as it is written or in any case.
+func Lookup(name string) (Entry, bool) {
+	all := All()
+	for _, same := range []func(string) bool{
+		func(s string) bool { return s == name },
+		func(s string) bool { return strings.EqualFold(s, name) },
+	} {
+		if i := slices.IndexFunc(all, func(e Entry) bool { return same(e.Name) }); i >= 0 {
+			return all[i], true
+		}
+	}
+	return Entry{}, false
+}
+
+// Of returns what there is to say of a failure: of its cause if it has one that is known, else of its code.
+func Of(cause tokenbroker.Cause, code string) (Entry, bool) {
+	if cause != "" && Known(cause) {
+		return Lookup(string(cause))
+	}
+	return Lookup(code)
+}
+
+// Known reports whether a cause is one of the vocabulary.
+func Known(cause tokenbroker.Cause) bool {
+	return slices.ContainsFunc(causes, func(e Entry) bool { return e.Name == string(cause) })
+}
+
+// Fill puts names in the places that Command leaves for them.
+func (e Entry) Fill(credential, client string) string {
+	return strings.NewReplacer("{credential}", credential, "{client}", client).Replace(e.Command)
+}

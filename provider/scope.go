@@ -1,0 +1,39 @@
+package provider
+
+import (
+	"slices"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// ScopeMeaning returns the line that says what a scope lets its holder do, "" if the profile has none. Any spelling of the scope will do.
+func (p Profile) ScopeMeaning(scope string) string {
+	for _, name := range []string{scope, p.CanonicalScope(scope)} {
+		if i := slices.IndexFunc(p.Scopes, func(s ScopeInfo) bool { return s.Name == name }); i >= 0 {
+			return p.Scopes[i].Meaning
+		}
+	}
+	return ""
+}
+
+// CanonicalScope returns the scope that a reply means by a spelling, as it is asked for.
+func (p Profile) CanonicalScope(spelling string) string {
+	if scope, ok := p.ScopeAliases[spelling]; ok {
+		return scope
+	}
+	return spelling
+}
+
+// Knows reports whether the provider knows a grant. A profile that names no grants knows all but password. A refresh token is known wherever
+// a person can consent, and a token brought by hand everywhere.
+func (p Profile) Knows(g tokenbroker.GrantType) bool {
+	switch {
+	case slices.Contains(p.Grants, g), g == tokenbroker.GrantStatic:
+		return true
+	case len(p.Grants) == 0:
+		return g != tokenbroker.GrantPassword
+	case g == tokenbroker.GrantRefreshToken:
+		return slices.ContainsFunc(p.Grants, tokenbroker.GrantType.Refreshes)
+	}
+	return false
+}
