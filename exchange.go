@@ -22,6 +22,23 @@ type ExchangeReply struct {
 	Sent         time.Time // when the request was sent, with a monotonic reading; lives count from here
 	Account      string    // whose account the grant is, if the reply or the profile's own look-up says so
 	Granted      []string  // scopes that the reply names; nil if it names none
+
+	Skew time.Duration // how far our clock is ahead of the provider's, by its Date header; 0 = not known
+}
+
+// NewKey is a private key as an operator brings it.
+type NewKey struct {
+	Text        Secret // PEM (PKCS#8, PKCS#1 or SEC 1), a JWK, or a Google service account key file
+	Certificate string // its certificate chain in PEM, leaf first; "" = none
+	KeyID       string // its kid, if it does not say so itself
+}
+
+// ParsedKey is a private key that was found good.
+type ParsedKey struct {
+	Secret   ClientSecret // Kind, Secret, Fingerprint, KeyID, Algorithm, Certificate, and Expiry if it says when it ends
+	ClientID string       // whom it belongs to, if it says so, e.g. client_email of a Google key file
+	Account  string       // what it says besides, e.g. the numeric client_id of a Google key file
+	TokenURI string       // where it is to be used, if it says so
 }
 
 // AuthorizationRequest is the first leg of an authorization code grant (RFC 6749 §4.1.1, RFC 7636 §4.3).
