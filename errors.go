@@ -15,6 +15,7 @@ var (
 	ErrInUse             = errors.New("still in use")
 	ErrNotAllowed        = errors.New("not allowed by the policy")
 	ErrScopeNotAllowed   = errors.New("scopes not allowed")
+	ErrScopeNotGranted   = errors.New("the provider did not grant a scope")
 	ErrDisabled          = errors.New("credential is disabled")
 	ErrQuarantined       = errors.New("credential is quarantined")
 	ErrReauthorize       = errors.New("the grant is dead: consent again")

@@ -125,7 +125,7 @@ func (b *Broker) checkWithClient(ctx context.Context, c tokenbroker.Credential) 
 	if err != nil {
 		return err
 	}
-	return b.cfg.Upstream.Validate(c, &client)
+	return b.cfg.Judge.Validate(c, &client)
 }
 
 // Credential returns one credential's status.

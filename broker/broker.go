@@ -95,6 +95,9 @@ func (c *Config) check() error {
 	if c.Upstream == nil {
 		errs = append(errs, errors.New("broker: Config.Upstream is missing"))
 	}
+	if c.Judge == nil {
+		errs = append(errs, errors.New("broker: Config.Judge is missing"))
+	}
 	if c.Traits == nil {
 		errs = append(errs, errors.New("broker: Config.Traits is missing"))
 	}

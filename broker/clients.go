@@ -45,7 +45,7 @@ func (b *Broker) checkClient(c tokenbroker.OAuthClient) error {
 	if err := tokenbroker.ValidateLabels(c.Labels); err != nil {
 		return tokenbroker.Invalid("spec.labels", err)
 	}
-	return b.cfg.Upstream.ValidateClient(c)
+	return b.cfg.Judge.ValidateClient(c)
 }
 
 // newSecret gives a secret its id and a fingerprint, which tells the secrets of a client apart and serves nothing else: it is a

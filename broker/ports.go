@@ -67,15 +67,28 @@ type Clients interface {
 	DeleteClient(ctx context.Context, name string, version uint64) error
 }
 
-// Upstream talks to token endpoints.
+// Upstream talks to providers. All of it is safe for concurrent use, and an error is a *tokenbroker.Failure.
 type Upstream interface {
-	// Exchange sends one token request, at most once. The error is a *tokenbroker.Failure; the reply may hold a refresh token
-	// even then, and that has to be committed first.
+	// Exchange sends one token request, at most once. The reply may hold a refresh token together with an error, and that has to
+	// be committed first.
 	Exchange(ctx context.Context, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error)
-	// Validate says what is wrong with a credential for that OAuth client.
+	// Revoke ends one token. Its failure has the code revocation_not_supported where the provider offers no revocation of that kind
+	// of token.
+	Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error
+	// Check asks what a resource server would say of an access token. An error means that it could not be asked.
+	Check(ctx context.Context, r tokenbroker.CheckRequest) (tokenbroker.CheckReply, error)
+}
+
+// Judge knows what grants and providers allow. It does no I/O; its errors are tokenbroker.Problem values with the field at fault.
+type Judge interface {
+	// Validate says what is wrong with a credential for that OAuth client, nil for one that has none.
 	Validate(c tokenbroker.Credential, client *tokenbroker.OAuthClient) error
 	// ValidateClient says what is wrong with an OAuth client.
 	ValidateClient(c tokenbroker.OAuthClient) error
+	// ParseKey reads a private key, or says what is wrong with it.
+	ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error)
+	// Advise says what is allowed but should be known, a sentence each.
+	Advise(c tokenbroker.Credential, client *tokenbroker.OAuthClient) []string
 }
 
 // Limit is how fast one OAuth client may ask one token endpoint.
@@ -88,6 +101,7 @@ type Limit struct {
 type Config struct {
 	Store    Store    // required
 	Upstream Upstream // required
+	Judge    Judge    // required
 
 	// Traits gives what is known of a provider; false for an unknown one. Required.
 	Traits func(provider string) (tokenbroker.Traits, bool)
@@ -101,6 +115,8 @@ type Config struct {
 	// Observe sees every event: metrics, logs and pages hang on it. It must not block, nor call the broker, which may hold a lock
 	// meanwhile. Nil means nobody looks.
 	Observe func(Event)
+	// Advice is what to do about an error code and its cause, in a sentence or two; "" if there is nothing to say. Nil says nothing.
+	Advice func(code string, cause tokenbroker.Cause) string
 	// ExchangeTimeout bounds one exchange. 0 means 30 s.
 	ExchangeTimeout time.Duration
 	// MaxVariants bounds the variants alive per credential, unless a provider's traits say less. 0 means 64.

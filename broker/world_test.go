@@ -106,6 +106,7 @@ func (w *world) boot() {
 	cfg := broker.Config{
 		Store:    w.store,
 		Upstream: w.up,
+		Judge:    w.up,
 		Traits:   func(p string) (tokenbroker.Traits, bool) { return w.plan.traits, p == "acme" },
 		Audit:    w.log.audit,
 		Observe:  w.log.observe,

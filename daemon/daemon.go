@@ -167,7 +167,7 @@ func (d *Daemon) openAudit() (err error) {
 
 func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
 	d.broker, err = broker.New(ctx, broker.Config{
-		Store: records, Upstream: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
+		Store: records, Upstream: d.grants, Judge: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
 		ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, Audit: d.record, Observe: d.observe,
 	})
 	if err != nil {
