@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -85,12 +86,15 @@ func (s *Server) visit(method, address string, form url.Values) (status int, h h
 	return res.StatusCode, res.Header, string(b), err
 }
 
-// pageText is what a page says below its title.
+// pageText is what a page says below its title, or what it finds wrong.
 func pageText(body string) string {
-	_, rest, _ := strings.Cut(body, "<p")
-	_, rest, _ = strings.Cut(rest, ">")
-	text, _, _ := strings.Cut(rest, "</p>")
-	return text
+	for _, start := range []string{`<p class="problem" role="alert">`, "<p>"} {
+		if _, rest, ok := strings.Cut(body, start); ok {
+			text, _, _ := strings.Cut(rest, "</p>")
+			return html.UnescapeString(text)
+		}
+	}
+	return ""
 }
 
 // AutoApprove makes an account consent at once to everything that an issuer is asked from now on; "" ends that.
