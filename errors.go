@@ -34,6 +34,10 @@ var (
 	ErrTampered          = errors.New("a sealed record does not open")
 	ErrUnknownProvider   = errors.New("unknown provider")
 	ErrGrantNotSupported = errors.New("the grant does not allow this")
+	ErrConsentNotFound   = errors.New("consent not found, or not for this identity")
+	ErrConsentEnded      = errors.New("the consent is over")
+	ErrAccountMismatch   = errors.New("another account consented")
+	ErrConsentNotOffered = errors.New("that way of consent is not offered")
 )
 
 // Problem is a sentinel with what a caller needs to act on it.

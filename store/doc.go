@@ -14,6 +14,7 @@
 //	orphan       <credential>!<random>        a result that lost its compare; kept until an operator looks
 //	clientindex  <client>                     the record number of the client
 //	client       <client>                     an OAuth client with its secrets
+//	consent      <consent id>                 a consent, and what it brought until a credential has it
 //	meta         head, keyset                 in the clear: schema and store id; the wrapped keys
 //	meta         numbers, probe               sealed: boot count and bound of the numbers given out; what Prove writes
 //
@@ -28,8 +29,8 @@
 //   - Commit never overwrites a refresh token that it did not spend, and never drops one that the provider gave.
 //   - Generations only rise, across restarts, deletes and re-creations; of a deleted credential's none comes back.
 //   - A record that was edited, swapped with another, or put back to an older state does not open: ErrTampered names it,
-//     and nothing else is affected. Limits: who puts back every record of a credential together, or the whole file, is not
-//     noticed here.
+//     and nothing else is affected. Limits: who puts back every record of a credential together, a consent, or the whole
+//     file, is not noticed here.
 //   - Open touches nothing before it has seen that the schema is known and that the keys open. It never makes keys for a
 //     store that holds records.
 //

@@ -21,6 +21,7 @@ const (
 	bucketOrphan      = "orphan"
 	bucketClientIndex = "clientindex"
 	bucketClient      = "client"
+	bucketConsent     = "consent"
 )
 
 const (
