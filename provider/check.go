@@ -20,7 +20,8 @@ var (
 	pathPattern  = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 	authMethods = []tokenbroker.AuthMethod{
-		tokenbroker.AuthClientSecretBasic, tokenbroker.AuthClientSecretPost, tokenbroker.AuthNone,
+		tokenbroker.AuthClientSecretBasic, tokenbroker.AuthClientSecretPost, tokenbroker.AuthNone, tokenbroker.AuthClientSecretJWT,
+		tokenbroker.AuthPrivateKeyJWT, tokenbroker.AuthTLSClientAuth, tokenbroker.AuthServiceAccount,
 	}
 	classes = []tokenbroker.Class{
 		tokenbroker.ClassDeadGrant, tokenbroker.ClassConfiguration, tokenbroker.ClassThrottled,
@@ -195,8 +196,8 @@ func checkReply(p Profile) (problems []error) {
 			problems = append(problems, fmt.Errorf("%s: %q is not a dotted path", field, value))
 		}
 	}
-	if p.ExpiryUnit != "s" && p.ExpiryUnit != "ms" {
-		problems = append(problems, fmt.Errorf("expiry_unit: must be s or ms, not %q", p.ExpiryUnit))
+	if !slices.Contains([]string{"s", "ms", "unix", "unix_ms", "rfc3339"}, p.ExpiryUnit) {
+		problems = append(problems, fmt.Errorf("expiry_unit: must be s, ms, unix, unix_ms or rfc3339, not %q", p.ExpiryUnit))
 	}
 	for i, field := range p.Metadata {
 		last := strings.ToLower(field[strings.LastIndexByte(field, '.')+1:])
