@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,20 +12,64 @@ import (
 
 // grantKind is what differs from grant to grant.
 type grantKind struct {
-	public bool // a client without a secret may use it
-	spends bool // sends a refresh token
-	fill   func(*query, tokenbroker.ExchangeRequest) *tokenbroker.Failure
+	wire      string // grant_type as it is sent; "" = no form is
+	public    bool   // a client without a secret may use it
+	refreshes bool   // sends a refresh token
+	subjects  bool   // whom the token acts for can be named
+	anonymous func(*endpoint) bool
+	exact     func(pair) bool    // the token has the scopes that were asked for and no other, though the reply may not say so; nil = never
+	check     func(pair) []error // what an operator has to hear of this grant alone; nil = nothing
+	fill      func(*query, tokenbroker.ExchangeRequest) *tokenbroker.Failure
+	// mint gets a token by other means than one request to the token endpoint. In place of fill.
+	mint func(context.Context, *Client, *query, tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error)
+}
+
+// pair is a credential with its OAuth client at a provider.
+type pair struct {
+	at     *endpoint
+	cred   tokenbroker.Credential
+	client *tokenbroker.OAuthClient // nil = there is none
+}
+
+// grantTypes are the grants that this package knows.
+func grantTypes() []tokenbroker.GrantType {
+	return []tokenbroker.GrantType{
+		tokenbroker.GrantAuthorizationCode, tokenbroker.GrantDeviceCode, tokenbroker.GrantRefreshToken, tokenbroker.GrantClientCredentials,
+		tokenbroker.GrantJWTBearer, tokenbroker.GrantSelfSignedJWT, tokenbroker.GrantTokenExchange, tokenbroker.GrantGoogleADC,
+		tokenbroker.GrantStatic, tokenbroker.GrantPassword,
+	}
 }
 
 // kindOf returns the grants that this package knows.
 func kindOf(t tokenbroker.GrantType) (grantKind, bool) {
 	switch t {
 	case tokenbroker.GrantClientCredentials:
-		return grantKind{fill: fillClientCredentials}, true
-	case tokenbroker.GrantRefreshToken:
-		return grantKind{public: true, spends: true, fill: fillRefreshToken}, true
+		return clientCredentials(), true
+	case tokenbroker.GrantRefreshToken, tokenbroker.GrantAuthorizationCode, tokenbroker.GrantDeviceCode:
+		return refreshToken(), true
+	case tokenbroker.GrantJWTBearer:
+		return jwtBearer(), true
+	case tokenbroker.GrantSelfSignedJWT:
+		return selfSignedJWT(), true
+	case tokenbroker.GrantTokenExchange:
+		return tokenExchange(), true
+	case tokenbroker.GrantGoogleADC:
+		return googleADC(), true
+	case tokenbroker.GrantStatic:
+		return static(), true
+	case tokenbroker.GrantPassword:
+		return password(), true
 	}
 	return grantKind{}, false
+}
+
+// offers reports whether the provider knows a grant. A refresh token may come from any grant that brings one.
+func (e *endpoint) offers(t tokenbroker.GrantType) bool {
+	list := e.profile.Grants
+	if len(list) == 0 {
+		return t != tokenbroker.GrantPassword
+	}
+	return slices.Contains(list, t) || t == tokenbroker.GrantRefreshToken && slices.ContainsFunc(list, tokenbroker.GrantType.Refreshes)
 }
 
 // newForm starts a form with the profile's own fields, so that those of the protocol win over them.
@@ -54,21 +99,37 @@ func (q *query) askVariant(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
 	granted := r.Credential.Scopes
 	beyond := func(s string) bool { return !slices.Contains(granted, s) }
 	switch {
-	case q.asked.Subject != "":
+	case q.asked.Subject != "" && !q.grant.subjects:
 		return refuse("subject_not_supported")
 	case len(granted) > 0 && slices.ContainsFunc(q.asked.Scopes, beyond):
 		return refuse("invalid_scope")
-	case q.narrower && !q.at.traits.Downscopes:
+	case q.narrower && !q.exact && !q.at.traits.Downscopes:
 		return refuse("downscope_not_supported")
+	}
+	for name, value := range r.Credential.Parameters {
+		if isProtocolField(name) {
+			return refuse("parameter_not_allowed")
+		}
+		q.form.Set(name, value)
 	}
 	if q.asked.Audience != "" {
 		q.form.Set(q.at.profile.AudienceParameter, q.asked.Audience)
 	}
+	q.askResources(r.Credential.Resources)
 	return nil
 }
 
+// askResources adds the resource indicators (RFC 8707 §2), each once.
+func (q *query) askResources(list []string) {
+	for _, uri := range list {
+		if !slices.Contains(q.form[fieldResource], uri) {
+			q.form.Add(fieldResource, uri)
+		}
+	}
+}
+
 func (q *query) askGrant(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
-	q.form.Set("grant_type", string(r.Credential.Grant))
+	q.form.Set("grant_type", q.grant.wire)
 	return q.grant.fill(q, r)
 }
 
@@ -81,7 +142,10 @@ func (q *query) askScopes() {
 
 // authenticate adds the client's identity. A client that has nothing to show may use public grants alone.
 func (q *query) authenticate(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
-	if r.Client.Auth.Public() && !q.grant.public {
+	switch {
+	case q.grant.anonymous != nil && q.grant.anonymous(q.at):
+		return nil
+	case r.Client.Auth.Public() && !q.grant.public:
 		return refuse("client_is_public")
 	}
 	return q.identify(r.Client, r.Secret)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -108,9 +109,7 @@ func (q *call) written() (to, body string, err error) {
 			return "", "", err
 		}
 		values := u.Query()
-		for name, list := range q.form {
-			values[name] = list
-		}
+		maps.Copy(values, q.form)
 		u.RawQuery = values.Encode()
 		return u.String(), "", nil
 	}

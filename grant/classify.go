@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	maxRetryAfter  = time.Hour // a longer wait is cut: the engine asks again and is told again
-	maxDescription = 4 << 10   // bytes of an unstructured body that profiles' patterns see
+	maxRetryAfter  = time.Hour   // a longer wait is cut: the engine asks again and is told again
+	maxDescription = 4 << 10     // bytes of an unstructured body that profiles' patterns see
+	maxSkew        = time.Minute // more than servers bear with
 	unparsable     = "unparsable_error"
 )
 
@@ -127,6 +128,9 @@ func (q *call) class(a answer, f *tokenbroker.Failure, named bool) tokenbroker.C
 // finish lets the profile's rules override the class and reads how long to wait.
 func (q *call) finish(f *tokenbroker.Failure, a answer, code, description string) *tokenbroker.Failure {
 	f.RetryAfter, _ = retryAfter(a.header)
+	if q.blamesClock(f, description) {
+		f.Class = tokenbroker.ClassClockSkew
+	}
 	for _, rule := range q.at.profile.Errors {
 		if rule.Matches(a.status, code, description) {
 			f.Class, f.Cause = rule.Class, rule.Cause
@@ -140,6 +144,14 @@ func (q *call) finish(f *tokenbroker.Failure, a answer, code, description string
 		f.RetryAfter = resetAfter(a.header)
 	}
 	return f
+}
+
+// blamesClock reports whether an assertion was refused because clocks differ: the provider says so, or they do.
+func (q *call) blamesClock(f *tokenbroker.Failure, description string) bool {
+	if !q.signed || f.Code != "invalid_grant" && f.Code != "invalid_client" && f.Code != "invalid_request" {
+		return false
+	}
+	return f.Skew.Abs() > maxSkew || strings.Contains(strings.ToLower(description), "reasonable timeframe")
 }
 
 // clean returns an error code that can go into an error: of harmless characters, in lower case, and nothing that was sent.

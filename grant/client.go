@@ -21,12 +21,15 @@ type Config struct {
 	Catalogue *provider.Catalogue                     // the providers; required
 	Transport func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
 	Timeout   time.Duration                           // of one exchange, from dialling to the last byte; 0 = 30 s
+	Ambient   Ambient                                 // the machine's own Google credentials, for google_adc; zero = it has none
 }
 
 // Client sends token requests. Any number of goroutines may use it.
 type Client struct {
 	endpoints map[string]*endpoint // provider name → endpoint
 	timeout   time.Duration
+	ambient   Ambient
+	metadata  *metadata // nil = none
 }
 
 // endpoint is one provider as the client sees it.
@@ -44,11 +47,15 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Catalogue == nil {
 		return nil, errors.New("grant: no catalogue")
 	}
-	c := &Client{endpoints: map[string]*endpoint{}, timeout: cfg.Timeout}
+	c := &Client{endpoints: map[string]*endpoint{}, timeout: cfg.Timeout, ambient: cfg.Ambient}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
 	var problems []error
+	var err error
+	if c.metadata, err = cfg.Ambient.newMetadata(); err != nil {
+		problems = append(problems, err)
+	}
 	for _, name := range cfg.Catalogue.Names() {
 		e, err := newEndpoint(cfg, name)
 		if err != nil {
@@ -114,10 +121,18 @@ func (c *Client) Exchange(ctx context.Context, r tokenbroker.ExchangeRequest) (t
 	if failure != nil {
 		return tokenbroker.ExchangeReply{}, failure
 	}
+	if q.grant.mint != nil {
+		return q.grant.mint(ctx, c, q, r)
+	}
 	raw, err := c.ask(ctx, &q.call)
 	if err != nil {
 		return tokenbroker.ExchangeReply{Sent: raw.sent}, err
 	}
+	return q.conclude(raw)
+}
+
+// conclude is interpret with an error that is nil if there is none.
+func (q *query) conclude(raw answer) (tokenbroker.ExchangeReply, error) {
 	out, failure := q.interpret(raw, raw.sent)
 	if failure != nil {
 		return out, failure
@@ -131,6 +146,7 @@ type query struct {
 	grant    grantKind
 	asked    tokenbroker.Variant
 	narrower bool // fewer scopes are asked for than the grant has
+	exact    bool // the token has the scopes that were asked for and no other
 }
 
 // prepare builds a query. What can't be asked is a configuration failure, unsent.
@@ -139,19 +155,23 @@ func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Fa
 	if !ok {
 		return nil, refuse("unknown_provider")
 	}
-	if r.Client.Provider != e.name {
+	kind, ok := kindOf(r.Credential.Grant)
+	switch {
+	case !ok || !e.offers(r.Credential.Grant):
+		return nil, refuse("unsupported_grant_type")
+	case r.Client.Provider != e.name && !r.Credential.Grant.Clientless():
 		return nil, refuse("client_of_another_provider")
 	}
-	kind, ok := kindOf(r.Credential.Grant)
-	if !ok {
-		return nil, refuse("unsupported_grant_type")
-	}
 	q := &query{call: e.newCall(e.profile.TokenEndpoint), grant: kind}
-	q.form, q.format, q.spends = e.newForm(), e.profile.BodyFormat, kind.spends
-	q.single = q.spends && e.traits.Rotates
+	q.form, q.format = e.newForm(), e.profile.BodyFormat
 	q.asked = r.Credential.Variant(r.Variant.Scopes, r.Variant.Subject, r.Variant.Audience)
 	q.narrower = narrower(q.asked.Scopes, r.Credential.Scopes)
-	for _, step := range []func(tokenbroker.ExchangeRequest) *tokenbroker.Failure{q.askVariant, q.askGrant, q.authenticate} {
+	q.exact = kind.exact != nil && kind.exact(pair{at: e, cred: r.Credential, client: &r.Client})
+	steps := []func(tokenbroker.ExchangeRequest) *tokenbroker.Failure{q.askVariant, q.askGrant, q.authenticate}
+	if kind.mint != nil {
+		steps = steps[:1]
+	}
+	for _, step := range steps {
 		if failure := step(r); failure != nil {
 			return nil, failure
 		}

@@ -2,8 +2,10 @@ package grant
 
 import "github.com/tokenbroker/tokenbroker"
 
-// fillClientCredentials asks by RFC 6749 §4.4.2. A request may be repeated freely: nothing is spent.
-func fillClientCredentials(q *query, _ tokenbroker.ExchangeRequest) *tokenbroker.Failure {
-	q.askScopes()
-	return nil
+// clientCredentials asks by RFC 6749 §4.4.2. A request may be repeated freely: nothing is spent.
+func clientCredentials() grantKind {
+	return grantKind{wire: "client_credentials", fill: func(q *query, _ tokenbroker.ExchangeRequest) *tokenbroker.Failure {
+		q.askScopes()
+		return nil
+	}}
 }

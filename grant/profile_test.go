@@ -60,6 +60,15 @@ func effects() []effect {
 		{field: "expiry_unit", yaml: "expiry_unit: ms", body: `{"access_token":"at","expires_in":60000}`, want: good(time.Minute)},
 		{field: "refresh_token_expiry_field", yaml: "refresh_token_expiry_field: rt_ttl", body: `{"access_token":"at","expires_in":3600,"refresh_token":"r2","rt_ttl":86400}`,
 			want: outcome{access: "at", life: time.Hour, scopes: "read write", refresh: "r2", refreshLife: 24 * time.Hour}},
+		{field: "refresh_endpoint", yaml: "refresh_endpoint: https://login.example.com/oauth/refresh", sent: map[string]string{":path": "/oauth/refresh"}},
+		{field: "body_format", yaml: "body_format: form", sent: map[string]string{"refresh_token": refreshCanary}},
+		{field: "expiry_unit", yaml: "expiry_field: expires_at\nexpiry_unit: unix", body: `{"access_token":"at","expires_at":99999999999}`, want: good(year)},
+		{field: "expiry_unit", yaml: "expiry_unit: unix_ms", body: `{"access_token":"at","expires_in":"99999999999999"}`, want: good(year)},
+		{field: "expiry_unit", yaml: "expiry_unit: rfc3339", body: `{"access_token":"at","expires_in":"2999-01-01T00:00:00Z"}`, want: good(year)},
+		{field: "expiry_unit", yaml: "expiry_unit: rfc3339", body: `{"access_token":"at","expires_in":"soon"}`, want: guessed(time.Hour)},
+		{field: "expiry_unit", yaml: "expiry_unit: unix", body: `{"access_token":"at","expires_in":3600}`, want: bad(transient, "expired_on_arrival")},
+		{field: "scope_aliases", yaml: "scope_aliases: {r: read}", body: `{"access_token":"at","expires_in":3600,"scope":"r write"}`},
+		{field: "account", yaml: "account: [userinfo.email, user.name]", body: `{"access_token":"at","expires_in":3600,"user":{"name":"ann"}}`},
 		{field: "bearer_types", yaml: "bearer_types: [session]", body: `{"access_token":"at","expires_in":3600,"token_type":"Session"}`},
 		{field: "ok_field", yaml: "ok_field: ok", body: `{"ok":false,"error":"invalid_grant","access_token":"at"}`, want: bad(dead, "invalid_grant")},
 		{field: "error_path", yaml: "error_path: failure.code", body: `{"failure":{"code":"invalid_grant"}}`, want: bad(dead, "invalid_grant")},
@@ -158,10 +167,19 @@ func sentAs(r *http.Request, form url.Values, name string) string {
 // TestNoFieldOfAProfileIsForgotten walks the fields of a profile: each has a row above, or a reason not to.
 func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 	known := map[string]string{
-		"issuer": "for people", "auth_methods": "of Validate", "rate": "the engine's", "burst": "the engine's",
+		"issuer": "of the tests of assertions", "auth_methods": "of Validate", "rate": "the engine's", "burst": "the engine's",
 		"ca_file": "of the tests with TLS", "proxy": "of the tests with TLS", "allow_private": "of the tests with TLS",
 		"insecure_loopback": "of the tests with TLS", "grace": "a trait", "kills_old": "a trait", "idle_life": "a trait",
 		"absolute_life": "a trait", "strikes": "a trait", "floor": "a trait", "live_tokens": "a trait",
+	}
+	for field := range strings.FieldsSeq("title notes sources test_of parts with authorization_endpoint device_authorization_endpoint " +
+		"revocation_endpoint revocation_style introspection_endpoint userinfo_endpoint test_endpoint jwks_uri discover iss_parameter " +
+		"loopback_redirect authorization_params scope_parameter consent_scopes scopes") {
+		known[field] = "of consents, discovery and people"
+	}
+	for field := range strings.FieldsSeq("assertion_audience grant_audience assertion_life scope_in_assertion assertion_claims subject_token_type " +
+		"requested_token_type exchange_unauthenticated api_key_header grants pkce") {
+		known[field] = "of the tests of their grants"
 	}
 	for _, e := range effects() {
 		known[e.field] = "a row"

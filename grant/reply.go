@@ -17,7 +17,7 @@ const (
 
 // interpret says what a reply means. It returns a refresh token together with a failure where both are there.
 func (q *query) interpret(a answer, sent time.Time) (tokenbroker.ExchangeReply, *tokenbroker.Failure) {
-	out := tokenbroker.ExchangeReply{Sent: sent}
+	out := tokenbroker.ExchangeReply{Sent: sent, Skew: a.skew}
 	top := parse(a.body, a.fault != "")
 	if a.status/100 != 2 {
 		return out, q.refusal(a, top)
@@ -26,7 +26,7 @@ func (q *query) interpret(a answer, sent time.Time) (tokenbroker.ExchangeReply, 
 	held := top.at(p.TokenPath)
 	if rt := held.text("refresh_token"); plausible(rt) {
 		out.RefreshToken = tokenbroker.NewSecret(rt)
-		if life, ok := q.life(held, p.RefreshTokenExpiryField, maxRefreshLife); ok && life > 0 {
+		if life, ok := q.life(held, p.RefreshTokenExpiryField, maxRefreshLife, sent.Add(-a.skew)); ok && life > 0 {
 			out.RefreshEnd = sent.Add(life).Round(0)
 		}
 	}
@@ -39,11 +39,11 @@ func (q *query) interpret(a answer, sent time.Time) (tokenbroker.ExchangeReply, 
 	case errorCode(top, p.ErrorPath) != "", p.OKField != "" && top.scalar(p.OKField) == "false":
 		return out, q.refusal(a, top)
 	}
-	token, class, code := q.token(top, held, sent)
+	token, class, code := q.token(top, held, sent, sent.Add(-a.skew))
 	if code != "" {
 		return out, q.fault(a, class, code)
 	}
-	out.Token = token
+	out.Token, out.Granted, out.Account = token, q.named(held), q.account(top)
 	return out, nil
 }
 
@@ -60,18 +60,20 @@ func (q *query) unreadable(a answer) *tokenbroker.Failure {
 	return q.fault(a, tokenbroker.ClassAmbiguous, code)
 }
 
-// token reads the access token. A code is returned in its place if it can't be served.
-func (q *query) token(top, held fields, sent time.Time) (*tokenbroker.Token, tokenbroker.Class, string) {
+// token reads the access token. A code is returned in its place if it can't be served. theirs is sent by the provider's clock.
+func (q *query) token(top, held fields, sent, theirs time.Time) (*tokenbroker.Token, tokenbroker.Class, string) {
 	access := held.text("access_token")
 	switch {
 	case access == "":
 		return nil, tokenbroker.ClassAmbiguous, "no_access_token"
 	case !plausible(access):
 		return nil, tokenbroker.ClassAmbiguous, "bad_access_token"
-	case !q.isBearer(held):
+	case q.grant.wire == exchangeGrant && !q.issued(held):
+		return nil, tokenbroker.ClassConfiguration, "unexpected_issued_token_type"
+	case !q.isBearer(held) && !q.isOther(held):
 		return nil, tokenbroker.ClassConfiguration, "unsupported_token_type"
 	}
-	life, named := q.life(held, q.at.profile.ExpiryField, maxLife)
+	life, named := q.life(held, q.at.profile.ExpiryField, maxLife, theirs)
 	if !named {
 		life = q.at.traits.DefaultLife
 		if life <= 0 {
@@ -85,9 +87,13 @@ func (q *query) token(top, held fields, sent time.Time) (*tokenbroker.Token, tok
 	if !ok {
 		return nil, tokenbroker.ClassConfiguration, "downscope_not_confirmed"
 	}
+	kind := "Bearer"
+	if q.isOther(held) {
+		kind = notBearer
+	}
 	return &tokenbroker.Token{
 		AccessToken:     tokenbroker.NewSecret(access),
-		Type:            "Bearer",
+		Type:            kind,
 		Scopes:          scopes,
 		Expiry:          sent.Add(life).Round(0), // wall time: a monotonic reading would not see a suspended machine
 		ExpiryEstimated: !named,
@@ -108,25 +114,34 @@ func (q *query) isBearer(held fields) bool {
 	})
 }
 
-// life reads a life in the profile's unit, at most the limit. Not ok means that the reply names none.
-func (q *query) life(held fields, field string, limit time.Duration) (time.Duration, bool) {
+// life reads a life in the profile's unit, at most the limit. Times since the epoch and dates are the provider's, so that theirs is what they
+// count from. Not ok means that the reply names none.
+func (q *query) life(held fields, field string, limit time.Duration, theirs time.Time) (time.Duration, bool) {
+	unit := q.at.profile.ExpiryUnit
+	if unit == "rfc3339" {
+		at, err := time.Parse(time.RFC3339, held.text(field))
+		return max(0, min(at.Sub(theirs), limit)), err == nil
+	}
 	n, ok := held.number(field)
 	if !ok {
 		return 0, false
 	}
-	unit := time.Second
-	if q.at.profile.ExpiryUnit == "ms" {
-		unit = time.Millisecond
+	switch unit {
+	case "ms":
+		n /= 1e3
+	case "unix":
+		n -= float64(theirs.UnixMilli()) / 1e3
+	case "unix_ms":
+		n = (n - float64(theirs.UnixMilli())) / 1e3
 	}
-	return time.Duration(math.Max(0, math.Min(n*float64(unit), float64(limit)))), true
+	return time.Duration(math.Max(0, math.Min(n*float64(time.Second), float64(limit)))), true
 }
 
 // scopes returns the scopes granted. Not ok means that fewer were asked for than the grant has, and that the reply does not
 // confirm that it gave no others.
 func (q *query) scopes(held fields) ([]string, bool) {
-	given := held.texts("scope", q.at.profile.ScopeSeparator)
-	given = tokenbroker.NewVariant(slices.DeleteFunc(given, func(s string) bool { return s == "" }), "", "").Scopes
-	if q.narrower {
+	given := q.named(held)
+	if q.narrower && (len(given) > 0 || !q.exact) {
 		other := func(s string) bool { return !slices.Contains(q.asked.Scopes, s) }
 		return given, len(given) > 0 && !slices.ContainsFunc(given, other)
 	}
@@ -134,6 +149,42 @@ func (q *query) scopes(held fields) ([]string, bool) {
 		given = slices.Clone(q.asked.Scopes)
 	}
 	return given, true
+}
+
+// named returns the scopes that a reply names, in the spelling that they were asked for in. nil if it names none.
+func (q *query) named(held fields) []string {
+	given := held.texts("scope", q.at.profile.ScopeSeparator)
+	given = slices.DeleteFunc(given, func(s string) bool { return s == "" })
+	for i, s := range given {
+		same := func(asked string) bool { return q.canonical(asked) == q.canonical(s) }
+		if at := slices.IndexFunc(q.asked.Scopes, same); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
+			given[i] = q.asked.Scopes[at]
+		} else if at < 0 {
+			given[i] = q.canonical(s)
+		}
+	}
+	return tokenbroker.NewVariant(given, "", "").Scopes
+}
+
+// canonical returns a scope as it is asked for, where the provider has another spelling of it.
+func (q *query) canonical(scope string) string {
+	if s, ok := q.at.profile.ScopeAliases[scope]; ok {
+		return s
+	}
+	return scope
+}
+
+// account returns whose account it is, as far as the reply itself says so.
+func (q *query) account(top fields) string {
+	for _, path := range q.at.profile.Account {
+		if strings.HasPrefix(path, "id_token.") || strings.HasPrefix(path, "userinfo.") {
+			continue
+		}
+		if s := top.scalar(path); s != "" && tokenbroker.ValidateSubject(s) == nil {
+			return s
+		}
+	}
+	return ""
 }
 
 // metadata returns the fields that the profile passes on.

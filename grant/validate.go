@@ -9,8 +9,6 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-const maxClientID = 1 << 10
-
 // Validate returns all that is wrong with a credential as far as its provider is concerned, for an operator to hear when it is
 // created: joined [tokenbroker.Problem] values with the field at fault. client is the OAuth client it names, nil if there is none.
 func (c *Client) Validate(cred tokenbroker.Credential, client *tokenbroker.OAuthClient) error {
@@ -19,33 +17,63 @@ func (c *Client) Validate(cred tokenbroker.Credential, client *tokenbroker.OAuth
 		return c.unknownProvider(cred.Provider)
 	}
 	kind, known := kindOf(cred.Grant)
+	p := pair{at: e, cred: cred, client: client}
 	problems := []error{
 		tokenbroker.Invalid("spec.scopes", e.checkScopes(cred.Scopes)),
 		tokenbroker.Invalid("spec.audience", tokenbroker.ValidateAudience(cred.Audience)),
+		tokenbroker.Invalid("spec.subject", tokenbroker.ValidateSubject(cred.Subject)),
+		tokenbroker.Invalid("spec.resources", checkResources(cred.Resources)),
+		tokenbroker.Invalid("spec.parameters", checkParameters(cred.Parameters)),
+		tokenbroker.Invalid("spec.grantType", e.checkGrant(cred.Grant)),
 	}
-	if !known {
-		problems = append(problems, invalid("spec.grantType", "grant type %q is not supported; use %s or %s",
-			cred.Grant, tokenbroker.GrantClientCredentials, tokenbroker.GrantRefreshToken))
-	}
-	if cred.Subject != "" {
+	switch {
+	case cred.Subject == "" || kind.subjects:
+	case cred.Grant == tokenbroker.GrantSelfSignedJWT: // which says more about it
+	default:
 		problems = append(problems, invalid("spec.subject", "a %s grant can't name a subject", cred.Grant))
 	}
-	problems = append(problems, checkPair(cred, client, known && !kind.public))
+	problems = append(problems, p.checkClient(known && !kind.public))
+	if kind.check != nil && e.offers(cred.Grant) {
+		problems = append(problems, kind.check(p)...)
+	}
 	return errors.Join(problems...)
 }
 
-// checkPair judges the OAuth client as the credential's.
-func checkPair(cred tokenbroker.Credential, client *tokenbroker.OAuthClient, confidential bool) error {
+// checkGrant says whether the provider knows a grant, and if not which it does.
+func (e *endpoint) checkGrant(t tokenbroker.GrantType) error {
+	switch _, known := kindOf(t); {
+	case known && e.offers(t):
+		return nil
+	case known && t == tokenbroker.GrantPassword:
+		return fmt.Errorf("grant type password hands the user's password around, which RFC 9700 §2.4 forbids; it is for providers that have nothing else: "+
+			"use %s, or name it in grants of the provider's profile", tokenbroker.GrantAuthorizationCode)
+	}
+	offered := slices.DeleteFunc(slices.Clone(grantTypes()), func(g tokenbroker.GrantType) bool { return !e.offers(g) })
+	return fmt.Errorf("grant type %q is not one of provider %s; use one of %v", t, e.name, offered)
+}
+
+// checkClient judges the OAuth client as the credential's.
+func (p pair) checkClient(confidential bool) error {
 	const field = "spec.oauthClient"
+	client, cred := p.client, p.cred
 	switch {
+	case cred.Grant.Clientless() && cred.Client == "" && client == nil:
+		return nil
+	case cred.Grant.Clientless():
+		return invalid(field, "a %s grant has no OAuth client; leave it out", cred.Grant)
 	case client == nil:
 		return invalid(field, "OAuth client %q does not exist; create it first", cred.Client)
 	case client.Provider != cred.Provider:
 		return invalid(field, "OAuth client %q belongs to provider %q, not %q", client.Name, client.Provider, cred.Provider)
-	case client.Auth == tokenbroker.AuthNone && confidential:
+	case client.Auth.Public() && confidential:
 		return invalid(field, "OAuth client %q is public (auth method none), which a %s grant can't use", client.Name, cred.Grant)
-	case client.Auth != tokenbroker.AuthNone && len(client.Secrets) == 0:
-		return invalid(field, "OAuth client %q has no secret for %s; add one", client.Name, client.Auth)
+	case client.Auth == tokenbroker.AuthServiceAccount && cred.Grant != tokenbroker.GrantJWTBearer && cred.Grant != tokenbroker.GrantSelfSignedJWT:
+		return invalid(field, "OAuth client %q is a service account, which signs the assertions of %s and %s grants and has nothing to show in a %s grant",
+			client.Name, tokenbroker.GrantJWTBearer, tokenbroker.GrantSelfSignedJWT, cred.Grant)
+	case client.Auth.Public():
+		return nil
+	case !slices.ContainsFunc(client.Secrets, func(s tokenbroker.ClientSecret) bool { return fits(client.Auth, kindOfSecret(s)) }):
+		return invalid(field, "OAuth client %q has no %s for %s; add one", client.Name, client.Auth.Kind(), client.Auth)
 	}
 	return nil
 }
@@ -59,56 +87,6 @@ func (e *endpoint) checkScopes(scopes []string) error {
 	i := slices.IndexFunc(scopes, func(s string) bool { return strings.Contains(s, sep) })
 	if i >= 0 {
 		return fmt.Errorf("scope %d contains %q, which separates scopes at this provider; give each scope as an item of its own", i+1, sep)
-	}
-	return nil
-}
-
-// ValidateClient returns all that is wrong with an OAuth client as far as its provider is concerned, like [Client.Validate]. A
-// client without a secret passes: its credentials do not.
-func (c *Client) ValidateClient(client tokenbroker.OAuthClient) error {
-	e, ok := c.endpoints[client.Provider]
-	if !ok {
-		return c.unknownProvider(client.Provider)
-	}
-	problems := []error{checkClientID(client.ClientID)}
-	if !slices.Contains(e.profile.AuthMethods, client.Auth) {
-		problems = append(problems, invalid("spec.authMethod", "auth method %q is not one that provider %s takes: %v",
-			client.Auth, client.Provider, e.profile.AuthMethods))
-	}
-	if client.Auth == tokenbroker.AuthNone && len(client.Secrets) > 0 {
-		problems = append(problems, invalid("spec.authMethod", "auth method none goes with no secret; %d given", len(client.Secrets)))
-	}
-	for _, s := range client.Secrets {
-		problems = append(problems, checkSecret(s.Secret.Reveal()))
-	}
-	return errors.Join(problems...)
-}
-
-func checkClientID(id string) error {
-	const field = "spec.clientId"
-	switch {
-	case id == "":
-		return invalid(field, "client id is empty")
-	case len(id) > maxClientID:
-		return invalid(field, "client id has %d bytes, at most %d are allowed", len(id), maxClientID)
-	case !printable(id) || strings.TrimSpace(id) != id:
-		return invalid(field, "client id must be printable ASCII without blanks around it (RFC 6749 appendix A.1)")
-	}
-	return nil
-}
-
-// checkSecret finds what a paste leaves behind. It says nothing of the value.
-func checkSecret(secret string) error {
-	const field = "secret"
-	switch {
-	case secret == "":
-		return invalid(field, "client secret is empty")
-	case len(secret) > tokenbroker.MaxSecretBytes:
-		return invalid(field, "client secret has %d bytes, at most %d are allowed", len(secret), tokenbroker.MaxSecretBytes)
-	case strings.TrimSpace(secret) != secret:
-		return invalid(field, "client secret starts or ends with a blank or a line break; was it pasted with one?")
-	case strings.ContainsFunc(secret, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return invalid(field, "client secret contains a control character")
 	}
 	return nil
 }
