@@ -93,7 +93,7 @@ func (q *query) introspect(ctx context.Context, r tokenbroker.CheckRequest) (tok
 	}
 	out, failure := q.introspected(a)
 	if failure != nil {
-		return tokenbroker.CheckReply{}, failure
+		return tokenbroker.CheckReply{}, repeatable(failure)
 	}
 	return out, nil
 }
@@ -157,7 +157,7 @@ func (q *query) try(ctx context.Context, r tokenbroker.CheckRequest) (tokenbroke
 	}
 	out, failure := test.tried(a)
 	if failure != nil {
-		return tokenbroker.CheckReply{}, failure
+		return tokenbroker.CheckReply{}, repeatable(failure)
 	}
 	return out, nil
 }

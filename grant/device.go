@@ -35,7 +35,7 @@ func (c *Client) StartDevice(ctx context.Context, r tokenbroker.DeviceRequest) (
 	}
 	d, failure := q.device(raw)
 	if failure != nil {
-		return tokenbroker.DeviceAuthorization{}, failure
+		return tokenbroker.DeviceAuthorization{}, repeatable(failure)
 	}
 	return d, nil
 }

@@ -75,7 +75,7 @@ func TestDeviceRepliesAsTheyAreRead(t *testing.T) {
 		{name: "not for this client", status: 401, body: `{"error":"invalid_client"}`, class: config, code: "invalid_client"},
 		{name: "GitHub's no", body: `{"error":"device_flow_disabled"}`, class: config, code: "device_flow_disabled"},
 		{name: "too many", status: 429, class: throttled, code: "http_429"},
-		{name: "a page", body: "<html>", class: ambiguous, code: "unreadable_reply"},
+		{name: "a page", body: "<html>", class: transient, code: "unreadable_reply"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)

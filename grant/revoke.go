@@ -43,7 +43,7 @@ func (c *Client) Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error 
 		return repeatable(err)
 	}
 	if failure := q.revoked(raw); failure != nil {
-		return failure
+		return repeatable(failure)
 	}
 	return nil
 }

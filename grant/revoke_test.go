@@ -30,7 +30,7 @@ func TestRevocationsAsTheyAreAsked(t *testing.T) {
 			body: "client_id=the+client%3A1&client_secret=s3cr3t-Canary%2F%2B+of%3Aclient&token=" + refreshCanary + "&token_type_hint=refresh_token"},
 		{name: "by a public client", kind: tokenbroker.AccessTokenKind, public: true, method: http.MethodPost, content: form,
 			body: "client_id=the+client%3A1&token=" + refreshCanary + "&token_type_hint=access_token"},
-		{name: "with the token as bearer", style: "bearer", kind: tokenbroker.AccessTokenKind, method: http.MethodPost, content: form, auth: "Bearer " + refreshCanary},
+		{name: "with the token as bearer", style: "bearer", kind: tokenbroker.AccessTokenKind, method: http.MethodPost, auth: "Bearer " + refreshCanary},
 		{name: "with the token alone", style: "query", kind: tokenbroker.RefreshTokenKind, method: http.MethodPost, content: form, body: "token=" + refreshCanary},
 		{name: "at GitHub", style: "github", kind: tokenbroker.AccessTokenKind, method: http.MethodDelete, content: "application/json",
 			body: `{"access_token":"` + refreshCanary + `"}`,
@@ -82,7 +82,7 @@ func TestRevocationsAsTheyAreAnswered(t *testing.T) {
 		{name: "another kind of token", status: 400, body: `{"error":"unsupported_token_type"}`, class: config, code: "unsupported_token_type"},
 		{name: "a wrong secret", status: 401, body: `{"error":"invalid_client"}`, class: config, code: "invalid_client"},
 		{name: "later", status: 503, header: []string{"Retry-After", "7"}, class: throttled, code: "http_503", wait: 7 * time.Second},
-		{name: "in trouble", status: 500, body: `{"error":"invalid_token"}`, class: ambiguous, code: "invalid_token"},
+		{name: "in trouble", status: 500, body: `{"error":"invalid_token"}`, class: transient, code: "invalid_token"},
 		{name: "elsewhere", status: 302, header: []string{"Location", "https://evil.example"}, class: transient, code: "redirect_refused"},
 		{name: "an echo", status: 400, body: `{"error":"` + refreshCanary + `"}`, class: config, code: "unparsable_error"},
 	} {
@@ -116,8 +116,8 @@ func TestRevocationsThatAreNotSent(t *testing.T) {
 	}{
 		{"revocation_not_supported", func(p *provider.Profile, _ *tokenbroker.RevokeRequest) { p.RevocationEndpoint = "" }},
 		{"token_missing", func(_ *provider.Profile, r *tokenbroker.RevokeRequest) { r.Token = tokenbroker.Secret{} }},
-		{"unsupported_token_type", func(p *provider.Profile, _ *tokenbroker.RevokeRequest) { p.RevocationStyle = "bearer" }},
-		{"unsupported_token_type", func(p *provider.Profile, _ *tokenbroker.RevokeRequest) { p.RevocationStyle = "github" }},
+		{"revocation_not_supported", func(p *provider.Profile, _ *tokenbroker.RevokeRequest) { p.RevocationStyle = "bearer" }},
+		{"revocation_not_supported", func(p *provider.Profile, _ *tokenbroker.RevokeRequest) { p.RevocationStyle = "github" }},
 		{"client_secret_missing", func(p *provider.Profile, r *tokenbroker.RevokeRequest) {
 			p.RevocationStyle, r.Kind, r.Secret = "github", tokenbroker.AccessTokenKind, tokenbroker.ClientSecret{}
 		}},
