@@ -123,11 +123,10 @@ func (q *query) introspected(a answer) (tokenbroker.CheckReply, *tokenbroker.Fai
 // describe takes what the claims say (RFC 7662 §2.2, RFC 9068 §2.2).
 func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields) {
 	out.Expiry, _ = claims.instant("exp")
-	out.Scopes = (&query{call: call{at: e}}).granted(claims)
-	if out.Scopes == nil {
-		out.Scopes = slices.DeleteFunc(claims.texts("scp", e.profile.ScopeSeparator), func(s string) bool {
-			return tokenbroker.ValidateScopes([]string{s}) != nil
-		})
+	for _, name := range []string{"scope", "scp"} {
+		if out.Scopes == nil {
+			out.Scopes = e.granted(claims, name)
+		}
 	}
 	for _, s := range claims.list("aud") {
 		if tokenbroker.ValidateAudience(s) == nil {

@@ -196,7 +196,7 @@ func (c *Client) conclude(ctx context.Context, q *query, check idCheck) (tokenbr
 		return out, q.consentFailure(failure, raw)
 	}
 	top := parse(raw.body, false)
-	out.Granted = q.granted(top.at(q.at.profile.TokenPath))
+	out.Granted = q.at.granted(top.at(q.at.profile.TokenPath), "scope")
 	claims, failure := q.at.identity(top, check, raw)
 	if failure != nil {
 		out.Token, out.Granted = nil, nil
@@ -224,13 +224,11 @@ func (q *query) consentFailure(f *tokenbroker.Failure, a answer) *tokenbroker.Fa
 	return f
 }
 
-// granted returns the scopes that the reply names, as they are asked for; nil if it names none.
-func (q *query) granted(held fields) []string {
+// granted returns the scopes that a field names, as they are asked for; nil if it names none.
+func (e *endpoint) granted(from fields, field string) []string {
 	var scopes []string
-	for _, s := range held.texts("scope", q.at.profile.ScopeSeparator) {
-		if name, ok := q.at.profile.ScopeAliases[s]; ok {
-			s = name
-		}
+	for _, s := range from.texts(field, e.profile.ScopeSeparator) {
+		s = e.profile.CanonicalScope(s)
 		if tokenbroker.ValidateScopes([]string{s}) == nil {
 			scopes = append(scopes, s)
 		}
