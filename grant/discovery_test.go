@@ -113,7 +113,7 @@ func TestWhereMetadataIs(t *testing.T) {
 			cfg.Transport = func(string) http.RoundTripper {
 				return roundTrip(func(r *http.Request) (*http.Response, error) {
 					asked = append(asked, r.URL.EscapedPath())
-					return &http.Response{StatusCode: 404, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
+					return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
 				})
 			}
 		})
@@ -131,7 +131,9 @@ func TestMetadataThatIsNotTaken(t *testing.T) {
 		body   func(*fake) string
 		code   string
 	}{
-		{name: "of another issuer", status: 200, body: func(*fake) string { return `{"issuer":"https://evil.example","token_endpoint":"https://evil.example/t"}` }, code: "wrong_issuer"},
+		{name: "of another issuer", status: 200, body: func(*fake) string {
+			return `{"issuer":"https://evil.example","token_endpoint":"https://evil.example/t"}`
+		}, code: "wrong_issuer"},
 		{name: "of an issuer with a slash more", status: 200, body: func(f *fake) string { return `{"issuer":"` + f.URL + `/"}` }, code: "wrong_issuer"},
 		{name: "of two issuers", status: 200, body: func(f *fake) string { return f.document(`,"issuer":"https://evil.example"`) }, code: "bad_metadata"},
 		{name: "of nobody", status: 200, body: func(*fake) string { return `{}` }, code: "bad_metadata"},
@@ -279,9 +281,10 @@ func TestTheLastGoodCopyIsKept(t *testing.T) {
 			cfg.Transport = func(string) http.RoundTripper {
 				return roundTrip(func(r *http.Request) (*http.Response, error) {
 					resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(good)), Request: r}
-					if r.URL.Path == "/token" {
-						resp.StatusCode, resp.Body = 200, io.NopCloser(strings.NewReader(plainReply))
-					} else if r.URL.Path == oauthPlace {
+					switch r.URL.Path {
+					case "/token":
+						resp.StatusCode, resp.Body = http.StatusOK, io.NopCloser(strings.NewReader(plainReply))
+					case oauthPlace:
 						asked++
 					}
 					return resp, nil
@@ -344,7 +347,7 @@ func TestUnknownKeysAreLookedForAfterAWhile(t *testing.T) {
 			cfg.Transport = func(string) http.RoundTripper {
 				return roundTrip(func(r *http.Request) (*http.Response, error) {
 					asked++
-					return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 				})
 			}
 		})
