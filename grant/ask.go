@@ -112,16 +112,16 @@ func (q *query) askVariant(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
 		}
 		q.form.Set(name, value)
 	}
-	if q.asked.Audience != "" {
-		q.form.Set(q.at.profile.AudienceParameter, q.asked.Audience)
-	}
-	q.askResources(r.Credential.Resources)
+	q.askTargets(q.asked.Audience, r.Credential)
 	return nil
 }
 
-// askResources adds the resource indicators (RFC 8707 §2), each once.
-func (q *query) askResources(list []string) {
-	for _, uri := range list {
+// askTargets says whom the token is for: the audience, and the credential's resource indicators (RFC 8707 §2), each once.
+func (q *query) askTargets(audience string, cred tokenbroker.Credential) {
+	if audience != "" {
+		q.form.Set(q.at.profile.AudienceParameter, audience)
+	}
+	for _, uri := range cred.Resources {
 		if !slices.Contains(q.form[fieldResource], uri) {
 			q.form.Add(fieldResource, uri)
 		}

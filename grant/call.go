@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -33,6 +34,7 @@ type call struct {
 	spends  bool             // carries what works once or dies by itself: that is what invalid_grant speaks of
 	signed  bool             // carries an assertion, which clocks that differ make void
 	single  bool             // on a connection of its own, since it can't be repeated
+	limit   int64            // bytes of the reply that are read; 0 = 256 KiB
 	cert    *tls.Certificate // shown on the connection, which is then this call's own
 }
 
@@ -61,7 +63,7 @@ func (q *call) send(ctx context.Context) (answer, error) {
 		return a, lost(ctx, err, gone())
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return receive(ctx, resp, a.sent), nil
+	return receive(ctx, resp, a.sent, cmp.Or(q.limit, maxBody)), nil
 }
 
 // request builds the HTTP request. gone seals it, so that nothing of it leaves any more, and reports whether anything may have left.
@@ -144,16 +146,16 @@ func (q *call) transport() http.RoundTripper {
 }
 
 // receive reads a reply up to the limit.
-func receive(ctx context.Context, resp *http.Response, sent time.Time) answer {
+func receive(ctx context.Context, resp *http.Response, sent time.Time, limit int64) answer {
 	a := answer{status: resp.StatusCode, header: resp.Header, sent: sent, skew: skewOf(resp.Header, sent, time.Now())}
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		a.fault = "unsupported_encoding" // it was not asked for, and unpacking it is how bombs go off
 		return a
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	a.body = body[:min(len(body), maxBody)]
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	a.body = body[:min(int64(len(body)), limit)]
 	switch {
-	case len(body) > maxBody:
+	case int64(len(body)) > limit:
 		a.fault = "reply_too_large"
 	case err != nil && ctx.Err() != nil:
 		a.fault = ended(ctx)

@@ -26,10 +26,11 @@ type Config struct {
 
 // Client sends token requests. Any number of goroutines may use it.
 type Client struct {
-	endpoints map[string]*endpoint // provider name → endpoint
-	timeout   time.Duration
-	ambient   Ambient
-	metadata  *metadata // nil = none
+	endpoints   map[string]*endpoint  // provider name → endpoint
+	discoveries map[string]*discovery // provider name → what is found out about it, where its profile discovers
+	timeout     time.Duration
+	ambient     Ambient
+	metadata    *metadata // nil = none
 }
 
 // endpoint is one provider as the client sees it.
@@ -39,6 +40,8 @@ type endpoint struct {
 	traits  tokenbroker.Traits
 	shared  http.RoundTripper // keeps connections, for requests that may be repeated
 	single  http.RoundTripper // one connection per request, for those that may not
+	keys    *keyCache
+	pending bool // its profile discovers, and there is no metadata yet
 }
 
 // New prepares a client for each provider of the catalogue. It reads the profiles' CA files; the error joins what is wrong
@@ -47,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Catalogue == nil {
 		return nil, errors.New("grant: no catalogue")
 	}
-	c := &Client{endpoints: map[string]*endpoint{}, timeout: cfg.Timeout, ambient: cfg.Ambient}
+	c := &Client{endpoints: map[string]*endpoint{}, discoveries: map[string]*discovery{}, timeout: cfg.Timeout, ambient: cfg.Ambient}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
@@ -63,6 +66,9 @@ func New(cfg Config) (*Client, error) {
 			continue
 		}
 		c.endpoints[name] = e
+		if d := discover(e); d != nil {
+			c.discoveries[name] = d
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
@@ -72,7 +78,7 @@ func New(cfg Config) (*Client, error) {
 
 func newEndpoint(cfg Config, name string) (*endpoint, error) {
 	p, _ := cfg.Catalogue.Profile(name)
-	e := &endpoint{name: name, profile: p, traits: p.Traits()}
+	e := &endpoint{name: name, profile: p, traits: p.Traits(), keys: &keyCache{}}
 	if cfg.Transport != nil {
 		if rt := cfg.Transport(name); rt != nil {
 			e.shared, e.single = rt, rt
@@ -151,7 +157,7 @@ type query struct {
 
 // prepare builds a query. What can't be asked is a configuration failure, unsent.
 func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Failure) {
-	e, ok := c.endpoints[r.Credential.Provider]
+	e, ok := c.at(r.Credential.Provider)
 	if !ok {
 		return nil, refuse("unknown_provider")
 	}
@@ -161,6 +167,9 @@ func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Fa
 		return nil, refuse("unsupported_grant_type")
 	case r.Client.Provider != e.name && !r.Credential.Grant.Clientless():
 		return nil, refuse("client_of_another_provider")
+	}
+	if failure := e.need(e.profile.TokenEndpoint, "token_endpoint_missing"); failure != nil && kind.mint == nil {
+		return nil, failure
 	}
 	q := &query{call: e.newCall(e.profile.TokenEndpoint), grant: kind}
 	q.form, q.format = e.newForm(), e.profile.BodyFormat

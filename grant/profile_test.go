@@ -3,6 +3,7 @@ package grant_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -172,15 +173,11 @@ func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 		"insecure_loopback": "of the tests with TLS", "grace": "a trait", "kills_old": "a trait", "idle_life": "a trait",
 		"absolute_life": "a trait", "strikes": "a trait", "floor": "a trait", "live_tokens": "a trait",
 	}
-	for field := range strings.FieldsSeq("title notes sources test_of parts with authorization_endpoint device_authorization_endpoint " +
-		"revocation_endpoint revocation_style introspection_endpoint userinfo_endpoint test_endpoint jwks_uri discover iss_parameter " +
-		"loopback_redirect authorization_params scope_parameter consent_scopes scopes") {
-		known[field] = "of consents, discovery and people"
-	}
 	for field := range strings.FieldsSeq("assertion_audience grant_audience assertion_life scope_in_assertion assertion_claims subject_token_type " +
 		"requested_token_type exchange_unauthenticated api_key_header grants pkce") {
 		known[field] = "of the tests of their grants"
 	}
+	maps.Copy(known, consentFields())
 	for _, e := range effects() {
 		known[e.field] = "a row"
 	}

@@ -1,0 +1,227 @@
+package grant
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// AuthorizationURL returns where a person consents (RFC 6749 §4.1.1): the profile's endpoint and parameters, with those of the
+// protocol over them. It asks for a code and nothing else, with PKCE S256 unless the profile says that the server refuses it; a
+// public client never goes without. An error is a *tokenbroker.Failure.
+func (c *Client) AuthorizationURL(r tokenbroker.AuthorizationRequest) (string, error) {
+	q, failure := c.open(r.Credential, r.Client)
+	if failure != nil {
+		return "", failure
+	}
+	p := q.at.profile
+	if failure := q.at.need(p.AuthorizationEndpoint, "authorization_not_supported"); failure != nil {
+		return "", failure
+	}
+	u, err := url.Parse(p.AuthorizationEndpoint)
+	if err != nil {
+		return "", refuse("bad_authorization_endpoint")
+	}
+	scopes, failure := q.at.consentScopes(r.Scopes, r.Credential)
+	if failure != nil {
+		return "", failure
+	}
+	v := u.Query()
+	for name, value := range p.AuthorizationParams {
+		v.Set(name, value)
+	}
+	q.form = v
+	q.askTargets(r.Credential.Audience, r.Credential)
+	if failure := q.askCode(r, scopes); failure != nil {
+		return "", failure
+	}
+	u.RawQuery = strings.ReplaceAll(v.Encode(), "+", "%20") // some servers know only this spelling of a blank
+	return u.String(), nil
+}
+
+// askCode writes the fields of the protocol.
+func (q *query) askCode(r tokenbroker.AuthorizationRequest, scopes []string) *tokenbroker.Failure {
+	switch {
+	case r.State == "":
+		return refuse("state_missing")
+	case r.RedirectURI == "":
+		return refuse("redirect_uri_missing")
+	}
+	v := q.form
+	v.Set("response_type", "code")
+	v.Set("client_id", r.Client.ClientID)
+	v.Set("redirect_uri", r.RedirectURI)
+	v.Set("state", r.State)
+	if len(scopes) > 0 {
+		v.Set(cmp.Or(q.at.profile.ScopeParameter, "scope"), strings.Join(scopes, q.at.profile.ScopeSeparator))
+	}
+	if r.LoginHint != "" {
+		v.Set("login_hint", r.LoginHint)
+	}
+	if r.Nonce != "" && slices.Contains(scopes, "openid") {
+		v.Set("nonce", r.Nonce)
+	}
+	pkce, failure := q.pkce(r.Client)
+	switch {
+	case failure != nil:
+		return failure
+	case !pkce:
+		return nil
+	case !isVerifier(r.Verifier.Reveal()):
+		return refuse("bad_code_verifier")
+	}
+	sum := sha256.Sum256([]byte(r.Verifier.Reveal()))
+	v.Set("code_challenge", base64.RawURLEncoding.EncodeToString(sum[:]))
+	v.Set("code_challenge_method", "S256")
+	return nil
+}
+
+// pkce says whether a consent is bound to a verifier (RFC 7636). Nothing else would bind that of a public client.
+func (q *query) pkce(client tokenbroker.OAuthClient) (bool, *tokenbroker.Failure) {
+	if q.at.profile.PKCE != "off" {
+		return true, nil
+	}
+	if client.Auth.Public() {
+		return false, refuse("pkce_required")
+	}
+	return false, nil
+}
+
+// isVerifier reports whether s is a code-verifier of RFC 7636 §4.1.
+func isVerifier(s string) bool {
+	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	return len(s) >= 43 && len(s) <= 128 && strings.Trim(s, unreserved) == ""
+}
+
+// consentScopes are the scopes to ask a person for: the caller's or the credential's, and the profile's own.
+func (e *endpoint) consentScopes(asked []string, cred tokenbroker.Credential) ([]string, *tokenbroker.Failure) {
+	if len(asked) == 0 {
+		asked = cred.Scopes
+	}
+	scopes := slices.Clone(asked)
+	for _, s := range e.profile.ConsentScopes {
+		if !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
+	}
+	if err := e.checkScopes(scopes); err != nil {
+		return nil, refuse("invalid_scope")
+	}
+	return scopes, nil
+}
+
+// Redeem sends an authorization code, at most once, like [Client.Exchange]. The reply need not hold a refresh token: not every
+// provider gives one. It says whose account it is where the provider tells, and which scopes were granted where the reply names
+// them. An id_token that is not for this client and this consent is a failure; a refresh token that came with it is in the reply, to
+// be revoked.
+func (c *Client) Redeem(ctx context.Context, r tokenbroker.CodeRequest) (tokenbroker.ExchangeReply, error) {
+	q, failure := c.open(r.Credential, r.Client)
+	if failure != nil {
+		return tokenbroker.ExchangeReply{}, failure
+	}
+	if failure := q.askTokens(r); failure != nil {
+		return tokenbroker.ExchangeReply{}, failure
+	}
+	check := idCheck{clientID: r.Client.ClientID}
+	if slices.Contains(q.asked.Scopes, "openid") {
+		check.nonce = r.Nonce
+	}
+	return c.conclude(ctx, q, check)
+}
+
+// askTokens writes the form that redeems a code.
+func (q *query) askTokens(r tokenbroker.CodeRequest) *tokenbroker.Failure {
+	scopes, failure := q.at.consentScopes(r.Scopes, r.Credential)
+	switch {
+	case failure != nil:
+		return failure
+	case r.Code.IsZero():
+		return refuse("code_missing")
+	case r.RedirectURI == "":
+		return refuse("redirect_uri_missing")
+	}
+	q.asked = tokenbroker.NewVariant(scopes, "", "")
+	q.form = q.at.newForm()
+	q.askTargets(r.Credential.Audience, r.Credential)
+	q.form.Set("grant_type", "authorization_code")
+	q.form.Set("code", r.Code.Reveal())
+	q.form.Set("redirect_uri", r.RedirectURI)
+	q.secrets = append(q.secrets, r.Code.Reveal())
+	pkce, failure := q.pkce(r.Client)
+	switch {
+	case failure != nil:
+		return failure
+	case pkce && !isVerifier(r.Verifier.Reveal()):
+		return refuse("bad_code_verifier")
+	case pkce:
+		q.form.Set("code_verifier", r.Verifier.Reveal())
+		q.secrets = append(q.secrets, r.Verifier.Reveal())
+	}
+	return q.identify(r.Client, r.Secret)
+}
+
+// conclude sends the request that ends a consent and reads what it brought.
+func (c *Client) conclude(ctx context.Context, q *query, check idCheck) (tokenbroker.ExchangeReply, error) {
+	if failure := q.at.need(q.at.profile.TokenEndpoint, "token_endpoint_missing"); failure != nil {
+		return tokenbroker.ExchangeReply{}, failure
+	}
+	q.url, q.format, q.spends, q.single = q.at.profile.TokenEndpoint, q.at.profile.BodyFormat, true, true
+	raw, err := c.ask(ctx, &q.call)
+	if err != nil {
+		return tokenbroker.ExchangeReply{Sent: raw.sent}, err
+	}
+	out, failure := q.interpret(raw, raw.sent)
+	if failure != nil {
+		return out, q.consentFailure(failure, raw)
+	}
+	top := parse(raw.body, false)
+	out.Granted = q.at.granted(top.at(q.at.profile.TokenPath), "scope")
+	claims, failure := q.at.identity(top, check, raw)
+	if failure != nil {
+		out.Token, out.Granted = nil, nil
+		return out, failure
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	out.Account = q.at.account(ctx, top, claims, out.Token.AccessToken)
+	return out, nil
+}
+
+// consentFailure gives the codes that belong to consents alone their class.
+func (q *query) consentFailure(f *tokenbroker.Failure, a answer) *tokenbroker.Failure {
+	switch f.Code {
+	case "authorization_pending":
+		f.Class = tokenbroker.ClassTransient
+	case "slow_down":
+		f.Class = tokenbroker.ClassThrottled
+		if n, ok := parse(a.body, false).number("interval"); ok && f.RetryAfter == 0 && n > 0 {
+			f.RetryAfter = seconds(n, maxInterval)
+		}
+	case "access_denied", "expired_token":
+		f.Class = tokenbroker.ClassDeadGrant
+	}
+	return f
+}
+
+// granted returns the scopes that a field names, as they are asked for; nil if it names none.
+func (e *endpoint) granted(from fields, field string) []string {
+	var scopes []string
+	for _, s := range from.texts(field, e.profile.ScopeSeparator) {
+		s = e.profile.CanonicalScope(s)
+		if tokenbroker.ValidateScopes([]string{s}) == nil {
+			scopes = append(scopes, s)
+		}
+	}
+	return tokenbroker.NewVariant(scopes, "", "").Scopes
+}
+
+func seconds(n float64, most time.Duration) time.Duration {
+	return time.Duration(min(n*float64(time.Second), float64(most)))
+}
