@@ -66,7 +66,7 @@ func TestASandboxListensOverTLS(t *testing.T) {
 	if got := token(t, client, s.URL); got != 200 {
 		t.Errorf("got %d, want 200", got)
 	}
-	if _, err := http.Get(s.URL + "/acme/jwks"); err == nil {
+	if _, err := http.Get(s.URL + "/acme/jwks"); err == nil { //nolint:bodyclose // there is none
 		t.Error("got an answer for a client that does not trust the CA")
 	}
 	if n := s.Count(sandbox.Filter{ClientID: "web", Status: 200}); n != 1 {
