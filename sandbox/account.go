@@ -11,13 +11,13 @@ import (
 
 // Account is somebody who can consent.
 type Account struct {
-	ID       string // the sub of tokens; "" = Email
-	Email    string // required: what names the account everywhere
-	Name     string // for people
-	Password string // for the sign-in page and GrantPassword; "" = the page asks for none, and GrantPassword is refused
+	ID       string `yaml:"id"`       // the sub of tokens; "" = Email
+	Email    string `yaml:"email"`    // required: what names the account everywhere
+	Name     string `yaml:"name"`     // for people
+	Password string `yaml:"password"` // for the sign-in page and GrantPassword; "" = the page asks for none, and GrantPassword is refused
 
-	DeniedScopes []string // what its administrator's policy forbids: admin_policy_enforced
-	Outside      bool     // belongs to another organisation, which no client of the issuer serves: org_internal
+	DeniedScopes []string `yaml:"denied_scopes"` // what its administrator's policy forbids: admin_policy_enforced
+	Outside      bool     `yaml:"outside"`       // belongs to another organisation, which no client of the issuer serves: org_internal
 }
 
 // DefaultAccount is the account of an issuer that configures none.
@@ -35,20 +35,20 @@ type Key struct {
 
 // ServiceAccount may use GrantJWTBearer under the rules that Google has for service accounts.
 type ServiceAccount struct {
-	Email    string // the iss of its assertions
-	ClientID string // what an administrator delegates to; for people
-	Keys     []Key  // RSA alone; see Server.AddServiceAccountKey
+	Email    string `yaml:"email"`     // the iss of its assertions
+	ClientID string `yaml:"client_id"` // what an administrator delegates to; for people
+	Keys     []Key  `yaml:"keys"`      // RSA alone; see Server.AddServiceAccountKey
 
-	Scopes    []string // that it may ask for; nil = those of the issuer
-	Delegated []string // scopes for which it may act as an account (sub); nil = it is not authorised at all
-	Disabled  bool     // disabled_client
+	Scopes    []string `yaml:"scopes"`    // that it may ask for; nil = those of the issuer
+	Delegated []string `yaml:"delegated"` // scopes for which it may act as an account (sub); nil = it is not authorised at all
+	Disabled  bool     `yaml:"disabled"`  // disabled_client
 }
 
 // TrustedIssuer is a foreign issuer whose JWTs GrantTokenExchange takes as subject tokens.
 type TrustedIssuer struct {
-	Issuer   string // the iss of its JWTs
-	Audience string // their aud; "" = the issuer identifier of the sandbox
-	Keys     []Key
+	Issuer   string `yaml:"issuer"`   // the iss of its JWTs
+	Audience string `yaml:"audience"` // their aud; "" = the issuer identifier of the sandbox
+	Keys     []Key  `yaml:"keys"`
 }
 
 // account finds an account by e-mail address or ID, nil if there is none.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/rand"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -192,9 +193,7 @@ func (v *visit) redirect(a *authorization, params url.Values) answer {
 		query.Set("state", a.state)
 	}
 	query.Set("iss", v.base())
-	for name, values := range params {
-		query[name] = values
-	}
+	maps.Copy(query, params)
 	to.RawQuery = query.Encode()
 	out := textAnswer(http.StatusSeeOther, "")
 	out.header = http.Header{"Location": {to.String()}, "Cache-Control": {"no-store"}, "Referrer-Policy": {"no-referrer"}}

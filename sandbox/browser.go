@@ -47,7 +47,7 @@ func (s *Server) browse(issuer, authorizationURL string, consent url.Values) (st
 	}
 	held := heldRequest.FindStringSubmatch(body)
 	if status != http.StatusOK || held == nil {
-		return "", fmt.Errorf("the authorization endpoint answered %d with a page: %s", status, pageText(body))
+		return "", fmt.Errorf("the authorization endpoint answered %d with a page: %s", status, sentence(body))
 	}
 	consent.Set(requestField, held[1])
 	if len(consent[grantedField]) == 0 {
@@ -56,7 +56,7 @@ func (s *Server) browse(issuer, authorizationURL string, consent url.Values) (st
 	u.RawQuery = ""
 	status, header, body, err = s.visit(http.MethodPost, u.String(), consent)
 	if err == nil && status != http.StatusSeeOther {
-		err = fmt.Errorf("the consent page answered %d: %s", status, pageText(body))
+		err = fmt.Errorf("the consent page answered %d: %s", status, sentence(body))
 	}
 	return header.Get("Location"), err
 }
@@ -86,8 +86,8 @@ func (s *Server) visit(method, address string, form url.Values) (status int, h h
 	return res.StatusCode, res.Header, string(b), err
 }
 
-// pageText is what a page says below its title, or what it finds wrong.
-func pageText(body string) string {
+// sentence is what a page says below its title, or what it finds wrong.
+func sentence(body string) string {
 	for _, start := range []string{`<p class="problem" role="alert">`, "<p>"} {
 		if _, rest, ok := strings.Cut(body, start); ok {
 			text, _, _ := strings.Cut(rest, "</p>")
@@ -105,7 +105,7 @@ func (s *Server) AutoApprove(issuer, account string) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.Issuer.AutoApprove = account
+	i.AutoApprove = account
 }
 
 var errNoUserCode = errors.New("no device waits with this user code: it is unknown, has expired or was answered")

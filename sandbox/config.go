@@ -63,68 +63,68 @@ const (
 
 // Config is what a server is made of.
 type Config struct {
-	Issuers     []Issuer // at least one
-	JournalSize int      // entries that Journal keeps, the newest ones; 0 = 10,000. Counts are exact regardless
-	AllowHTTP   bool     // also answer requests that did not come over TLS
-	Seed        uint64   // of what Fault.Chance and Fault.DelayTo draw
+	Issuers     []Issuer `yaml:"issuers"`      // at least one
+	JournalSize int      `yaml:"journal_size"` // entries that Journal keeps, the newest ones; 0 = 10,000. Counts are exact regardless
+	AllowHTTP   bool     `yaml:"allow_http"`   // also answer requests that did not come over TLS
+	Seed        uint64   `yaml:"seed"`         // of what Fault.Chance and Fault.DelayTo draw
 }
 
 // Issuer is one authorization server with its policy.
 type Issuer struct {
-	Name    string   // path segment, [a-z0-9][a-z0-9-]*
-	Clients []Client // who may ask
+	Name    string   `yaml:"name"`    // path segment, [a-z0-9][a-z0-9-]*
+	Clients []Client `yaml:"clients"` // who may ask
 
-	AccessLife  time.Duration // life of access tokens, whole seconds; 0 = one hour
-	RefreshLife time.Duration // a refresh token not used for this long dies; 0 = never
-	Rotation    Rotation      // "" = RotateStrict
+	AccessLife  time.Duration `yaml:"access_life"`  // life of access tokens, whole seconds; 0 = one hour
+	RefreshLife time.Duration `yaml:"refresh_life"` // a refresh token not used for this long dies; 0 = never
+	Rotation    Rotation      `yaml:"rotation"`     // "" = RotateStrict
 
 	// Grace is for how long after its first use a refresh token is forgiven under RotateGrace. Only the immediately
 	// previous one is: as soon as its successor was used, a replay revokes the family. A forgiven replay brings a new
 	// token in place of the successor, which a client that lost the answer can't hold; if that one is used all the same,
 	// the family is revoked. The window counts from the first use, replays do not prolong it.
-	Grace time.Duration
+	Grace time.Duration `yaml:"grace"`
 
-	KillsOld        bool     // a refresh ends the access tokens that the family had before
-	Downscope       bool     // a refresh may ask for fewer scopes than were granted; otherwise only for all of them or none
-	ScopesSupported []string // any other is refused; empty = every well-formed scope
+	KillsOld        bool     `yaml:"kills_old"`        // a refresh ends the access tokens that the family had before
+	Downscope       bool     `yaml:"downscope"`        // a refresh may ask for fewer scopes than were granted; otherwise only for all of them or none
+	ScopesSupported []string `yaml:"scopes_supported"` // any other is refused; empty = every well-formed scope
 
 	// URL is the issuer identifier. "" = scheme and host of each request and the name: https://host/name.
-	URL string
+	URL string `yaml:"url"`
 
 	// Accounts are the people who can consent; nil = one, DefaultAccount.
-	Accounts []Account
+	Accounts []Account `yaml:"accounts"`
 	// AutoApprove is the account that consents to everything at once, without a page; "" = somebody has to.
-	AutoApprove string
+	AutoApprove string `yaml:"auto_approve"`
 
-	CodeLife       time.Duration // of authorization codes; 0 = one minute
-	DeviceLife     time.Duration // of device codes; 0 = ten minutes
-	DeviceInterval time.Duration // between polls, whole seconds; 0 = five seconds
+	CodeLife       time.Duration `yaml:"code_life"`       // of authorization codes; 0 = one minute
+	DeviceLife     time.Duration `yaml:"device_life"`     // of device codes; 0 = ten minutes
+	DeviceInterval time.Duration `yaml:"device_interval"` // between polls, whole seconds; 0 = five seconds
 
-	JWTAccess bool     // access tokens are JWTs (RFC 9068), signed with the key in jwks; they can't begin with AccessPrefix
-	Resources []string // values that resource (RFC 8707) and audience (RFC 8693) may have; empty = any
+	JWTAccess bool     `yaml:"jwt_access"` // access tokens are JWTs (RFC 9068), signed with the key in jwks; they can't begin with AccessPrefix
+	Resources []string `yaml:"resources"`  // values that resource (RFC 8707) and audience (RFC 8693) may have; empty = any
 
-	ServiceAccounts   []ServiceAccount  // who may use GrantJWTBearer as Google has it
-	TrustedIssuers    []TrustedIssuer   // whose JWTs may be exchanged
-	AnonymousExchange bool              // GrantTokenExchange needs no client, and takes none, as at GCP's STS
-	JWTAudience       string            // what the aud of a GrantJWTBearer assertion has to be; "" = the token endpoint's URL
-	ClientAudience    AssertionAudience // "" = AudienceToken
-	Leeway            time.Duration     // how far the clock of one who signs an assertion may be off; 0 = five minutes
+	ServiceAccounts   []ServiceAccount  `yaml:"service_accounts"`   // who may use GrantJWTBearer as Google has it
+	TrustedIssuers    []TrustedIssuer   `yaml:"trusted_issuers"`    // whose JWTs may be exchanged
+	AnonymousExchange bool              `yaml:"anonymous_exchange"` // GrantTokenExchange needs no client, and takes none, as at GCP's STS
+	JWTAudience       string            `yaml:"jwt_audience"`       // what the aud of a GrantJWTBearer assertion has to be; "" = the token endpoint's URL
+	ClientAudience    AssertionAudience `yaml:"client_audience"`    // "" = AudienceToken
+	Leeway            time.Duration     `yaml:"leeway"`             // how far the clock of one who signs an assertion may be off; 0 = five minutes
 }
 
 // Client is a registered OAuth client.
 type Client struct {
-	ID      string
-	Secrets []string   // all of them work; none for a public client
-	Auth    AuthMethod // enforced exactly; "" = AuthBasic
-	Grants  []string   // grants it may use; nil = all that its kind of client may
-	Scopes  []string   // scopes that it may ask for and gets by default; nil = those of the issuer
+	ID      string     `yaml:"id"`
+	Secrets []string   `yaml:"secrets"` // all of them work; none for a public client
+	Auth    AuthMethod `yaml:"auth"`    // enforced exactly; "" = AuthBasic
+	Grants  []string   `yaml:"grants"`  // grants it may use; nil = all that its kind of client may
+	Scopes  []string   `yaml:"scopes"`  // scopes that it may ask for and gets by default; nil = those of the issuer
 
-	RedirectURIs  []string // compared exactly, but for the port of a loopback address (RFC 8252 §7.3)
-	PKCEOptional  bool     // a confidential client may leave PKCE out
-	Introspects   bool     // may introspect the tokens of others, too
-	Keys          []Key    // for AuthPrivateKeyJWT, and for GrantJWTBearer with iss = the client's id
-	TLSSubject    string   // for AuthTLS: the subject of its certificate as RFC 4514 writes it, e.g. "CN=reports,O=Acme"
-	TLSThumbprint string   // for AuthSelfSignedTLS: SHA-256 of the certificate's SPKI in hex, see SPKIThumbprint
+	RedirectURIs  []string `yaml:"redirect_uris"`  // compared exactly, but for the port of a loopback address (RFC 8252 §7.3)
+	PKCEOptional  bool     `yaml:"pkce_optional"`  // a confidential client may leave PKCE out
+	Introspects   bool     `yaml:"introspects"`    // may introspect the tokens of others, too
+	Keys          []Key    `yaml:"keys"`           // for AuthPrivateKeyJWT, and for GrantJWTBearer with iss = the client's id
+	TLSSubject    string   `yaml:"tls_subject"`    // for AuthTLS: the subject of its certificate as RFC 4514 writes it, e.g. "CN=reports,O=Acme"
+	TLSThumbprint string   `yaml:"tls_thumbprint"` // for AuthSelfSignedTLS: SHA-256 of the certificate's SPKI in hex, see SPKIThumbprint
 }
 
 func (c Config) withDefaults() Config {

@@ -1,6 +1,8 @@
 package sandbox_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -71,4 +73,54 @@ func ExampleServer_ServeHTTP() {
 	// 429 "7"
 	// 200 ""
 	// 2
+}
+
+// Authorize is the browser and the person in it. Here it is followed by the exchange that the application would do.
+func ExampleServer_Authorize() {
+	const verifier = "a-verifier-that-is-long-enough-for-RFC-7636-s4.1"
+	sum := sha256.Sum256([]byte(verifier))
+	authorizationURL := "https://sandbox.test/acme/authorize?" + url.Values{
+		"response_type":         {"code"},
+		"client_id":             {"app"},
+		"redirect_uri":          {"http://127.0.0.1:8400/callback"},
+		"scope":                 {"files.read"},
+		"state":                 {"xyz"},
+		"code_challenge":        {base64.RawURLEncoding.EncodeToString(sum[:])},
+		"code_challenge_method": {"S256"},
+	}.Encode()
+
+	srv, err := sandbox.New(sandbox.Config{Issuers: []sandbox.Issuer{{
+		Name:    "acme",
+		Clients: []sandbox.Client{{ID: "app", Auth: sandbox.AuthNone, RedirectURIs: []string{"http://127.0.0.1/callback"}}},
+	}}})
+	if err != nil {
+		panic(err)
+	}
+	client := &http.Client{Transport: srv}
+
+	// Your code makes the authorization URL and listens at the redirect URI; Authorize is the browser and the person.
+	callback, err := srv.Authorize("acme", authorizationURL, sandbox.DefaultAccount().Email)
+	if err != nil {
+		panic(err)
+	}
+	u, err := url.Parse(callback)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(u.Host, u.Query().Get("state"), u.Query().Get("iss"))
+	res, err := client.PostForm("https://sandbox.test/acme/token", url.Values{
+		"grant_type":    {"authorization_code"},
+		"client_id":     {"app"},
+		"redirect_uri":  {"http://127.0.0.1:8400/callback"},
+		"code":          u.Query()["code"],
+		"code_verifier": {verifier},
+	})
+	if err != nil {
+		panic(err)
+	}
+	res.Body.Close()
+	fmt.Println(res.Status)
+	// Output:
+	// 127.0.0.1:8400 xyz https://sandbox.test/acme
+	// 200 OK
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"math"
 	"net/http"
@@ -26,6 +25,15 @@ const (
 	AfterCommit                   // the request was processed and its effects stand; only the answer suffers
 )
 
+// Bearer is what becomes of a bearer token when it is looked at.
+type Bearer string
+
+// The kinds of bearer tokens.
+const (
+	BearerLive Bearer = "live"
+	BearerDead Bearer = "dead" // unknown, expired or revoked; also no token at all
+)
+
 // Fault is one thing that goes wrong. The zero value is a request that goes well, which is how a script lets some pass:
 //
 //	srv.Fail("acme", sandbox.Fault{Times: 2}, sandbox.Fault{Status: 503, RetryAfter: 7 * time.Second})
@@ -40,7 +48,8 @@ type Fault struct {
 	Endpoint  Endpoint // "" = EndpointToken
 	GrantType string
 	ClientID  string
-	Times     int // how many requests; 0 = 1, Forever = until cleared
+	Bearer    Bearer // of EndpointResource and EndpointUserinfo: only requests with such a token
+	Times     int    // how many requests; 0 = 1, Forever = until cleared
 
 	// Chance is how likely it is that the fault meets a request that matches, drawn with Config.Seed; 0 = certain. A
 	// request that it spares counts not, and may meet the next fault.
@@ -67,8 +76,9 @@ type Fault struct {
 	// {refresh_token}, {expires_in} and {scope} stand for the values of the usual answer.
 	Body string
 
-	Set  map[string]any // members to set in the JSON of the usual answer; json.RawMessage for what no Go value gives
-	Omit []string       // members to leave out
+	Expires ExpiryForm     // how the usual answer writes expires_in; "" = as it is
+	Set     map[string]any // members to set in the JSON of the usual answer; json.RawMessage for what no Go value gives
+	Omit    []string       // members to leave out
 
 	Truncate int           // so many bytes of the body arrive, then the connection breaks; negative = none, 0 = all arrive
 	Drip     time.Duration // pause before each byte of the body
@@ -90,15 +100,9 @@ type taken struct {
 // Fail appends faults to an issuer's script. Each request gets the first fault that matches it. Fail panics if a fault can't
 // be: it contradicts itself, or names an endpoint, grant or client that is not there.
 func (s *Server) Fail(issuer string, faults ...Fault) {
-	i := s.mustIssuer(issuer)
-	for n, f := range faults {
-		f.Endpoint = cmp.Or(f.Endpoint, EndpointToken)
-		if err := f.validate(i); err != nil {
-			panic(fmt.Sprintf("sandbox: fault %d (%s): %v", n+1, f.label(), err))
-		}
-		i.mu.Lock()
-		i.script = append(i.script, &scripted{Fault: f, left: cmp.Or(f.Times, 1)})
-		i.mu.Unlock()
+	s.mustIssuer(issuer)
+	if err := s.Try(issuer, faults...); err != nil {
+		panic("sandbox: " + err.Error())
 	}
 }
 
@@ -163,7 +167,8 @@ func (s *Server) Pending(issuer string) []Fault {
 }
 
 func (f Fault) meets(v *visit) bool {
-	return f.Endpoint == v.endpoint && accepts(f.GrantType, v.grantType()) && accepts(f.ClientID, v.clientID())
+	return f.Endpoint == v.endpoint && accepts(f.GrantType, v.grantType()) && accepts(f.ClientID, v.clientID()) &&
+		(f.Bearer == "" || f.Bearer == v.bearerKind())
 }
 
 // done forgets a request that no longer hangs.
@@ -211,6 +216,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+func (f Fault) edits() bool { return len(f.Set)+len(f.Omit) > 0 || f.Expires != "" }
+
 func (f Fault) replaces() bool { return f.Status != 0 || f.Body != "" || f.Redirect != "" }
 
 // apply changes the usual answer, which has no status if there was none.
@@ -218,7 +225,7 @@ func (f Fault) apply(a answer, now time.Time) answer {
 	switch {
 	case f.replaces():
 		a = f.replace(a)
-	case len(f.Set)+len(f.Omit) > 0:
+	case f.edits():
 		a.body = f.edit(a.body)
 		a.code = errorCode(a.body)
 	}
@@ -263,6 +270,7 @@ func (f Fault) edit(body []byte) []byte {
 	for name, value := range raw {
 		members[name] = value
 	}
+	f.Expires.write(members, raw["expires_in"])
 	maps.Copy(members, f.Set)
 	for _, name := range f.Omit {
 		delete(members, name)

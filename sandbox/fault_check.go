@@ -13,7 +13,7 @@ const noFault = "none"
 // validate refuses a fault that could not happen as it is written.
 func (f Fault) validate(i *issuer) error {
 	breaks := f.Drop || f.Refuse
-	edits := len(f.Set)+len(f.Omit) > 0
+	edits := f.edits()
 	answers := f.replaces() || edits || len(f.Header) > 0 || f.RetryAfter > 0 || f.RetryDate > 0 || f.Truncate != 0 || f.Drip > 0
 	switch {
 	case f.Times < Forever:
@@ -45,7 +45,7 @@ func (f Fault) validate(i *issuer) error {
 	case f.Stage == BeforeProcessing && fill(f.Body, nil) != f.Body:
 		return errors.New("the body names a value of the usual answer: use AfterCommit")
 	}
-	return errors.Join(f.validateNames(i), f.validateSet())
+	return errors.Join(f.validateNames(i), f.validateAnswer())
 }
 
 func (f Fault) validateNames(i *issuer) error {
@@ -61,13 +61,19 @@ func (f Fault) validateNames(i *issuer) error {
 	if f.Endpoint != EndpointToken && f.GrantType != "" {
 		return errors.New("only the token endpoint knows grants")
 	}
+	if f.Bearer != "" && f.Endpoint != EndpointResource && f.Endpoint != EndpointUserinfo || f.Bearer != "" && f.Bearer != BearerLive && f.Bearer != BearerDead {
+		return fmt.Errorf("endpoint %q sees no bearer token that is %q", f.Endpoint, f.Bearer)
+	}
 	if f.ClientID != "" && !f.Endpoint.authenticates() && f.Endpoint != EndpointAuthorize {
 		return fmt.Errorf("endpoint %q knows no clients", f.Endpoint)
 	}
 	return nil
 }
 
-func (f Fault) validateSet() error {
+func (f Fault) validateAnswer() error {
+	if !f.Expires.known() {
+		return fmt.Errorf("no form %q of expires_in", f.Expires)
+	}
 	if _, err := json.Marshal(f.Set); err != nil {
 		return fmt.Errorf("set: %w", err)
 	}
@@ -100,7 +106,7 @@ func (f Fault) String() string {
 	add(f.Status != 0, "status %d", f.Status)
 	add(f.Redirect != "", "redirect")
 	add(f.Body != "", "body")
-	add(len(f.Set)+len(f.Omit) > 0, "edit")
+	add(f.edits(), "edit")
 	add(len(f.Header) > 0 || f.RetryAfter > 0 || f.RetryDate > 0, "headers")
 	add(f.Drip > 0, "drip %s", f.Drip)
 	add(f.Truncate != 0, "truncate")

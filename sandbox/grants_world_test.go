@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -137,10 +138,7 @@ func signed(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string, clai
 
 // with returns base changed by pairs; nil takes a claim away.
 func with(base map[string]any, pairs ...any) map[string]any {
-	out := map[string]any{}
-	for k, v := range base {
-		out[k] = v
-	}
+	out := maps.Clone(base)
 	for i := 0; i < len(pairs); i += 2 {
 		if out[pairs[i].(string)] = pairs[i+1]; pairs[i+1] == nil {
 			delete(out, pairs[i].(string))

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	_ "embed" // of page.html
 	"html/template"
 	"net/http"
 	"slices"
@@ -9,10 +10,10 @@ import (
 
 // The fields of the pages' forms.
 const (
-	requestField  = "request"  // what hold returned
-	accountField  = "account"  // e-mail address
-	passwordField = "password" //nolint:gosec // the name of a field
-	grantedField  = "granted"  // a scope that is granted; once for each
+	requestField  = "request" // what hold returned
+	accountField  = "account" // e-mail address
+	passwordField = "password"
+	grantedField  = "granted" // a scope that is granted; once for each
 	decisionField = "decision"
 	allow         = "allow"
 	deny          = "deny"
@@ -34,22 +35,8 @@ type page struct {
 	Password bool // some account needs one
 }
 
-var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{.Title}}</title><style>
-body{font:1rem/1.5 system-ui,sans-serif;max-width:28rem;margin:3rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
-h1{font-size:1.4rem}p.problem{color:#a30000}label{display:block;margin:.5rem 0}input[type=text],input[type=password],select{font:inherit;width:100%;padding:.4rem}
-button{font:inherit;padding:.5rem 1.2rem;margin:.5rem .5rem 0 0}small{color:#555}</style></head><body>
-<main><h1>{{.Title}}</h1>{{with .Text}}<p>{{.}}</p>{{end}}{{with .Problem}}<p class="problem" role="alert">{{.}}</p>{{end}}
-{{with .Action}}<form method="post" action="{{.}}">
-{{with $.Request}}<input type="hidden" name="request" value="{{.}}">{{end}}
-{{if $.AskCode}}<label>Code on your device <input type="text" name="user_code" value="{{$.UserCode}}" autocomplete="off" autofocus required></label>{{end}}
-{{if $.Accounts}}<label>Account <select name="account">{{range $.Accounts}}<option value="{{.Email}}">{{.Email}}</option>{{end}}</select></label>{{end}}
-{{if $.Password}}<label>Password <input type="password" name="password" autocomplete="off"></label>{{end}}
-{{range $.Scopes}}<label><input type="checkbox" name="granted" value="{{.}}" checked> {{.}}</label>{{end}}
-<button type="submit" name="decision" value="allow">Allow</button><button type="submit" name="decision" value="deny">Deny</button>
-</form>{{end}}<p><small>Issuer {{.Issuer}} of a sandbox: no account here is real.</small></p></main></body></html>
-`))
+//go:embed page.html
+var pageText string
 
 // show renders a page that no other may frame, run scripts on or learn the address of.
 func (v *visit) show(status int, p page) answer {
@@ -61,7 +48,11 @@ func (v *visit) show(status int, p page) answer {
 
 func render(status int, p page) answer {
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, p); err != nil {
+	t, err := template.New("page").Parse(pageText)
+	if err == nil {
+		err = t.Execute(&b, p)
+	}
+	if err != nil {
 		panic("sandbox: page: " + err.Error())
 	}
 	return answer{status: status, body: b.Bytes(), cut: -1, header: http.Header{

@@ -48,6 +48,14 @@ func (v *visit) bearerToken() (*access, answer) {
 	return a, answer{}
 }
 
+// bearerKind says what the token of a request is.
+func (v *visit) bearerKind() Bearer {
+	if a, _ := v.bearerToken(); a != nil {
+		return BearerLive
+	}
+	return BearerDead
+}
+
 // bearerError answers with the code in WWW-Authenticate alone; without credentials there is no code (RFC 6750 §3.1).
 func bearerError(status int, code string) answer {
 	a := textAnswer(status, http.StatusText(status)+"\n")

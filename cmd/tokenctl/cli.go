@@ -47,7 +47,7 @@ Exit status:
 
 func (c *cli) root() *cobra.Command {
 	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
-		c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.manCommand(), c.versionCommand())
+		c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.sandboxCommand(), c.manCommand(), c.versionCommand())
 	root.Long, root.SilenceUsage, root.SilenceErrors = rootLong+exitHelp(), true, true
 	root.SetIn(c.in)
 	root.SetOut(c.out)
