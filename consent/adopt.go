@@ -40,9 +40,7 @@ func (s *Service) adoptLocked(ctx context.Context, c tokenbroker.Consent, resume
 		return s.mismatch(ctx, c, code)
 	}
 	if !adopted {
-		a := *c.Grant
-		a.Credential, a.UID = c.Credential, c.UID
-		err = s.cfg.Engine.Adopt(ctx, a)
+		err = s.cfg.Engine.Adopt(ctx, adoptable(c, p))
 	}
 	switch {
 	case errors.Is(err, tokenbroker.ErrNotFound):
@@ -56,6 +54,18 @@ func (s *Service) adoptLocked(ctx context.Context, c tokenbroker.Consent, resume
 	}
 	c.Grant = nil
 	return s.finish(ctx, c, tokenbroker.ConsentDone, code)
+}
+
+// adoptable is what a credential takes up of a consent. An access token of other scopes is none of its own variant, so it is left out
+// where a refresh token brings the right one.
+func adoptable(c tokenbroker.Consent, p party) tokenbroker.Adoption {
+	a := *c.Grant
+	a.Credential, a.UID = c.Credential, c.UID
+	own := tokenbroker.NewVariant(p.credential.Scopes, "", "").Key() == tokenbroker.NewVariant(c.Scopes, "", "").Key()
+	if !own && !a.RefreshToken.IsZero() {
+		a.Token = nil
+	}
+	return a
 }
 
 // gone ends a consent whose credential was deleted, and its grant.
@@ -90,7 +100,8 @@ func (s *Service) revoke(ctx context.Context, c tokenbroker.Consent) tokenbroker
 		return c
 	}
 	err := s.revokeGrant(ctx, c)
-	if err != nil && !errors.Is(err, tokenbroker.ErrGrantNotSupported) {
+	f, ok := errors.AsType[*tokenbroker.Failure](err)
+	if impossible := ok && !f.Sent && f.Class == tokenbroker.ClassConfiguration; err != nil && !impossible {
 		s.log.Warn("a grant that nobody took is not revoked yet", "consent", c.ID, "credential", c.Credential, "code", failureCode(err))
 		return c
 	}
@@ -113,8 +124,22 @@ func (s *Service) revokeGrant(ctx context.Context, c tokenbroker.Consent) error 
 	}
 	p.grant.SecretID = c.Grant.SecretID
 	r := tokenbroker.RevokeRequest{Credential: p.credential, Client: p.client, Secret: p.secret(), Token: c.Grant.RefreshToken, Kind: tokenbroker.RefreshTokenKind}
-	if r.Token.IsZero() && c.Grant.Token != nil {
-		r.Token, r.Kind = c.Grant.Token.AccessToken, tokenbroker.AccessTokenKind
+	access := ofAccess(r, c.Grant.Token)
+	if r.Token.IsZero() {
+		return s.cfg.Codes.Revoke(ctx, access)
 	}
-	return s.cfg.Codes.Revoke(ctx, r)
+	err = s.cfg.Codes.Revoke(ctx, r)
+	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok && f.Code == "unsupported_token_type" && !access.Token.IsZero() {
+		return s.cfg.Codes.Revoke(ctx, access)
+	}
+	return err
+}
+
+// ofAccess is the request to revoke an access token in place of the other one.
+func ofAccess(r tokenbroker.RevokeRequest, t *tokenbroker.Token) tokenbroker.RevokeRequest {
+	r.Token, r.Kind = tokenbroker.Secret{}, tokenbroker.AccessTokenKind
+	if t != nil {
+		r.Token = t.AccessToken
+	}
+	return r
 }

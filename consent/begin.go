@@ -54,7 +54,10 @@ func (s *Service) Begin(ctx context.Context, b tokenbroker.BeginConsent) (tokenb
 // redirect is the redirect URI of a consent, the same in both legs.
 func (s *Service) redirect(b tokenbroker.BeginConsent, p party) (string, error) {
 	pattern := p.loopback()
+	local := b.Flow == tokenbroker.FlowLoopback || b.Flow == tokenbroker.FlowPaste
 	switch {
+	case local && pattern == noLoopback:
+		return "", &tokenbroker.Problem{Err: tokenbroker.ErrConsentNotOffered, Detail: "provider " + p.credential.Provider + " takes no loopback redirect: consent by link"}
 	case b.Flow == tokenbroker.FlowLink && s.cfg.PublicURL == "":
 		return "", &tokenbroker.Problem{Err: tokenbroker.ErrConsentNotOffered, Detail: "the broker has no consent listener: set consent.listen and consent.public_url"}
 	case b.Flow == tokenbroker.FlowLink || b.Flow == tokenbroker.FlowDevice:
@@ -121,8 +124,9 @@ func (s *Service) depart(c *tokenbroker.Consent, p party) (string, error) {
 }
 
 func (s *Service) authorizationURL(c tokenbroker.Consent, p party, state string) (string, error) {
-	return s.cfg.Codes.AuthorizationURL(tokenbroker.AuthorizationRequest{Credential: p.credential, Client: p.client, Scopes: c.Scopes,
+	target, err := s.cfg.Codes.AuthorizationURL(tokenbroker.AuthorizationRequest{Credential: p.credential, Client: p.client, Scopes: c.Scopes,
 		RedirectURI: c.RedirectURI, State: state, Nonce: c.Nonce, Verifier: c.Verifier, LoginHint: c.ExpectedAccount})
+	return target, upstream(err)
 }
 
 // add writes a new consent, if there is room for it.

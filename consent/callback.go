@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/tokenbroker/tokenbroker"
-	"github.com/tokenbroker/tokenbroker/provider"
 )
 
 const (
@@ -18,8 +17,7 @@ const (
 type callback struct {
 	id, secret string // of the state
 	code       tokenbroker.Secret
-	issuer     string // RFC 9207
-	failure    string // error code, cleaned; "" = there is a code
+	query      url.Values // all of it
 }
 
 // parseURL reads the URL that a browser was redirected to. Nothing of it gets into an error: it holds the code.
@@ -56,15 +54,12 @@ func parseQuery(raw string) (callback, error) {
 			return bad("names " + field + " twice")
 		}
 	}
-	c := callback{code: tokenbroker.NewSecret(q.Get("code")), issuer: q.Get("iss")}
+	c := callback{code: tokenbroker.NewSecret(q.Get("code")), query: q}
 	c.id, c.secret = split(q.Get("state"))
-	if q.Has("error") {
-		c.failure = cleanCode(q.Get("error"))
-	}
 	switch {
 	case c.id == "":
 		return bad("has no state of ours")
-	case c.code.IsZero() == (c.failure == ""):
+	case c.code.IsZero() != q.Has("error"):
 		return bad("has to hold either a code or an error")
 	}
 	return c, nil
@@ -83,22 +78,4 @@ func cleanCode(s string) string {
 		return "unknown_error"
 	}
 	return clean[:min(len(clean), maxCode)]
-}
-
-// checkIssuer compares who answered with whom the browser was sent to (RFC 9207 §2.4).
-func checkIssuer(p provider.Profile, issuer string) error {
-	required := p.IssParameter != nil && *p.IssParameter
-	if issuer == "" && required || issuer != "" && p.Issuer != "" && issuer != p.Issuer {
-		return tokenbroker.Invalid("callbackUrl", errors.New("does not come from the provider: its iss is missing or another one (RFC 9207)"))
-	}
-	return nil
-}
-
-// said no, in the words of RFC 6749 §4.1.2.1 and OpenID Connect Core §3.1.2.6. What else there is is no decision of a person.
-func denial(code string) bool {
-	switch code {
-	case "access_denied", "consent_required", "login_required", "interaction_required", "account_selection_required":
-		return true
-	}
-	return false
 }

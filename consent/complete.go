@@ -43,33 +43,41 @@ func (s *Service) receive(ctx context.Context, c tokenbroker.Consent, back callb
 	if err != nil {
 		return c, err
 	}
-	if err := checkIssuer(p.profile, back.issuer); err != nil {
-		return c, err
+	err = s.cfg.Codes.CheckCallback(c.Provider, back.query)
+	answer, refused := errors.AsType[*tokenbroker.Failure](err)
+	if err != nil && (!refused || !answer.Sent) {
+		return c, tokenbroker.Invalid("callbackUrl", errors.New("does not come from the provider: its iss is missing or another one (RFC 9207)"))
 	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if back.failure != "" {
-		return s.refused(ctx, c, back.failure)
+	if refused {
+		return s.refused(ctx, c, answer)
 	}
+	return s.redeem(ctx, c, p, back.code)
+}
+
+// redeem sends a code. That it is used is durable before.
+func (s *Service) redeem(ctx context.Context, c tokenbroker.Consent, p party, code tokenbroker.Secret) (tokenbroker.Consent, error) {
 	verifier, nonce := c.Verifier, c.Nonce
 	c.Step, c.StepTime = tokenbroker.StepRedeeming, time.Now()
 	c.State256, c.Verifier = nil, tokenbroker.Secret{} // once this is written, nothing can redeem it again
-	if c, err = s.put(ctx, c); err != nil {
+	c, err := s.put(ctx, c)
+	if err != nil {
 		return c, err
 	}
 	secret := p.secret()
 	reply, err := s.cfg.Codes.Redeem(ctx, tokenbroker.CodeRequest{Credential: p.credential, Client: p.client, Secret: secret, Scopes: c.Scopes,
-		Code: back.code, Verifier: verifier, RedirectURI: c.RedirectURI, Nonce: nonce})
+		Code: code, Verifier: verifier, RedirectURI: c.RedirectURI, Nonce: nonce})
 	return s.settle(ctx, c, p, outcome{reply, secret.ID, err})
 }
 
 // refused ends a consent that the person or the provider said no to.
-func (s *Service) refused(ctx context.Context, c tokenbroker.Consent, code string) (tokenbroker.Consent, error) {
+func (s *Service) refused(ctx context.Context, c tokenbroker.Consent, f *tokenbroker.Failure) (tokenbroker.Consent, error) {
 	state := tokenbroker.ConsentFailed
-	if denial(code) {
+	if f.Class == tokenbroker.ClassDeadGrant {
 		state = tokenbroker.ConsentDenied
 	}
-	c, err := s.finish(ctx, c, state, code)
+	c, err := s.finish(ctx, c, state, cleanCode(f.Code))
 	if err != nil {
 		return c, err
 	}
@@ -85,7 +93,7 @@ type outcome struct {
 
 // settle makes of an outcome what is right: a grant for the credential, one that waits for an operator, or one to be ended.
 func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o outcome) (tokenbroker.Consent, error) {
-	grant := adoption(c, p, o)
+	grant := adoption(c, o)
 	if grant == nil {
 		c, err := s.finish(ctx, c, tokenbroker.ConsentFailed, failureCode(o.err))
 		if err != nil {
@@ -115,11 +123,10 @@ func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o 
 }
 
 // adoption is what a credential may take up of an outcome; nil if there is nothing.
-func adoption(c tokenbroker.Consent, p party, o outcome) *tokenbroker.Adoption {
+func adoption(c tokenbroker.Consent, o outcome) *tokenbroker.Adoption {
 	a := &tokenbroker.Adoption{Credential: c.Credential, UID: c.UID, RefreshToken: o.reply.RefreshToken, Holds: tokenbroker.HoldsRefreshToken,
 		RefreshEnd: o.reply.RefreshEnd, Account: o.reply.Account, Granted: o.reply.Granted, SecretID: o.secretID}
-	own := tokenbroker.NewVariant(p.credential.Scopes, "", "").Key() == tokenbroker.NewVariant(c.Scopes, "", "").Key()
-	if o.err == nil && (own || a.RefreshToken.IsZero()) { // a token of other scopes is none of the credential's own variant
+	if o.err == nil {
 		a.Token = o.reply.Token
 	}
 	if a.Token == nil && a.RefreshToken.IsZero() {
@@ -147,6 +154,7 @@ const (
 	codeGone        = "credential_gone"
 	codeNoRefresh   = "no_refresh_token"
 	codeStale       = "grant_expired"
+	codeExpired     = "expired_token" // RFC 8628 §3.5
 )
 
 // wrongAccount says why an account will not do; "" if it will. known is the one that the credential knows.

@@ -32,7 +32,7 @@ func (s *Service) startDevice(ctx context.Context, start *tokenbroker.ConsentSta
 // upstream is a failure at a provider, for a caller.
 func upstream(err error) error {
 	f, ok := errors.AsType[*tokenbroker.Failure](err)
-	if !ok {
+	if err == nil || !ok {
 		return err
 	}
 	p := &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "the provider answers " + cleanCode(f.Code), RetryAfter: f.RetryAfter,
@@ -125,7 +125,7 @@ func (s *Service) pollFailed(ctx context.Context, c tokenbroker.Consent, err err
 			return slowDown
 		}
 		return 0
-	case "expired_token":
+	case codeExpired:
 		_, _ = s.finish(ctx, c, tokenbroker.ConsentExpired, f.Code)
 		return 0
 	}
@@ -134,7 +134,7 @@ func (s *Service) pollFailed(ctx context.Context, c tokenbroker.Consent, err err
 		return max(backoff(waited, c.Interval), f.RetryAfter)
 	case tokenbroker.ClassConfiguration, tokenbroker.ClassDeadGrant:
 	}
-	_, _ = s.refused(ctx, c, cleanCode(f.Code))
+	_, _ = s.refused(ctx, c, f)
 	return 0
 }
 

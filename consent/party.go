@@ -78,6 +78,7 @@ func (p party) checkFlow(flow tokenbroker.ConsentFlow) error {
 
 const (
 	portMark        = "{port}"
+	noLoopback      = "none"
 	defaultLoopback = "http://127.0.0.1:" + portMark + "/callback"
 )
 

@@ -3,6 +3,7 @@ package consent
 import (
 	"context"
 	"iter"
+	"net/url"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/provider"
@@ -42,8 +43,11 @@ type Codes interface {
 	AuthorizationURL(r tokenbroker.AuthorizationRequest) (string, error)
 	// Redeem sends a code, at most once.
 	Redeem(ctx context.Context, r tokenbroker.CodeRequest) (tokenbroker.ExchangeReply, error)
-	// Revoke ends a token; ErrGrantNotSupported if the provider offers no way.
+	// Revoke ends a token. Its failure has the class configuration and is unsent where the provider offers no way.
 	Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error
+	// CheckCallback judges a callback: that it comes from the provider, and says yes. A failure that is not Sent is a callback of somebody
+	// else's making; one that is, is the provider's answer.
+	CheckCallback(provider string, q url.Values) error
 }
 
 // Devices is the provider's side of the device grant. Errors of requests are *tokenbroker.Failure.
