@@ -13,6 +13,7 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/consent"
 	"github.com/tokenbroker/tokenbroker/grant"
 	"github.com/tokenbroker/tokenbroker/keyring"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -28,6 +29,7 @@ type Config struct {
 	Listener   net.Listener                            // for gRPC; nil = listen on Listen
 	Listen     string                                  // TCP address for gRPC; "" = 127.0.0.1:8443
 	OpsListen  string                                  // TCP address of the ops listener; "" = none
+	Consent    Consent                                 // the listener for browsers; the zero value is none
 	TLS        mtls.Files                              // the broker's certificate, key, and the CA of its clients
 	AllowDNS   bool                                    // take a DNS name for an identity where a certificate has no SPIFFE ID
 	StorePath  string                                  // the database file; made if it is not there
@@ -63,6 +65,8 @@ type Daemon struct {
 	engine  *bolt.Engine
 	broker  *broker.Broker
 	server  *server.Server
+	consent *consent.Service
+	web     *webListener // nil = none
 	metrics *metrics
 	events  *engineLog
 	listen  net.Listener
@@ -174,8 +178,11 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		return err
 	}
 	d.closers = append(d.closers, d.broker.Close)
+	if d.consent, err = d.newConsent(records, catalogue); err != nil {
+		return err
+	}
 	d.server, err = server.New(server.Config{
-		Broker: d.broker, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
+		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
 		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
 	})
@@ -252,6 +259,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	wg.Go(func() { _ = d.broker.Run(life) })
+	wg.Go(func() { d.consent.Run(life) })
 	wg.Go(func() { d.watch(life) })
 	if d.ops != nil {
 		run("ops listener", func() error { return d.ops.serve(d.metrics.handler()) })

@@ -122,6 +122,25 @@ func (p *Policy) Identities() []string {
 	return slices.Compact(all)
 }
 
+// Who returns the identity patterns of the rules that give an action on a credential, sorted, each once. What scopes, subjects and audiences
+// they allow is another question.
+func (p *Policy) Who(action Action, credential string) []string {
+	if p == nil {
+		return nil
+	}
+	var all []string
+	for _, r := range p.rules {
+		if !slices.Contains(r.actions, action) || !covers(r.credentials, credential) {
+			continue
+		}
+		for _, id := range r.identities {
+			all = append(all, id.text)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Len is the number of rules.
 func (p *Policy) Len() int {
 	if p == nil {

@@ -23,17 +23,19 @@ import (
 
 // Config is what a Server needs.
 type Config struct {
-	Broker *broker.Broker                            // required
-	Policy func() *policy.Policy                     // the policy in force; required
-	Audit  func(context.Context, audit.Record) error // writes one record, returns when it is written; required
-	TLS    *mtls.Source                              // required
-	Accept mtls.ServerOptions                        // whom the listener lets in
-	Log    *slog.Logger                              // nil = slog.Default()
-	Limits Limits                                    // zero values are good
-	Unary  []grpc.UnaryServerInterceptor             // run right after recover; metrics
-	Stream []grpc.StreamServerInterceptor            // run right after recover; metrics
-	Opened func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
-	Denied func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
+	Broker    *broker.Broker                            // required
+	Policy    func() *policy.Policy                     // the policy in force; required
+	Audit     func(context.Context, audit.Record) error // writes one record, returns when it is written; required
+	TLS       *mtls.Source                              // required
+	Accept    mtls.ServerOptions                        // whom the listener lets in
+	Consents  Consents                                  // nil = there is no ConsentService
+	Providers Providers                                 // nil = there is no ProviderService
+	Log       *slog.Logger                              // nil = slog.Default()
+	Limits    Limits                                    // zero values are good
+	Unary     []grpc.UnaryServerInterceptor             // run right after recover; metrics
+	Stream    []grpc.StreamServerInterceptor            // run right after recover; metrics
+	Opened    func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
+	Denied    func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
 }
 
 // Limits bound what clients may use. The zero value of each field stands for what its comment says.
@@ -111,8 +113,8 @@ func New(cfg Config) (*Server, error) {
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
 	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker})
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
-	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, tokenbrokerv1.UnimplementedConsentServiceServer{})
-	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, tokenbrokerv1.UnimplementedProviderServiceServer{})
+	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
+	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil

@@ -191,7 +191,10 @@ type Consent struct {
 	// When it ended. Absent: it has not.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// How the trial refresh went, in a state or code word; empty: there was none.
-	Trial         string `protobuf:"bytes,16,opt,name=trial,proto3" json:"trial,omitempty"`
+	Trial string `protobuf:"bytes,16,opt,name=trial,proto3" json:"trial,omitempty"`
+	// Which identities may use the credential: the patterns of the rules that give token.get on it. Filled in once the consent is done, for
+	// the identity that completes or accepts it.
+	Permitted     []string `protobuf:"bytes,17,rep,name=permitted,proto3" json:"permitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,6 +339,13 @@ func (x *Consent) GetTrial() string {
 		return x.Trial
 	}
 	return ""
+}
+
+func (x *Consent) GetPermitted() []string {
+	if x != nil {
+		return x.Permitted
+	}
+	return nil
 }
 
 // BeginConsentRequest says what is to be consented to.
@@ -1039,7 +1049,7 @@ var File_tokenbroker_v1_consent_service_proto protoreflect.FileDescriptor
 
 const file_tokenbroker_v1_consent_service_proto_rawDesc = "" +
 	"\n" +
-	"$tokenbroker/v1/consent_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'tokenbroker/v1/credential_service.proto\"\xe6\x04\n" +
+	"$tokenbroker/v1/consent_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'tokenbroker/v1/credential_service.proto\"\x84\x05\n" +
 	"\aConsent\x12\x1d\n" +
 	"\n" +
 	"consent_id\x18\x01 \x01(\tR\tconsentId\x12\x1e\n" +
@@ -1062,7 +1072,8 @@ const file_tokenbroker_v1_consent_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x125\n" +
 	"\bend_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x14\n" +
-	"\x05trial\x18\x10 \x01(\tR\x05trial\"\xf1\x01\n" +
+	"\x05trial\x18\x10 \x01(\tR\x05trial\x12\x1c\n" +
+	"\tpermitted\x18\x11 \x03(\tR\tpermitted\"\xf1\x01\n" +
 	"\x13BeginConsentRequest\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\tR\n" +
