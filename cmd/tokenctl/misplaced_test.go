@@ -67,7 +67,7 @@ func TestAFieldThatDoesNotFitIsNamedWithoutItsValue(t *testing.T) {
 		"refreshTokenExpireTime: null\nrefresh_token_expire_time: null\nvalidate_only: true\nvalidateOnly: true": "f: give each field once",
 	} {
 		var req tokenbrokerv1.CreateCredentialRequest
-		_, err := parseRequest("f", []byte(text), &req, "refresh_token")
+		err := parseRequest("f", []byte(text), &req)
 		if err == nil || err.Error() != says {
 			t.Errorf("%s: got %v, want %s", text, err, says)
 		}
