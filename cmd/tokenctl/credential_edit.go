@@ -132,16 +132,7 @@ With -f it takes a CreateCredentialRequest in JSON or YAML instead of flags; a k
 		if err := cr.request(ctx, s, cmd, args); err != nil {
 			return err
 		}
-		resp, err := call(ctx, s, s.creds.CreateCredential, &cr.req)
-		if err != nil {
-			return err
-		}
-		s.warn(resp.GetWarnings())
-		if !cr.req.GetValidateOnly() {
-			resp.Credential = s.settled(ctx, resp.GetCredential())
-			s.consentNext(resp.GetCredential())
-		}
-		return s.stands(resp)
+		return s.make(ctx, &cr.req)
 	})
 	f := cmd.Flags()
 	f.StringVar(&cr.spec.Provider, "provider", "", "name of a provider in the broker's configuration")
@@ -174,6 +165,9 @@ func (cr *creation) request(ctx context.Context, s *session, cmd *cobra.Command,
 	}
 	if one, _ := cr.holding.given(); cr.file == "-" && one != nil && one.stdin {
 		return usagef("standard input can't be both the request and the %s", one.words())
+	}
+	if err := cr.holding.times(&cr.req); err != nil {
+		return err
 	}
 	return cr.holding.fill(ctx, s.cli, &cr.req, need)
 }

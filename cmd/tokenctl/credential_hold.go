@@ -72,23 +72,24 @@ func needs(spec *tokenbrokerv1.CredentialSpec) string {
 	return ""
 }
 
-// fill reads the secret and puts it into a request, with the times of its end. need is what to ask for if no flag says; "" = nothing.
+// times puts the times at which the secrets end into a request.
+func (h *holdingFlags) times(m proto.Message) error {
+	for _, t := range []struct{ flag, text, field string }{
+		{"--refresh-token-expires", h.expires, "refresh_token_expire_time"}, {"--secret-expires", h.secretExpires, "secret_expire_time"},
+	} {
+		end, err := parseTime(t.flag, t.text)
+		if err != nil {
+			return err
+		}
+		if end != nil {
+			m.ProtoReflect().Set(field(m, t.field), protoreflect.ValueOfMessage(end.ProtoReflect()))
+		}
+	}
+	return nil
+}
+
+// fill reads the secret and puts it into a request. need is what to ask for if no flag says; "" = nothing.
 func (h *holdingFlags) fill(ctx context.Context, c *cli, m proto.Message, need string) error {
-	refreshEnd, err := parseTime("--refresh-token-expires", h.expires)
-	if err != nil {
-		return err
-	}
-	secretEnd, err := parseTime("--secret-expires", h.secretExpires)
-	if err != nil {
-		return err
-	}
-	fields := m.ProtoReflect()
-	if refreshEnd != nil {
-		fields.Set(field(m, "refresh_token_expire_time"), protoreflect.ValueOfMessage(refreshEnd.ProtoReflect()))
-	}
-	if secretEnd != nil {
-		fields.Set(field(m, "secret_expire_time"), protoreflect.ValueOfMessage(secretEnd.ProtoReflect()))
-	}
 	one, err := h.given()
 	if one == nil && err == nil {
 		one = h.named(need)
@@ -100,7 +101,7 @@ func (h *holdingFlags) fill(ctx context.Context, c *cli, m proto.Message, need s
 	if err != nil {
 		return err
 	}
-	fields.Set(field(m, strings.ReplaceAll(one.name, "-", "_")), protoreflect.ValueOfString(secret.Reveal()))
+	m.ProtoReflect().Set(field(m, strings.ReplaceAll(one.name, "-", "_")), protoreflect.ValueOfString(secret.Reveal()))
 	return nil
 }
 
@@ -122,7 +123,7 @@ func (s *session) settled(ctx context.Context, c *tokenbrokerv1.Credential) *tok
 	pause := 50 * time.Millisecond
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	for c.GetStatus().GetState() == tokenbrokerv1.CredentialState_CREDENTIAL_STATE_PENDING {
+	for c.GetStatus().GetState() == tokenbrokerv1.CredentialState_CREDENTIAL_STATE_PENDING && c.GetStatus().GetCode() == "" {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -150,6 +151,9 @@ a file, or a prompt without echo on a terminal. Where a person consents, "tokenc
   tokenctl credential import example/crm --static-token-file key --secret-expires 2027-06-01T00:00:00Z`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		req := &tokenbrokerv1.ImportRefreshTokenRequest{Credential: args[0]}
+		if err := h.times(req); err != nil {
+			return err
+		}
 		need, err := s.livesOn(ctx, &h, args[0])
 		if err != nil {
 			return err

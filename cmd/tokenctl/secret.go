@@ -84,11 +84,15 @@ func readFile(flag, path string) ([]byte, error) {
 
 // unopened is why the file of a flag can't be read, without its name: it may be a secret that somebody took the flag to want.
 func unopened(flag string, err error) error {
-	why := err
+	return &failure{exit: exitUsage, what: "--" + flag + ": " + cause(err), err: err}
+}
+
+// cause is an error of the file system without the name of the file.
+func cause(err error) string {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		why = p.Err
+		return p.Err.Error()
 	}
-	return &failure{exit: exitUsage, what: "--" + flag + ": " + why.Error(), err: err}
+	return err.Error()
 }
 
 // interruptible lets a signal end the process while it waits for somebody to type: a read of standard input can't be cancelled. restore
