@@ -18,8 +18,8 @@ func (c *cli) credentialRevoke() *cobra.Command {
 	cmd := &cobra.Command{Use: "revoke [CREDENTIAL]", Short: "End grants at the provider: of one credential, or all of an OAuth client or provider", Args: atMost("CREDENTIAL"),
 		ValidArgsFunction: c.credentialNames(1),
 		Long: `Ends grants at the provider (RFC 7009), drops the tokens here, and tells subscribers at once. It shows the plan and asks first;
-elsewhere than on a terminal it needs --yes. What does not get through to the provider is parked and tried again. The credentials stay and want
-a new consent. What is printed says until when tokens that were handed out may live.`,
+elsewhere than on a terminal it needs --yes. What does not get through to the provider is parked and tried again. The credentials
+stay, and want a new consent. What is printed says until when tokens that were handed out may live.`,
 		Example: `  tokenctl credential revoke example/drive --dry-run
   tokenctl credential revoke example/drive
   tokenctl credential revoke --client acme-jobs --yes`}
