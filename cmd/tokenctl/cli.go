@@ -27,6 +27,9 @@ type cli struct {
 	format    string // -o
 	noHeaders bool
 	started   bool // the command line was understood, and the command itself ran
+
+	browse func(url string) error // opens a browser; nil = that of the desktop
+	leave  func()                 // what to undo before a signal ends the process; nil = nothing
 }
 
 const rootLong = `tokenctl speaks to a tokenbroker: it gets tokens for scripts, and keeps credentials and OAuth clients for operators.
@@ -47,7 +50,8 @@ Exit status:
 
 func (c *cli) root() *cobra.Command {
 	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
-		c.getCommand(), c.subscribeCommand(), c.credentialCommand(), c.clientCommand(), c.sandboxCommand(), c.manCommand(), c.versionCommand())
+		c.getCommand(), c.subscribeCommand(), c.connectCommand(), c.importCommand(), c.credentialCommand(), c.clientCommand(), c.consentCommand(),
+		c.providerCommand(), c.sandboxCommand(), c.manCommand(), c.versionCommand())
 	root.Long, root.SilenceUsage, root.SilenceErrors = rootLong+exitHelp(), true, true
 	root.SetIn(c.in)
 	root.SetOut(c.out)

@@ -90,3 +90,33 @@ func (c *cli) secretIDs(cmd *cobra.Command, args []string, begun string) ([]stri
 		return ids, err
 	})
 }
+
+// completeProvider lists the providers for --provider.
+func (c *cli) completeProvider(cmd *cobra.Command) {
+	_ = cmd.RegisterFlagCompletionFunc("provider", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.providerNames()(cmd, nil, begun)
+	})
+}
+
+func (c *cli) providerNames() completer {
+	return c.names(1, func(ctx context.Context, s *session) (names []string, err error) {
+		r, err := s.providers.ListProviders(ctx, &tokenbrokerv1.ListProvidersRequest{})
+		for _, p := range r.GetProviders() {
+			names = append(names, p.GetProvider())
+		}
+		return names, err
+	})
+}
+
+// consentIDs completes the ids of consents that are not over.
+func (c *cli) consentIDs() completer {
+	return c.names(1, func(ctx context.Context, s *session) (ids []string, err error) {
+		r, err := s.consents.ListConsents(ctx, &tokenbrokerv1.ListConsentsRequest{})
+		for _, consent := range r.GetConsents() {
+			if consent.GetEndTime() == nil {
+				ids = append(ids, consent.GetConsentId())
+			}
+		}
+		return ids, err
+	})
+}

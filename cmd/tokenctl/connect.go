@@ -21,11 +21,13 @@ import (
 // session is a command with a connection to the broker.
 type session struct {
 	*cli
-	cfg     client.Config
-	client  *client.Client
-	tokens  tokenbrokerv1.TokenServiceClient
-	creds   tokenbrokerv1.CredentialServiceClient
-	clients tokenbrokerv1.OAuthClientServiceClient
+	cfg       client.Config
+	client    *client.Client
+	tokens    tokenbrokerv1.TokenServiceClient
+	creds     tokenbrokerv1.CredentialServiceClient
+	clients   tokenbrokerv1.OAuthClientServiceClient
+	consents  tokenbrokerv1.ConsentServiceClient
+	providers tokenbrokerv1.ProviderServiceClient
 }
 
 // config is what the environment says, overlaid by flags. What is missing is an error that names it.
@@ -81,7 +83,8 @@ func (c *cli) connect() (*session, error) {
 	}
 	conn := cl.Conn()
 	return &session{cli: c, cfg: cfg, client: cl, tokens: tokenbrokerv1.NewTokenServiceClient(conn),
-		creds: tokenbrokerv1.NewCredentialServiceClient(conn), clients: tokenbrokerv1.NewOAuthClientServiceClient(conn)}, nil
+		creds: tokenbrokerv1.NewCredentialServiceClient(conn), clients: tokenbrokerv1.NewOAuthClientServiceClient(conn),
+		consents: tokenbrokerv1.NewConsentServiceClient(conn), providers: tokenbrokerv1.NewProviderServiceClient(conn)}, nil
 }
 
 // Close ends the connection.

@@ -13,9 +13,9 @@ import (
 )
 
 func (c *cli) credentialCommand() *cobra.Command {
-	cmd := c.group("credential", "Keep credentials: create, list, describe, update, delete, disable, enable, refresh, import",
+	cmd := c.group("credential", "Keep credentials: create, list, describe, check, update, delete, disable, enable, refresh, import, revoke",
 		c.credentialCreate(), c.credentialList(), c.credentialDescribe(), c.credentialUpdate(), c.credentialDelete(),
-		c.credentialDisable(), c.credentialEnable(), c.credentialRefresh(), c.credentialImport())
+		c.credentialDisable(), c.credentialEnable(), c.credentialRefresh(), c.credentialImport(), c.credentialCheck(), c.credentialRevoke())
 	cmd.Aliases = []string{"credentials", "cred"}
 	return cmd
 }
@@ -130,36 +130,6 @@ func (c *cli) deletion(arg string, names completer, short, long, what string,
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().StringVar(&etag, "etag", "", "delete it only if this is still its etag")
-	c.outputs(cmd, "table", "json", "yaml")
-	return cmd
-}
-
-func (c *cli) credentialImport() *cobra.Command {
-	token := secretFlags{name: "refresh-token"}
-	var expires string
-	cmd := &cobra.Command{Use: "import CREDENTIAL", Short: "Bring a new refresh token for a credential", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
-		Long: `Stores a new refresh token for a credential that exists: the way back from REAUTHORIZE. Its name, rules and history stay, and
-it is tried at once. The refresh token comes from standard input, a file, or a prompt without echo on a terminal.`,
-		Example: `  tokenctl credential import example/drive                              # asks for it
-  obtain-consent | tokenctl credential import example/drive --refresh-token-stdin`}
-	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		end, err := parseTime("--refresh-token-expires", expires)
-		if err != nil {
-			return err
-		}
-		secret, err := token.read(ctx, s.cli)
-		if err != nil {
-			return err
-		}
-		resp, err := call(ctx, s, s.creds.ImportRefreshToken, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: args[0],
-			RefreshToken: secret.Reveal(), RefreshTokenExpireTime: end})
-		if err != nil {
-			return err
-		}
-		return s.stands(resp)
-	})
-	token.add(cmd)
-	cmd.Flags().StringVar(&expires, "refresh-token-expires", "", "when it dies, as `time` in RFC 3339, if known")
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
 }

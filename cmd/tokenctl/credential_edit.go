@@ -18,6 +18,14 @@ import (
 var grants = map[string]tokenbrokerv1.GrantType{
 	"client_credentials": tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS,
 	"refresh_token":      tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN,
+	"authorization_code": tokenbrokerv1.GrantType_GRANT_TYPE_AUTHORIZATION_CODE,
+	"device_code":        tokenbrokerv1.GrantType_GRANT_TYPE_DEVICE_CODE,
+	"jwt_bearer":         tokenbrokerv1.GrantType_GRANT_TYPE_JWT_BEARER,
+	"self_signed_jwt":    tokenbrokerv1.GrantType_GRANT_TYPE_SELF_SIGNED_JWT,
+	"token_exchange":     tokenbrokerv1.GrantType_GRANT_TYPE_TOKEN_EXCHANGE,
+	"google_adc":         tokenbrokerv1.GrantType_GRANT_TYPE_GOOGLE_ADC,
+	"static":             tokenbrokerv1.GrantType_GRANT_TYPE_STATIC,
+	"password":           tokenbrokerv1.GrantType_GRANT_TYPE_PASSWORD,
 }
 
 func grantWord(g tokenbrokerv1.GrantType) string {
@@ -26,8 +34,9 @@ func grantWord(g tokenbrokerv1.GrantType) string {
 
 // credentialFlags are the fields of a CredentialSpec as flags.
 type credentialFlags struct {
-	spec   tokenbrokerv1.CredentialSpec
-	labels []string
+	spec       tokenbrokerv1.CredentialSpec
+	labels     []string
+	parameters []string
 }
 
 // add adds those that can be changed.
@@ -39,18 +48,28 @@ func (f *credentialFlags) add(c *cli, cmd *cobra.Command) {
 	fl.StringVar(&f.spec.Audience, "audience", "", "audience of tokens by default")
 	fl.StringArrayVar(&f.labels, "label", nil, "a label, as `key=value`; repeatable")
 	fl.StringVar(&f.spec.Owner, "owner", "", "whom to ask about this credential")
+	fl.StringArrayVar(&f.spec.Resources, "resource", nil, "a resource indicator (RFC 8707), as an absolute URI; repeatable")
+	fl.StringArrayVar(&f.parameters, "param", nil, "a further field of token requests, as `key=value`, never a secret; repeatable")
+	fl.StringVar(&f.spec.Source, "source", "", "with the grant token_exchange: the `credential` whose token is exchanged")
+	_ = cmd.RegisterFlagCompletionFunc("source", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.credentialNames(1)(cmd, nil, begun)
+	})
 	c.completeClient(cmd)
 }
 
 // fill finishes the spec from what the flags hold.
 func (f *credentialFlags) fill() (err error) {
-	f.spec.Scopes = slices.DeleteFunc(f.spec.Scopes, func(s string) bool { return s == "" })
-	f.spec.Labels, err = parseLabels(f.labels)
+	empty := func(s string) bool { return s == "" }
+	f.spec.Scopes, f.spec.Resources = slices.DeleteFunc(f.spec.Scopes, empty), slices.DeleteFunc(f.spec.Resources, empty)
+	if f.spec.Parameters, err = parsePairs("param", f.parameters); err != nil {
+		return err
+	}
+	f.spec.Labels, err = parsePairs("label", f.labels)
 	return err
 }
 
-// parseLabels reads key=value pairs. An empty one says that there are none.
-func parseLabels(list []string) (map[string]string, error) {
+// parsePairs reads key=value pairs. An empty one says that there are none.
+func parsePairs(flag string, list []string) (map[string]string, error) {
 	labels := map[string]string{}
 	for _, l := range list {
 		if l == "" {
@@ -58,7 +77,7 @@ func parseLabels(list []string) (map[string]string, error) {
 		}
 		k, v, ok := strings.Cut(l, "=")
 		if _, twice := labels[k]; !ok || k == "" || twice {
-			return nil, usagef("--label: give key=value, each key once")
+			return nil, usagef("--%s: give key=value, each key once", flag)
 		}
 		labels[k] = v
 	}
@@ -88,40 +107,39 @@ func choose[T any](flag, text string, values map[string]T) (T, error) {
 // creation is "credential create".
 type creation struct {
 	credentialFlags
-	req            tokenbrokerv1.CreateCredentialRequest
-	token          secretFlags
-	grant, expires string
-	file           string
+	req     tokenbrokerv1.CreateCredentialRequest
+	holding holdingFlags
+	grant   string
+	file    string
 }
 
 func (c *cli) credentialCreate() *cobra.Command {
-	cr := &creation{token: secretFlags{name: "refresh-token"}}
+	cr := &creation{holding: newHolding()}
 	cmd := &cobra.Command{Use: "create CREDENTIAL", Short: "Add a credential", Args: atMost("CREDENTIAL"), ValidArgsFunction: cobra.NoFileCompletions,
-		Long: `Adds a credential. The broker stores it and tries it in the background: "describe" shows a moment later how that went.
+		Long: `Adds a credential. The broker stores it and tries it at once; what is printed is how that went, if it takes no longer than 5 s.
 
-With the grant refresh_token it needs a refresh token that was obtained elsewhere: from standard input, a file, or a prompt without
-echo on a terminal.
+What the grant lives on comes from standard input, a file, or a prompt without echo on a terminal: with refresh_token a refresh token
+that was obtained elsewhere, with static the token or API key, with password the password of --subject, with token_exchange and no
+--source the subject token. To have somebody consent, "tokenctl connect" is the shorter way; to bring a key file, "tokenctl import".
+"tokenctl provider show" says which grants suit a provider.
 
 With -f it takes a CreateCredentialRequest in JSON or YAML instead of flags; a key that it does not know is an error.`,
 		Example: `  tokenctl credential create example/reports --provider acme --client acme-jobs --grant client_credentials --scope reports.read
   tokenctl credential create example/drive --provider acme --client acme-jobs --grant refresh_token --refresh-token-file rt
+  tokenctl credential create example/crm --provider generic --grant static --static-token-file key
   tokenctl credential create -f reports.yaml --validate-only`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		if err := cr.request(ctx, s, cmd, args); err != nil {
 			return err
 		}
-		resp, err := call(ctx, s, s.creds.CreateCredential, &cr.req)
-		if err != nil {
-			return err
-		}
-		return s.stands(resp)
+		return s.make(ctx, &cr.req)
 	})
 	f := cmd.Flags()
 	f.StringVar(&cr.spec.Provider, "provider", "", "name of a provider in the broker's configuration")
 	f.StringVar(&cr.grant, "grant", "", "how tokens are obtained: "+strings.Join(keys(grants), ", "))
 	cr.add(c, cmd)
-	cr.token.add(cmd)
-	f.StringVar(&cr.expires, "refresh-token-expires", "", "when the refresh token dies, as `time` in RFC 3339, if known")
+	cr.holding.add(cmd)
+	c.completeProvider(cmd)
 	f.StringVarP(&cr.file, "filename", "f", "", "take the request from a `file`, or - for standard input")
 	f.BoolVar(&cr.req.ValidateOnly, "validate-only", false, "check everything and store nothing")
 	complete(cmd, "grant", keys(grants)...)
@@ -131,31 +149,34 @@ With -f it takes a CreateCredentialRequest in JSON or YAML instead of flags; a k
 
 // request makes the request of flags, or of a file.
 func (cr *creation) request(ctx context.Context, s *session, cmd *cobra.Command, args []string) (err error) {
-	only := cr.req.GetValidateOnly()
+	only, need := cr.req.GetValidateOnly(), ""
 	if cr.file != "" {
 		if err := alone(cmd, args); err != nil {
 			return err
 		}
-		secret, err := s.load(ctx, cr.file, &cr.req, "refresh_token")
-		if err != nil {
+		if err := s.load(ctx, cr.file, &cr.req); err != nil {
 			return err
 		}
-		cr.req.RefreshToken = secret.Reveal()
 		cr.req.ValidateOnly = only || cr.req.GetValidateOnly()
 	} else if err := cr.fromFlags(args); err != nil {
 		return err
+	} else {
+		need = needs(&cr.spec)
 	}
-	if cr.token.given() || cr.file == "" && cr.req.GetSpec().GetGrantType() == grants["refresh_token"] {
-		if cr.file == "-" && cr.token.stdin {
-			return usagef("standard input can't be both the request and the refresh token")
-		}
-		secret, err := cr.token.read(ctx, s.cli)
-		if err != nil {
-			return err
-		}
-		cr.req.RefreshToken = secret.Reveal()
+	if one, _ := cr.holding.given(); cr.file == "-" && one != nil && one.stdin {
+		return usagef("standard input can't be both the request and the %s", one.words())
 	}
-	return nil
+	if err := cr.holding.times(&cr.req); err != nil {
+		return err
+	}
+	return cr.holding.fill(ctx, s.cli, &cr.req, need)
+}
+
+// consentNext says how a credential that nobody has consented to goes on.
+func (s *session) consentNext(c *tokenbrokerv1.Credential) {
+	if g := c.GetSpec().GetGrantType(); consents(g) && !connectedAlready(c) {
+		_, _ = fmt.Fprintf(s.errs, "a person has to consent now: %s\n", clean(strings.TrimSuffix(reconnect(c), " --reauthorize")))
+	}
 }
 
 func (cr *creation) fromFlags(args []string) (err error) {
@@ -166,9 +187,6 @@ func (cr *creation) fromFlags(args []string) (err error) {
 	if cr.spec.GrantType, err = choose("grant", cr.grant, grants); err != nil {
 		return err
 	}
-	if cr.req.RefreshTokenExpireTime, err = parseTime("--refresh-token-expires", cr.expires); err != nil {
-		return err
-	}
 	return cr.fill()
 }
 
@@ -177,7 +195,7 @@ func (c *cli) credentialUpdate() *cobra.Command {
 	var req tokenbrokerv1.UpdateCredentialRequest
 	cmd := &cobra.Command{Use: "update CREDENTIAL", Short: "Change what the flags name, and nothing else", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Changes what the flags name, and nothing else. A list is replaced as a whole: --scope a --scope b leaves those two, --scope ''
-leaves none; so it is with --label. The refresh token stays; "import" brings a new one.`,
+leaves none; so it is with --label, --resource and --param. The refresh token stays; "import" brings a new one.`,
 		Example: `  tokenctl credential update example/reports --scope reports.read --scope reports.write
   tokenctl credential update example/reports --owner 'reports team' --etag 3`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
@@ -186,7 +204,7 @@ leaves none; so it is with --label. The refresh token stays; "import" brings a n
 		}
 		req.Credential, req.Spec = args[0], &f.spec
 		var err error
-		if req.UpdateMask, err = mask(cmd, "client:oauth_client", "scope:scopes", "subject", "audience", "label:labels", "owner"); err != nil {
+		if req.UpdateMask, err = mask(cmd, "client:oauth_client", "scope:scopes", "subject", "audience", "label:labels", "owner", "resource:resources", "param:parameters", "source"); err != nil {
 			return err
 		}
 		resp, err := call(ctx, s, s.creds.UpdateCredential, &req)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,21 +48,48 @@ func (s *session) none(what string) error {
 	return err
 }
 
+// pageSize is how many items to ask for at a time.
+const pageSize = 500
+
 // pages says how much of a list to read, and in what pieces.
 type pages struct {
-	limit int
+	limit positive
 	size  int32
 }
 
+// positive is a flag for a number above 0; 0 = not given.
+type positive int
+
+// Set implements pflag.Value.
+func (p *positive) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err == nil && n < 1 {
+		err = strconv.ErrRange
+	}
+	*p = positive(n)
+	return err
+}
+
+// String implements pflag.Value.
+func (p *positive) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*p))
+}
+
+// Type implements pflag.Value.
+func (p *positive) Type() string { return "number above 0" }
+
 func (p *pages) flags(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&p.limit, "limit", 0, "show so many at most (default: all)")
-	cmd.Flags().Int32Var(&p.size, "page-size", 500, "how many to ask for at a time; all pages are read anyway")
+	cmd.Flags().Var(&p.limit, "limit", "show so many at most (default: all)")
+	cmd.Flags().Int32Var(&p.size, "page-size", pageSize, "how many to ask for at a time; all pages are read anyway")
 }
 
 // every reads all pages of a list, and keeps what is wanted.
 func every[T any](ctx context.Context, p pages, page func(context.Context, int32, string) ([]T, string, error), wanted func(T) bool) ([]T, error) {
-	if p.limit < 0 || p.size < 1 {
-		return nil, usagef("--limit %d, --page-size %d: give more than 0", p.limit, p.size)
+	if p.size < 1 {
+		return nil, usagef("--page-size %d: give more than 0", p.size)
 	}
 	var all []T
 	for token := ""; ; {
@@ -71,7 +101,7 @@ func every[T any](ctx context.Context, p pages, page func(context.Context, int32
 			if !wanted(item) {
 				continue
 			}
-			if all = append(all, item); len(all) == p.limit {
+			if all = append(all, item); len(all) == int(p.limit) {
 				return all, nil
 			}
 		}
@@ -102,29 +132,33 @@ func (c *cli) credentialDescribe() *cobra.Command {
 func credentialSections(c *tokenbrokerv1.Credential, now time.Time) []section {
 	spec, st := c.GetSpec(), c.GetStatus()
 	state := stateWord(st.GetState())
-	if st.GetCode() != "" {
-		state += " (" + st.GetCode() + ")"
+	if why := list(slices.DeleteFunc([]string{st.GetCode(), st.GetCause()}, func(s string) bool { return s == "" }), ""); why != "" {
+		state += " (" + why + ")"
+	}
+	stands := [][2]string{
+		{"State", state},
+		{"Since", both(st.GetStateTime(), now, "not known")},
+		{"To do", actionWord(st.GetRecoveryAction())},
+		{"Command", stateCommand(c)},
+	}
+	if st.GetAdvice() != "" {
+		stands = append(stands, [2]string{"Advice", st.GetAdvice()})
+	}
+	if d := st.GetClockSkew().AsDuration(); d != 0 {
+		stands = append(stands, [2]string{"Clock", skewWords(d)})
+	}
+	if st.GetRevocationPending() {
+		stands = append(stands, [2]string{"Revocation", "has not got through to the provider yet; it is tried again"})
 	}
 	sections := []section{
-		{"Credential " + c.GetCredential(), [][2]string{
-			{"State", state},
-			{"Since", both(st.GetStateTime(), now, "not known")},
-			{"To do", actionWord(st.GetRecoveryAction())},
-			{"Command", stateCommand(c)},
-		}},
-		{"Configuration", [][2]string{
-			{"Provider", spec.GetProvider()},
-			{"OAuth client", spec.GetOauthClient()},
-			{"Grant", grantWord(spec.GetGrantType())},
-			{"Scopes", list(spec.GetScopes(), "the provider's default")},
-			{"Subject", or(spec.GetSubject(), "nobody in particular")},
-			{"Audience", or(spec.GetAudience(), "none")},
-			{"Owner", or(spec.GetOwner(), "-")},
-			{"Labels", list(pairs(spec.GetLabels()), "-")},
-		}},
+		{"Credential " + c.GetCredential(), stands},
+		{"Configuration", configurationRows(spec)},
 		{"Access token", tokenRows(st, now)},
 	}
-	if spec.GetGrantType() == tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN {
+	if lives := grantRows(c, now); len(lives) > 0 {
+		sections = append(sections, section{"Grant", lives})
+	}
+	if refreshes(spec.GetGrantType()) {
 		sections = append(sections, section{"Refresh token", refreshRows(st, now)})
 	}
 	return append(sections,
@@ -141,6 +175,43 @@ func credentialSections(c *tokenbrokerv1.Credential, now time.Time) []section {
 		}})
 }
 
+func configurationRows(spec *tokenbrokerv1.CredentialSpec) [][2]string {
+	rows := [][2]string{
+		{"Provider", spec.GetProvider()},
+		{"OAuth client", or(spec.GetOauthClient(), "none")},
+		{"Grant", grantWord(spec.GetGrantType())},
+		{"Scopes", list(spec.GetScopes(), "the provider's default")},
+		{"Subject", or(spec.GetSubject(), "nobody in particular")},
+		{"Audience", or(spec.GetAudience(), "none")},
+	}
+	for _, row := range [][2]string{{"Resources", list(spec.GetResources(), "")}, {"Parameters", list(pairs(spec.GetParameters()), "")}, {"Source", spec.GetSource()}} {
+		if row[1] != "" {
+			rows = append(rows, row)
+		}
+	}
+	return append(rows, [2]string{"Owner", or(spec.GetOwner(), "-")}, [2]string{"Labels", list(pairs(spec.GetLabels()), "-")})
+}
+
+// grantRows are what is known of a grant that somebody gave: whose account it is, and what it allows.
+func grantRows(c *tokenbrokerv1.Credential, now time.Time) (rows [][2]string) {
+	st := c.GetStatus()
+	if consents(c.GetSpec().GetGrantType()) || st.GetAccount() != "" {
+		rows = append(rows, [2]string{"Account", or(st.GetAccount(), "not known")}, [2]string{"Consented", both(st.GetConsentTime(), now, "nobody has")})
+	}
+	if len(st.GetGrantedScopes()) > 0 {
+		rows = append(rows, [2]string{"Granted", list(st.GetGrantedScopes(), "")}, [2]string{"Missing", list(st.GetMissingScopes(), "none")})
+	}
+	if st.GetHolds() != "" {
+		rows = append(rows, [2]string{"Lives on", strings.ReplaceAll(st.GetHolds(), "_", " ")})
+	}
+	return rows
+}
+
+// refreshes reports whether a grant lives on a refresh token, at least in the end.
+func refreshes(g tokenbrokerv1.GrantType) bool {
+	return consents(g) || g == tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN || g == tokenbrokerv1.GrantType_GRANT_TYPE_PASSWORD
+}
+
 func tokenRows(st *tokenbrokerv1.CredentialStatus, now time.Time) [][2]string {
 	if st.GetGeneration() == 0 {
 		return [][2]string{{"Generation", "none that is valid"}, {"Next refresh", both(st.GetRefreshTime(), now, "when somebody asks")}}
@@ -153,13 +224,17 @@ func tokenRows(st *tokenbrokerv1.CredentialStatus, now time.Time) [][2]string {
 }
 
 func refreshRows(st *tokenbrokerv1.CredentialStatus, now time.Time) [][2]string {
-	held := "no"
+	held, rotates := "no", "not seen"
 	if st.GetHasRefreshToken() {
 		held = "yes"
+	}
+	if st.GetRotationSeen() {
+		rotates = "yes"
 	}
 	return [][2]string{
 		{"Held", held},
 		{"Serial", fmt.Sprint(st.GetSerial())},
+		{"Rotates", rotates},
 		{"Last used", both(st.GetRefreshTokenExerciseTime(), now, "-")},
 		{"Expires", both(st.GetRefreshTokenExpireTime(), now, "not known, or never")},
 	}
@@ -170,7 +245,12 @@ func stateCommand(c *tokenbrokerv1.Credential) string {
 	name := word(c.GetCredential())
 	switch c.GetStatus().GetState() {
 	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_REAUTHORIZE:
-		return "tokenctl credential import " + name + " --refresh-token-stdin"
+		return revive(c)
+	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_PENDING:
+		if consents(c.GetSpec().GetGrantType()) && !connectedAlready(c) {
+			return strings.TrimSuffix(reconnect(c), " --reauthorize")
+		}
+		return "-"
 	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_DISABLED:
 		return "tokenctl credential enable " + name
 	case tokenbrokerv1.CredentialState_CREDENTIAL_STATE_MISCONFIGURED:
@@ -178,6 +258,17 @@ func stateCommand(c *tokenbrokerv1.Credential) string {
 	default:
 		return "-"
 	}
+}
+
+// revive is the command that brings a credential something to live on.
+func revive(c *tokenbrokerv1.Credential) string {
+	if consents(c.GetSpec().GetGrantType()) {
+		return reconnect(c)
+	}
+	if need := needs(c.GetSpec()); need != "" {
+		return "tokenctl credential import " + word(c.GetCredential()) + " --" + need + "-stdin"
+	}
+	return "tokenctl credential refresh " + word(c.GetCredential())
 }
 
 // mend is the command that mends what the provider refuses, as its error code says (RFC 6749 §5.2).

@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // failure is an error as the one at the keyboard meets it.
@@ -72,6 +74,9 @@ func (f *failure) text() string {
 		line("again", "in "+spell(f.again))
 	}
 	line("do", f.do)
+	if f.reason != "" {
+		line("more", "tokenctl explain "+word(f.reason))
+	}
 	return b.String()
 }
 
@@ -86,13 +91,19 @@ func spell(d time.Duration) string {
 
 // target is what a request was about.
 type target struct {
-	noun, name string // "credential" or "client"
+	noun, name string // "credential", "client", "consent" or "provider"
 	secret     bool   // it was about a secret of the client
 }
 
 func targetOf(req any) target {
 	if r, ok := req.(interface{ GetCredential() string }); ok {
 		return target{noun: "credential", name: r.GetCredential()}
+	}
+	if r, ok := req.(interface{ GetConsentId() string }); ok {
+		return target{noun: "consent", name: r.GetConsentId()}
+	}
+	if r, ok := req.(*tokenbrokerv1.GetProviderRequest); ok {
+		return target{noun: "provider", name: r.GetProvider()}
 	}
 	t := target{noun: "client"}
 	if r, ok := req.(interface{ GetOauthClient() string }); ok {

@@ -37,6 +37,7 @@ func TestAnErrorSaysWhatWhyAndWhatToDo(t *testing.T) {
   action  wait and try again; the broker goes on trying by itself
   again   in 12 s
   do      tokenctl credential describe example/drive
+  more    tokenctl explain UPSTREAM_UNAVAILABLE
 `
 	if f == nil || f.text() != want || f.exit != exitLater {
 		t.Errorf("got %+v\n%s\nwant\n%s", f, f.text(), want)

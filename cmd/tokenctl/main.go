@@ -2,8 +2,13 @@
 //
 //	tokenctl get CREDENTIAL            print an access token
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
-//	tokenctl credential …              create, list, describe, update, delete, disable, enable, refresh, import
+//	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser
+//	tokenctl import CREDENTIAL FILE    bring a key file; -f a file of many credentials
+//	tokenctl credential …              create, list, describe, check, update, delete, disable, enable, refresh, import, revoke
 //	tokenctl client …                  the same for OAuth clients; secret add, secret retire
+//	tokenctl consent …                 list, describe, accept, cancel
+//	tokenctl provider …                list, show, lint
+//	tokenctl explain WORD              what a reason, code, cause or state means
 //	tokenctl completion, man, version
 //
 // It speaks to the broker over mTLS, as TOKENBROKER_ADDR, _CA, _CERT, _KEY and _SERVER_NAME say, or the flags of these names.
@@ -18,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unicode/utf8"
 )
 
 func main() {
@@ -30,6 +36,11 @@ func main() {
 
 // run runs a command line and returns the exit status.
 func (c *cli) run(ctx context.Context, args []string) int {
+	for i, arg := range args {
+		if !utf8.ValidString(arg) {
+			return report(ctx, c.errs, usagef("argument %d of the command line is no text in UTF-8", i+1))
+		}
+	}
 	root := c.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
@@ -37,19 +39,29 @@ func (s *session) clientRows(w io.Writer, all []*tokenbrokerv1.OAuthClient, now 
 	rows := make([][]string, 0, len(all))
 	for _, cl := range all {
 		rows = append(rows, []string{cl.GetOauthClient(), cl.GetSpec().GetProvider(), cl.GetSpec().GetClientId(), authWord(cl.GetSpec().GetAuthMethod()),
-			fmt.Sprint(len(cl.GetSecrets())), relative(cl.GetUpdateTime(), now)})
+			fmt.Sprint(len(cl.GetSecrets())), relative(due(cl), now), relative(cl.GetUpdateTime(), now)})
 	}
-	return s.table(w, []string{"NAME", "PROVIDER", "CLIENT ID", "AUTHENTICATION", "SECRETS", "CHANGED"}, rows)
+	return s.table(w, []string{"NAME", "PROVIDER", "CLIENT ID", "AUTHENTICATION", "SECRETS", "DUE", "CHANGED"}, rows)
+}
+
+// due is when the newest secret has to be replaced: the earlier of its end and of the operator's own rule; nil = never, as far as is known.
+func due(c *tokenbrokerv1.OAuthClient) *timestamppb.Timestamp {
+	if len(c.GetSecrets()) == 0 {
+		return nil
+	}
+	newest := c.GetSecrets()[len(c.GetSecrets())-1]
+	end, rule := newest.GetExpireTime(), newest.GetRotateTime()
+	if end == nil || rule != nil && rule.AsTime().Before(end.AsTime()) {
+		return rule
+	}
+	return end
 }
 
 func (c *cli) clientList() *cobra.Command {
 	var p pages
 	cmd := &cobra.Command{Use: "list", Short: "List the OAuth clients that you may list", Args: takes(), Aliases: []string{"ls"}}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
-		all, err := every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.OAuthClient, string, error) {
-			r, err := call(ctx, s, s.clients.ListOAuthClients, &tokenbrokerv1.ListOAuthClientsRequest{PageSize: size, PageToken: token})
-			return r.GetOauthClients(), r.GetNextPageToken(), err
-		}, func(*tokenbrokerv1.OAuthClient) bool { return true })
+		all, err := s.allClients(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -63,6 +75,13 @@ func (c *cli) clientList() *cobra.Command {
 	p.flags(cmd)
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+func (s *session) allClients(ctx context.Context, p pages) ([]*tokenbrokerv1.OAuthClient, error) {
+	return every(ctx, p, func(ctx context.Context, size int32, token string) ([]*tokenbrokerv1.OAuthClient, string, error) {
+		r, err := call(ctx, s, s.clients.ListOAuthClients, &tokenbrokerv1.ListOAuthClientsRequest{PageSize: size, PageToken: token})
+		return r.GetOauthClients(), r.GetNextPageToken(), err
+	}, func(*tokenbrokerv1.OAuthClient) bool { return true })
 }
 
 func (c *cli) clientDescribe() *cobra.Command {
@@ -83,7 +102,7 @@ func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
 	spec := c.GetSpec()
 	secrets := section{title: "Secrets, oldest first"}
 	for _, s := range c.GetSecrets() {
-		secrets.rows = append(secrets.rows, [2]string{s.GetSecretId(), "fingerprint " + s.GetFingerprint() + ", added " + both(s.GetAddTime(), now, "-")})
+		secrets.rows = append(secrets.rows, [2]string{s.GetSecretId(), secretWords(s, now)})
 	}
 	if len(secrets.rows) == 0 {
 		secrets.rows = [][2]string{{"None", "-"}}
@@ -93,6 +112,7 @@ func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
 			{"Provider", spec.GetProvider()},
 			{"Client id", spec.GetClientId()},
 			{"Authentication", authWord(spec.GetAuthMethod())},
+			{"Numeric id", or(spec.GetAccountId(), "-")},
 			{"Labels", list(pairs(spec.GetLabels()), "-")},
 		}},
 		secrets,
@@ -102,6 +122,24 @@ func clientSections(c *tokenbrokerv1.OAuthClient, now time.Time) []section {
 			{"ETag", or(c.GetEtag(), "-")},
 		}},
 	}
+}
+
+// secretWords is what may be known of a secret or key.
+func secretWords(s *tokenbrokerv1.ClientSecret, now time.Time) string {
+	var words []string
+	add := func(name, value string) {
+		if value != "" {
+			words = append(words, strings.TrimSpace(name+" "+value))
+		}
+	}
+	add("", or(s.GetKind(), "secret"))
+	add("key id", s.GetKeyId())
+	add("", s.GetAlgorithm())
+	add("fingerprint", s.GetFingerprint())
+	add("added", both(s.GetAddTime(), now, "-"))
+	add("expires", both(s.GetExpireTime(), now, ""))
+	add("replace by", both(s.GetRotateTime(), now, ""))
+	return strings.Join(words, ", ")
 }
 
 func (c *cli) clientDelete() *cobra.Command {

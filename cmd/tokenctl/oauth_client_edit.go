@@ -16,6 +16,10 @@ var authMethods = map[string]tokenbrokerv1.AuthMethod{
 	"client_secret_basic": tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC,
 	"client_secret_post":  tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST,
 	"none":                tokenbrokerv1.AuthMethod_AUTH_METHOD_NONE,
+	"client_secret_jwt":   tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_JWT,
+	"private_key_jwt":     tokenbrokerv1.AuthMethod_AUTH_METHOD_PRIVATE_KEY_JWT,
+	"tls_client_auth":     tokenbrokerv1.AuthMethod_AUTH_METHOD_TLS_CLIENT_AUTH,
+	"service_account":     tokenbrokerv1.AuthMethod_AUTH_METHOD_SERVICE_ACCOUNT,
 }
 
 func authWord(m tokenbrokerv1.AuthMethod) string {
@@ -40,27 +44,29 @@ func (f *clientFlags) fill() (err error) {
 	if f.spec.AuthMethod, err = choose("auth-method", f.auth, authMethods); err != nil {
 		return err
 	}
-	f.spec.Labels, err = parseLabels(f.labels)
+	f.spec.Labels, err = parsePairs("label", f.labels)
 	return err
 }
 
 // clientCreation is "client create".
 type clientCreation struct {
 	clientFlags
-	req    tokenbrokerv1.CreateOAuthClientRequest
-	secret secretFlags
-	file   string
+	req   tokenbrokerv1.CreateOAuthClientRequest
+	proof proofFlags
+	file  string
 }
 
 func (c *cli) clientCreate() *cobra.Command {
-	cr := &clientCreation{secret: secretFlags{name: "secret"}}
+	cr := &clientCreation{proof: newProof()}
 	cmd := &cobra.Command{Use: "create CLIENT", Short: "Add an OAuth client", Args: atMost("CLIENT"), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Adds an OAuth client: what the broker authenticates as at a provider. Its secret comes from standard input, a file, or a prompt
-without echo on a terminal; a public client (--auth-method none) has none.
+without echo on a terminal. With private_key_jwt, tls_client_auth and service_account it has a private key instead, with
+tls_client_auth its certificate, too; a public client (--auth-method none) has nothing.
 
 With -f it takes a CreateOAuthClientRequest in JSON or YAML instead of flags; a key that it does not know is an error.`,
 		Example: `  tokenctl client create acme-jobs --provider acme --client-id jobs                # asks for the secret
-  pass show acme/jobs | tokenctl client create acme-jobs --provider acme --client-id jobs --secret-stdin`}
+  pass show acme/jobs | tokenctl client create acme-jobs --provider acme --client-id jobs --secret-stdin
+  tokenctl client create acme-key --provider acme --client-id jobs --auth-method private_key_jwt --private-key-file key.pem --rotate-after 90d`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		if err := cr.request(ctx, s, cmd, args); err != nil {
 			return err
@@ -73,7 +79,8 @@ With -f it takes a CreateOAuthClientRequest in JSON or YAML instead of flags; a 
 	})
 	cmd.Flags().StringVar(&cr.spec.Provider, "provider", "", "name of a provider in the broker's configuration")
 	cr.add(cmd)
-	cr.secret.add(cmd)
+	cr.proof.add(cmd)
+	c.completeProvider(cmd)
 	cmd.Flags().StringVarP(&cr.file, "filename", "f", "", "take the request from a `file`, or - for standard input")
 	cmd.Flags().BoolVar(&cr.req.ValidateOnly, "validate-only", false, "check everything and store nothing")
 	c.outputs(cmd, "table", "json", "yaml")
@@ -88,11 +95,9 @@ func (cr *clientCreation) request(ctx context.Context, s *session, cmd *cobra.Co
 		if err := alone(cmd, args); err != nil {
 			return err
 		}
-		secret, err := s.load(ctx, cr.file, &cr.req, "client_secret")
-		if err != nil {
+		if err := s.load(ctx, cr.file, &cr.req); err != nil {
 			return err
 		}
-		cr.req.ClientSecret = secret.Reveal()
 		cr.req.ValidateOnly = only || cr.req.GetValidateOnly()
 	case len(args) == 0:
 		return usagef("name the OAuth client, or give -f")
@@ -102,18 +107,10 @@ func (cr *clientCreation) request(ctx context.Context, s *session, cmd *cobra.Co
 		}
 		cr.req.OauthClient, cr.req.Spec = args[0], &cr.spec
 	}
-	if !cr.secret.given() && (cr.file != "" || cr.spec.GetAuthMethod() == authMethods["none"]) {
-		return nil
+	if cr.file == "-" && cr.proof.stdin() {
+		return usagef("standard input can't be both the request and a secret")
 	}
-	if cr.file == "-" && cr.secret.stdin {
-		return usagef("standard input can't be both the request and the secret")
-	}
-	secret, err := cr.secret.read(ctx, s.cli)
-	if err != nil {
-		return err
-	}
-	cr.req.ClientSecret = secret.Reveal()
-	return nil
+	return cr.proof.fill(ctx, s.cli, &cr.req, cr.file == "" && cr.spec.GetAuthMethod() != authMethods["none"], keyed(cr.spec.GetAuthMethod()))
 }
 
 func (c *cli) clientUpdate() *cobra.Command {
@@ -144,19 +141,20 @@ provider refused for the sake of this OAuth client are tried again at once.`}
 }
 
 func (c *cli) secretAdd() *cobra.Command {
-	f := secretFlags{name: "secret"}
-	cmd := &cobra.Command{Use: "add CLIENT", Short: "Add a secret beside those that there are", Args: takes("CLIENT"), ValidArgsFunction: c.clientNames(),
-		Long: `Adds a secret beside those that there are. To rotate one without a gap: add the new one, end the old one
-at the provider, see that "tokenctl credential refresh" works, retire the old one.
-The secret that worked last is tried first.`,
+	proof := newProof()
+	cmd := &cobra.Command{Use: "add CLIENT", Short: "Add a secret or key beside those that there are", Args: takes("CLIENT"), ValidArgsFunction: c.clientNames(),
+		Long: `Adds a secret, or with --private-key-file a key, beside those that there are. To rotate one without a gap: add the new one, end the
+old one at the provider, see that "tokenctl credential refresh" works, retire the old one.
+The secret that worked last is tried first. Broker and metrics warn 30, 7 and 1 day before --expires, and after --rotate-after.`,
 		Example: `  tokenctl client secret add acme-jobs                      # asks for it
-  tokenctl client secret add acme-jobs --secret-file new-secret`}
+  tokenctl client secret add acme-jobs --secret-file new-secret --expires 2027-06-01T00:00:00Z
+  tokenctl client secret add robot --private-key-file robot-2.json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
-		secret, err := f.read(ctx, s.cli)
-		if err != nil {
+		req := &tokenbrokerv1.AddClientSecretRequest{OauthClient: args[0]}
+		if err := proof.fill(ctx, s.cli, req, true, false); err != nil {
 			return err
 		}
-		resp, err := call(ctx, s, s.clients.AddClientSecret, &tokenbrokerv1.AddClientSecretRequest{OauthClient: args[0], ClientSecret: secret.Reveal()})
+		resp, err := call(ctx, s, s.clients.AddClientSecret, req)
 		if err != nil {
 			return err
 		}
@@ -165,7 +163,7 @@ The secret that worked last is tried first.`,
 		}
 		return s.showClient(resp)
 	})
-	f.add(cmd)
+	proof.add(cmd)
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
 }

@@ -56,7 +56,7 @@ func TestYAMLKeepsEscapesAsTheyLook(t *testing.T) {
 		t.Errorf("a control character got out: %q", data)
 	}
 	var back tokenbrokerv1.GetCredentialResponse
-	if _, err := parseRequest("what was printed", data, &back, "refresh_token"); err != nil {
+	if err := parseRequest("what was printed", data, &back); err != nil {
 		t.Fatalf("%v in\n%s", err, data)
 	}
 	spec := back.GetCredential().GetSpec()

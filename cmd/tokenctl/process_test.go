@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -91,4 +92,16 @@ func TestACommandRunsInThisProcess(t *testing.T) {
 	if text := out.shown() + errs.shown(); strings.Contains(text, "sandbox_") || strings.Contains(text, brokertest.Secret) || strings.Contains(text, "hush") {
 		t.Errorf("a token or a secret got out:\n%s", text)
 	}
+}
+
+// awaitFile waits for a file that another process makes.
+func awaitFile(t *testing.T, path string) string {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if data, err := os.ReadFile(path); err == nil {
+			return string(data)
+		}
+	}
+	t.Fatalf("%s does not come", path)
+	return ""
 }

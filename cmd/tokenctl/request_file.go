@@ -16,15 +16,19 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/tokenbroker/tokenbroker"
+	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 // maxRequest bounds a request file. The broker takes far less.
 const maxRequest = 1 << 20
 
 // besideFile are the flags that go with -f.
-var besideFile = []string{"filename", "validate-only", "output", "no-headers", "refresh-token-stdin", "refresh-token-file", "secret-stdin", "secret-file"}
+var besideFile = []string{"filename", "validate-only", "output", "no-headers"}
+
+// besides reports whether a flag goes with -f: those of the secrets do, so that the file need not hold any.
+func besides(flag string) bool {
+	return slices.Contains(besideFile, flag) || strings.HasSuffix(flag, "-stdin") || strings.HasSuffix(flag, "-file")
+}
 
 // alone refuses what the file says already.
 func alone(cmd *cobra.Command, args []string) error {
@@ -33,7 +37,7 @@ func alone(cmd *cobra.Command, args []string) error {
 	}
 	var extra []string
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if !slices.Contains(besideFile, f.Name) && cmd.InheritedFlags().Lookup(f.Name) == nil {
+		if !besides(f.Name) && cmd.InheritedFlags().Lookup(f.Name) == nil {
 			extra = append(extra, "--"+f.Name)
 		}
 	})
@@ -43,13 +47,13 @@ func alone(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// load reads a request in JSON or YAML, strictly. The field that holds a secret is taken out before anything can quote it in an error.
-func (c *cli) load(ctx context.Context, path string, m proto.Message, secretField string) (tokenbroker.Secret, error) {
+// load reads a request in JSON or YAML, strictly. The fields that hold secrets are taken out before anything can quote them in an error.
+func (c *cli) load(ctx context.Context, path string, m proto.Message) error {
 	data, err := c.slurp(ctx, path)
 	if err != nil {
-		return tokenbroker.Secret{}, err
+		return err
 	}
-	return parseRequest(path, data, m, secretField)
+	return parseRequest(path, data, m)
 }
 
 func (c *cli) slurp(ctx context.Context, path string) ([]byte, error) {
@@ -76,35 +80,68 @@ func (c *cli) slurp(ctx context.Context, path string) ([]byte, error) {
 // position is how an error of the YAML parser begins. The rest of it may quote the file.
 var position = regexp.MustCompile(`^\[(\d+):(\d+)\]`)
 
-func parseRequest(path string, data []byte, m proto.Message, secretField string) (secret tokenbroker.Secret, err error) {
-	var members map[string]any
+func parseRequest(path string, data []byte, m proto.Message) error {
+	members, err := parseObject(path, data)
+	if err != nil {
+		return err
+	}
+	if text := fill(m, members); text != "" {
+		return usagef("%s: %s", path, text)
+	}
+	return nil
+}
+
+// parseObject reads JSON or YAML, each key once.
+func parseObject(path string, data []byte) (members map[string]any, err error) {
 	if err := yaml.Unmarshal(data, &members); err != nil { // JSON is YAML
 		at := ""
 		if p := position.FindStringSubmatch(err.Error()); p != nil {
 			at = " at line " + p[1] + ", column " + p[2]
 		}
-		return secret, usagef("%s is no valid JSON or YAML object%s, or has a key twice", path, at)
+		return nil, usagef("%s is no valid JSON or YAML object%s, or has a key twice", path, at)
 	}
-	for _, name := range []string{secretField, camel(secretField)} {
-		v, ok := members[name]
-		if !ok {
-			continue
+	return members, nil
+}
+
+// fill fills a message from members, which it takes its secrets out of. What it returns says what does not fit; it is empty if all does.
+func fill(m proto.Message, members map[string]any) string {
+	secrets := map[protoreflect.FieldDescriptor]string{}
+	for _, field := range secretFields(m) {
+		for _, name := range []string{string(field.Name()), field.JSONName()} {
+			v, ok := members[name]
+			if !ok {
+				continue
+			}
+			text, isText := v.(string)
+			if _, twice := secrets[field]; !isText || twice {
+				return name + ": give one string"
+			}
+			secrets[field] = text
+			delete(members, name)
 		}
-		text, isText := v.(string)
-		if !isText || !secret.IsZero() {
-			return secret, usagef("%s: %s: give one string", path, name)
-		}
-		secret = tokenbroker.NewSecret(text)
-		delete(members, name)
 	}
 	rest, err := json.Marshal(members)
 	if err != nil {
-		return secret, usagef("%s: has what JSON can't hold, such as a key that is no string", path)
+		return "has what JSON can't hold, such as a key that is no string"
 	}
 	if err := protojson.Unmarshal(rest, m); err != nil {
-		return secret, usagef("%s: %s", path, or(misfit(m.ProtoReflect().New(), members, ""), "give each field once"))
+		return or(misfit(m.ProtoReflect().New(), members, ""), "give each field once")
 	}
-	return secret, nil
+	for field, text := range secrets {
+		m.ProtoReflect().Set(field, protoreflect.ValueOfString(text))
+	}
+	return ""
+}
+
+// secretFields are the fields of a request that hold a secret: the protocol marks them.
+func secretFields(m proto.Message) (secrets []protoreflect.FieldDescriptor) {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if o, ok := fields.Get(i).Options().(*descriptorpb.FieldOptions); ok && o.GetDebugRedact() {
+			secrets = append(secrets, fields.Get(i))
+		}
+	}
+	return secrets
 }
 
 // misfit names the field for which a message can't be read, and says nothing of its value, as protojson does: a secret may be in the wrong
@@ -160,22 +197,13 @@ func wanted(field protoreflect.FieldDescriptor) string {
 		return "give one of " + strings.Join(names, ", ")
 	case field.Message() != nil && field.Message().FullName() == "google.protobuf.Timestamp":
 		return "give a time in RFC 3339"
+	case field.Message() != nil && field.Message().FullName() == "google.protobuf.Duration":
+		return "give a duration such as 3600s"
 	case field.Message() != nil:
 		return "give an object"
 	default:
 		return "give one " + field.Kind().String()
 	}
-}
-
-// camel is a field's name in JSON.
-func camel(field string) string {
-	first, rest, ok := strings.Cut(field, "_")
-	for ok {
-		var part string
-		part, rest, ok = strings.Cut(rest, "_")
-		first += strings.ToUpper(part[:1]) + part[1:]
-	}
-	return first
 }
 
 // keys are a table's, in order.

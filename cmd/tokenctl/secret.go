@@ -61,6 +61,8 @@ func (f *secretFlags) read(ctx context.Context, c *cli) (tokenbroker.Secret, err
 		return tokenbroker.Secret{}, usagef("the %s is empty", f.words())
 	case len(data) > tokenbroker.MaxSecretBytes:
 		return tokenbroker.Secret{}, usagef("the %s has more than %d bytes: is it the right file?", f.words(), tokenbroker.MaxSecretBytes)
+	case !utf8.Valid(data):
+		return tokenbroker.Secret{}, usagef("the %s is no text in UTF-8: is it the right file?", f.words())
 	}
 	return tokenbroker.NewSecret(string(data)), nil
 }
@@ -82,11 +84,15 @@ func readFile(flag, path string) ([]byte, error) {
 
 // unopened is why the file of a flag can't be read, without its name: it may be a secret that somebody took the flag to want.
 func unopened(flag string, err error) error {
-	why := err
+	return &failure{exit: exitUsage, what: "--" + flag + ": " + cause(err), err: err}
+}
+
+// cause is an error of the file system without the name of the file.
+func cause(err error) string {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		why = p.Err
+		return p.Err.Error()
 	}
-	return &failure{exit: exitUsage, what: "--" + flag + ": " + why.Error(), err: err}
+	return err.Error()
 }
 
 // interruptible lets a signal end the process while it waits for somebody to type: a read of standard input can't be cancelled. restore
@@ -95,6 +101,9 @@ func (c *cli) interruptible(ctx context.Context, restore func()) (over func()) {
 	stop := context.AfterFunc(ctx, func() {
 		restore()
 		_, _ = fmt.Fprintln(c.errs)
+		if c.leave != nil {
+			c.leave()
+		}
 		os.Exit(report(ctx, c.errs, ctx.Err()))
 	})
 	return func() { _ = stop() }
@@ -160,7 +169,7 @@ func (c *cli) confirm(ctx context.Context, yes bool, question string) error {
 	}
 	_, _ = fmt.Fprintf(c.errs, "%s [y/N] ", clean(question))
 	over := c.interruptible(ctx, func() {})
-	answer, err := line(c.in)
+	answer, err := line(c.in, 100)
 	over()
 	if err != nil {
 		return err
@@ -171,11 +180,11 @@ func (c *cli) confirm(ctx context.Context, yes bool, question string) error {
 	return &failure{exit: exitOther, what: "nothing was done"}
 }
 
-// line reads a short line, and not a byte more.
-func line(r io.Reader) (string, error) {
+// line reads a line of so many bytes at most, and not a byte more.
+func line(r io.Reader, most int) (string, error) {
 	var text []byte
 	b := make([]byte, 1)
-	for len(text) < 100 {
+	for len(text) < most {
 		n, err := r.Read(b)
 		if errors.Is(err, io.EOF) || n > 0 && b[0] == '\n' {
 			break

@@ -82,13 +82,13 @@ func TestTypingHasItsUsualKeys(t *testing.T) {
 
 func TestALineIsReadToItsEndAndNoFurther(t *testing.T) {
 	in := strings.NewReader("yes\nrest")
-	if got, err := line(in); err != nil || got != "yes" || in.Len() != len("rest") {
+	if got, err := line(in, 100); err != nil || got != "yes" || in.Len() != len("rest") {
 		t.Errorf("got %q, %v, and %d bytes left", got, err, in.Len())
 	}
-	if got, err := line(strings.NewReader("no newline")); err != nil || got != "no newline" {
+	if got, err := line(strings.NewReader("no newline"), 100); err != nil || got != "no newline" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := line(failing{}); err == nil {
+	if _, err := line(failing{}, 100); err == nil {
 		t.Error("got no error of a reader that fails")
 	}
 }
