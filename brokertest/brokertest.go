@@ -101,7 +101,7 @@ type Config struct {
 	Exchange time.Duration
 	// WatchEvery is how often the broker looks at the policy and its certificates. 0 = 250 ms; longer where fake days have to pass.
 	WatchEvery time.Duration
-	// CertLife is the life of client certificates. 0 = an hour.
+	// CertLife is the life of client certificates. 0 = an hour. The CA and the broker's own live for at least as long, and for a week.
 	CertLife time.Duration
 	// Observe sees every event of the engine. It must not block, nor call the broker. nil = nobody looks.
 	Observe func(broker.Event)
@@ -196,10 +196,10 @@ func (b *Broker) path(name string) string { return filepath.Join(b.Dir, name) }
 func (b *Broker) files() {
 	b.t.Helper()
 	var err error
-	b.ca, err = mtls.NewCA("brokertest", 30*24*time.Hour, TrustDomain)
+	b.ca, err = mtls.NewCA("brokertest", max(30*24*time.Hour, b.cfg.CertLife), TrustDomain)
 	b.must("make a CA", err)
 	b.issue("server", mtls.Template{SPIFFEID: "spiffe://" + TrustDomain + "/broker", DNSNames: []string{"localhost"},
-		IPs: []net.IP{net.IPv4(127, 0, 0, 1)}, Server: true, NotAfter: time.Now().Add(7 * 24 * time.Hour)})
+		IPs: []net.IP{net.IPv4(127, 0, 0, 1)}, Server: true, NotAfter: time.Now().Add(max(7*24*time.Hour, b.cfg.CertLife))})
 	b.must("write the CA", mtls.WriteNew(b.path("ca.pem"), b.ca.CertPEM(), 0o644))
 	b.must("make a key encryption key", keyring.GenerateFileKEK(b.path("kek.key")))
 	if b.cfg.Policy == "" {

@@ -94,7 +94,7 @@ func (l *engineLog) say(level slog.Level, text string, ev broker.Event, more ...
 
 // watchAudit says when the audit log can't be written, and when it can again.
 func (d *Daemon) watchAudit(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(max(time.Second, d.cfg.WatchEvery))
 	defer tick.Stop()
 	ill := false
 	for {
