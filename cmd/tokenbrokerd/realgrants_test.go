@@ -54,7 +54,7 @@ func (w *realWorld) profile() []string {
 		"userinfo_endpoint: " + w.issuer + "/me",
 		"jwks_uri: " + w.issuer + "/jwks",
 		"iss_parameter: true",
-		"consent_scopes: [openid, email, offline_access]",
+		"consent_scopes: [openid, email, offline_access]", "account: [userinfo.email]",
 		"authorization_params: {prompt: consent}",
 	}
 }
