@@ -150,7 +150,7 @@ func (w *world) restart() {
 func (w *world) client() {
 	w.t.Helper()
 	_, err := w.b.CreateClient(w.t.Context(), tokenbroker.OAuthClient{Name: "app", Provider: "acme", ClientID: "app",
-		Auth: tokenbroker.AuthClientSecretBasic}, tokenbroker.NewSecret("s3cret"), false)
+		Auth: tokenbroker.AuthClientSecretBasic}, broker.NewSecret{Secret: tokenbroker.NewSecret("s3cret")}, false)
 	fatal(w.t, err)
 }
 
