@@ -151,7 +151,7 @@ func (e *entry) rotating() bool {
 // Why a grant has nothing to live on.
 const (
 	codeConsentNeeded  = "consent_needed"
-	codeNoRefreshToken = "no_refresh_token" //nolint:gosec // an error code
+	codeNoRefreshToken = "no_refresh_token"
 	codeSecretExpired  = "secret_expired"
 	codeRevoked        = "revoked"
 )
