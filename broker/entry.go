@@ -153,6 +153,7 @@ const (
 	codeConsentNeeded  = "consent_needed"
 	codeNoRefreshToken = "no_refresh_token"
 	codeSecretExpired  = "secret_expired"
+	codeTokenExpired   = "static_token_expired"
 	codeRevoked        = "revoked"
 )
 
@@ -164,6 +165,8 @@ func (e *entry) lacking(now time.Time) string {
 		return ""
 	case g.State == tokenbroker.StateReauthorize && !g.Lives():
 		return g.Code
+	case g.Holds == tokenbroker.HoldsToken && over(g, now):
+		return codeTokenExpired
 	case g.Lives() && over(g, now):
 		return codeSecretExpired
 	case g.Lives():

@@ -109,11 +109,8 @@ func same(a, b tokenbroker.ClientSecret) bool {
 // parseKey reads a private key, and takes over what it says of its client.
 func (b *Broker) parseKey(c *tokenbroker.OAuthClient, n NewSecret) (tokenbroker.ClientSecret, error) {
 	parsed, err := b.cfg.Judge.ParseKey(tokenbroker.NewKey{Text: n.PrivateKey, Certificate: n.Certificate, KeyID: n.KeyID})
-	if _, told := errors.AsType[*tokenbroker.Problem](err); err != nil && !told {
-		err = tokenbroker.Invalid("privateKey", err)
-	}
 	if err != nil {
-		return parsed.Secret, err
+		return parsed.Secret, ofKey(err)
 	}
 	switch {
 	case parsed.ClientID == "":
@@ -127,6 +124,20 @@ func (b *Broker) parseKey(c *tokenbroker.OAuthClient, n NewSecret) (tokenbroker.
 	}
 	parsed.Secret.Kind = c.Auth.Kind()
 	return parsed.Secret, nil
+}
+
+// ofKey names the request field that a key came in.
+func ofKey(err error) error {
+	p, ok := errors.AsType[*tokenbroker.Problem](err)
+	switch {
+	case !ok:
+		return tokenbroker.Invalid("privateKey", err)
+	case p.Field == "key":
+		named := *p
+		named.Field = "privateKey"
+		return &named
+	}
+	return err
 }
 
 // AddSecret adds a secret, key or certificate to a confidential client.

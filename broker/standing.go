@@ -72,7 +72,7 @@ func ownAdvice(code string) string {
 		return "Nobody has consented yet. Connect it: tokenctl connect, or import what its grant lives on."
 	case codeNoRefreshToken:
 		return "The consent brought no refresh token, and the access token has ended. Connect it again, asking for offline access if the provider has that."
-	case codeSecretExpired:
+	case codeSecretExpired, codeTokenExpired:
 		return "What the credential lives on has reached the end that was given with it. Import the next one."
 	case codeRevoked:
 		return "It was revoked here. Connect it again, or import what its grant lives on; a grant that lives on its OAuth client alone comes back with a refresh."
