@@ -37,6 +37,26 @@ type Grant struct {
 	SecretID     string    // the client secret that worked last
 	LastUse      time.Time // when a worker last got a token of it, as of the last write
 	Intent       *Intent   // set while the refresh token may be in flight
+	Revoking     *Revoking // set while the provider has yet to end what was revoked here
+}
+
+// Lives reports whether there is something that the grant lives on, besides its OAuth client.
+func (g Grant) Lives() bool { return g.Serial > 0 && g.Holds != HoldsNothing }
+
+// Revoking is a revocation on its way to the provider: what is to be ended there, and how far that came.
+type Revoking struct {
+	Tokens []Doomed  // what is to be ended, what ends the most first
+	Until  time.Time // when the last access token that the grant had ends by itself; zero = it had none
+	Begun  time.Time
+	Tries  int
+	Next   time.Time // when to try again
+	Code   string    // why the last try did not get through
+}
+
+// Doomed is a token that is to be revoked.
+type Doomed struct {
+	Kind  TokenKind
+	Token Secret
 }
 
 // Intent says that a refresh token is being spent. It is durable before the request is sent.
@@ -72,6 +92,8 @@ type Outcome struct {
 	SameToken    bool      // Token is the one already stored: keeps its generation
 	RefreshToken Secret    // zero = keep the one there is; another one is a refresh token whatever the grant held before
 	RefreshEnd   time.Time // when the refresh token dies, if the provider said so
+	Account      string    // whose account it is, if the reply said so and nobody did before
+	Granted      []string  // scopes that the grant has, if the reply said so; nil leaves them
 	SecretID     string    // client secret that worked
 	LastUse      time.Time
 }
@@ -95,7 +117,7 @@ type Verdict struct {
 type Adoption struct {
 	Credential   string
 	UID          string
-	RefreshToken Secret    // zero if the consent brought an access token alone
+	RefreshToken Secret    // zero if the consent brought an access token alone, which is then all that there is
 	Holds        Holding   // what RefreshToken is
 	RefreshEnd   time.Time // when it dies, if that is known
 	Token        *Token    // the access token that came with it, of the credential's own variant; nil = none
@@ -112,6 +134,7 @@ type Summary struct {
 	Name     string
 	UID      string
 	Provider string
+	Source   string // credential whose access token is the subject token; "" = none
 	State    State
 	Disabled bool
 	Expiry   time.Time // of the newest access token; zero = none

@@ -15,6 +15,7 @@ const (
 	KindCall           Kind = "call"            // an RPC, allowed or denied, before its answer leaves
 	KindExchangeIntent Kind = "exchange_intent" // a token request is about to be sent
 	KindExchangeResult Kind = "exchange_result" // what it brought
+	KindRevocation     Kind = "revocation"      // what a provider made of a request to end a grant
 	KindDeliver        Kind = "deliver"         // a fresh token is about to be sent to the streams named
 	KindStreamOpen     Kind = "stream_open"     // binds the id of a stream to an identity
 	KindStreamClose    Kind = "stream_close"    // the stream ended

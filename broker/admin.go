@@ -17,6 +17,11 @@ type Status struct {
 	Grant       tokenbroker.Grant // without its tokens
 	GrantEnd    time.Time         // when the refresh token dies, as far as is known; zero = not known, or never
 	Snapshot    *Snapshot         // of the credential's own variant
+	Advice      string            // what to do about Snapshot.Code; "" if there is nothing to say
+	Missing     []string          // scopes of the credential that the provider did not grant
+	Rotated     bool              // the provider has been seen to give a new refresh token with a refresh
+	Skew        time.Duration     // how far our clock is ahead of the provider's, if that is 5 s or more
+	Warnings    []string          // of a new credential: what is allowed but should be known
 	RefreshAt   time.Time         // when the next exchange is due; zero if the credential is not in use
 	LastUse     time.Time
 	Subscribers int
@@ -34,39 +39,46 @@ type NewCredential struct {
 
 // CreateCredential checks a credential, stores it and tries it in the background.
 func (b *Broker) CreateCredential(ctx context.Context, n NewCredential) (Status, error) {
-	c, err := b.insert(ctx, n)
+	c, warnings, err := b.insert(ctx, n)
 	if err != nil {
 		return Status{}, err
 	}
 	if n.ValidateOnly {
-		return Status{Credential: c, Snapshot: &Snapshot{State: tokenbroker.StatePending, Recovery: tokenbroker.RecoveryRetry}}, nil
+		return Status{Credential: c, Snapshot: &Snapshot{State: tokenbroker.StatePending, Recovery: tokenbroker.RecoveryRetry}, Warnings: warnings}, nil
 	}
 	b.wrote()
 	b.changes.Add(1)
 	b.placeAll(c.Name, nil)
-	return b.tried(ctx, c.Name)
+	st, err := b.tried(ctx, c.Name)
+	st.Warnings = warnings
+	return st, err
 }
 
-// insert checks a credential and stores it, unless it is to be checked only. Its OAuth client is not deleted meanwhile.
-func (b *Broker) insert(ctx context.Context, n NewCredential) (tokenbroker.Credential, error) {
+// insert checks a credential and stores it, unless it is to be checked only. Its OAuth client is not deleted meanwhile, nor its source.
+func (b *Broker) insert(ctx context.Context, n NewCredential) (c tokenbroker.Credential, warnings []string, err error) {
 	b.inUse.RLock()
 	defer b.inUse.RUnlock()
-	if err := b.checkNew(ctx, n); err != nil || n.ValidateOnly {
-		return n.Credential, err
+	if n.Credential.Source != "" {
+		b.sourcing.Lock()
+		defer b.sourcing.Unlock()
+	}
+	warnings, err = b.checkNew(ctx, n)
+	if err != nil || n.ValidateOnly {
+		return n.Credential, warnings, err
 	}
 	now := time.Now()
-	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now}
+	g := tokenbroker.Grant{State: tokenbroker.StatePending, Since: now, Holds: tokenbroker.HoldsNothing}
 	if !n.RefreshToken.IsZero() {
 		g.Serial, g.RefreshToken, g.Holds, g.RefreshEnd, g.Consented, g.Exercised, g.Prolonged = 1, n.RefreshToken, n.Holds, n.RefreshEnd, now, now, now
 	}
-	c, err := b.cfg.Store.CreateCredential(ctx, n.Credential, g)
-	if err != nil {
-		return c, err
+	if c, err = b.cfg.Store.CreateCredential(ctx, n.Credential, g); err != nil {
+		return c, warnings, err
 	}
+	b.feed(c.Name, "", c.Source)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.entries[c.Name] = b.newEntry(c.Name)
-	return c, nil
+	return c, warnings, nil
 }
 
 // tried brings a credential's own variant to life, as if somebody had just asked for it, and returns its status.
@@ -79,53 +91,6 @@ func (b *Broker) tried(ctx context.Context, name string) (Status, error) {
 	b.reschedule(v)
 	b.scheduleExercise(v.e)
 	return b.Credential(ctx, name)
-}
-
-func (b *Broker) checkNew(ctx context.Context, n NewCredential) error {
-	c := n.Credential
-	errs := []error{tokenbroker.Invalid("credential", tokenbroker.ValidateName(c.Name)), checkSpec(c)}
-	errs = append(errs, checkHeld(n))
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return b.checkWithClient(ctx, c)
-}
-
-// checkHeld judges what a new credential is to live on. A consent may bring it later.
-func checkHeld(n NewCredential) error {
-	grant, keeps := n.Credential.Grant, n.Credential.Grant.Keeps()
-	switch {
-	case len(n.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
-		return tokenbroker.Invalid(fieldOf(n.Holds), errors.New("is too long"))
-	case !n.RefreshToken.IsZero() && n.Holds != keeps:
-		return tokenbroker.Invalid(fieldOf(n.Holds), errors.New("the grant "+string(grant)+" has none"))
-	case n.RefreshToken.IsZero() && keeps != tokenbroker.HoldsNothing && !grant.Consents() && n.Credential.Source == "":
-		return tokenbroker.Invalid(fieldOf(keeps), errors.New("is required for grant "+string(grant)))
-	}
-	return nil
-}
-
-func checkSpec(c tokenbroker.Credential) error {
-	return errors.Join(
-		tokenbroker.Invalid("spec.scopes", tokenbroker.ValidateScopes(c.Scopes)),
-		tokenbroker.Invalid("spec.subject", tokenbroker.ValidateSubject(c.Subject)),
-		tokenbroker.Invalid("spec.audience", tokenbroker.ValidateAudience(c.Audience)),
-		tokenbroker.Invalid("spec.labels", tokenbroker.ValidateLabels(c.Labels)),
-		tokenbroker.Invalid("spec.owner", tokenbroker.ValidateLabels(map[string]string{"owner": c.Owner})))
-}
-
-func (b *Broker) checkWithClient(ctx context.Context, c tokenbroker.Credential) error {
-	if _, ok := b.cfg.Traits(c.Provider); !ok {
-		return &tokenbroker.Problem{Err: tokenbroker.ErrUnknownProvider, Field: "spec.provider", Detail: "add it to the configuration file, or correct the name"}
-	}
-	if err := tokenbroker.ValidateName(c.Client); err != nil {
-		return tokenbroker.Invalid("spec.oauthClient", err)
-	}
-	client, err := b.cfg.Store.Client(ctx, c.Client)
-	if err != nil {
-		return err
-	}
-	return b.cfg.Judge.Validate(c, &client)
 }
 
 // Credential returns one credential's status.
@@ -142,7 +107,11 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 	}
 	b.review(v, time.Now())
 	st := Status{Credential: e.cred, Grant: e.grant, GrantEnd: grantEnd(e.grant, e.traits), Snapshot: v.snap.Load(),
+		Missing: e.missing(e.cred.Scopes), Rotated: e.rotated, Skew: b.skew(e.cred.Provider),
 		Subscribers: int(e.streams.Load()), Variants: len(e.variants)}
+	if s := st.Snapshot; s.State != tokenbroker.StateReady {
+		st.Advice = e.advise(s.Code, s.Cause)
+	}
 	if now := time.Now(); v.alive(now) {
 		st.RefreshAt = v.refreshDue(now)
 	}
@@ -157,16 +126,28 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 func (b *Broker) UpdateCredential(ctx context.Context, name string, version uint64, change func(*tokenbroker.Credential) error) (Status, error) {
 	b.inUse.RLock() // it may take another OAuth client
 	defer b.inUse.RUnlock()
-	err := b.edit(ctx, name, version, func(c *tokenbroker.Credential) error {
+	e, err := b.entry(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	e.mu.Lock()
+	grant := e.cred.Grant
+	e.mu.Unlock()
+	if grant == tokenbroker.GrantTokenExchange { // it may take another source
+		b.sourcing.Lock()
+		defer b.sourcing.Unlock()
+	}
+	err = b.edit(ctx, name, version, func(c *tokenbroker.Credential) error {
 		old := *c
 		if err := change(c); err != nil {
 			return err
 		}
 		c.Name, c.Provider, c.Grant, c.Disabled = old.Name, old.Provider, old.Grant, old.Disabled
-		if err := checkSpec(*c); err != nil {
+		if err := errors.Join(checkSpec(*c), checkFeeding(old, *c)); err != nil {
 			return err
 		}
-		return b.checkWithClient(ctx, *c)
+		_, err := b.checkWithClient(ctx, *c)
+		return err
 	})
 	if err != nil {
 		return Status{}, err
@@ -229,6 +210,7 @@ func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
 		e.mu.Unlock()
 		return
 	}
+	from := e.cred.Source
 	var former []*variant
 	if c.Generation != e.cred.Generation {
 		former = b.dropVariants(e)
@@ -237,6 +219,7 @@ func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
 	e.install(c, b.traits(c.Provider))
 	e.retryNow()
 	e.mu.Unlock()
+	b.feed(e.name, from, c.Source)
 	b.changes.Add(1)
 	b.placeAll(e.name, former)
 	b.publishAll(e)
@@ -277,10 +260,14 @@ func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint
 	if take(wait, e.spend) == nil {
 		defer func() { <-e.spend }()
 	}
-	if err := b.cfg.Store.DeleteCredential(ctx, name, version); err != nil {
+	if err := b.removeUnused(ctx, name, version); err != nil {
 		return err
 	}
 	b.wrote()
+	e.mu.Lock()
+	source := e.cred.Source
+	e.mu.Unlock()
+	b.feed(name, source, "")
 	b.mu.Lock()
 	if b.entries[name] == e { // not one that was created meanwhile
 		delete(b.entries, name)
@@ -297,6 +284,16 @@ func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint
 	return nil
 }
 
+// removeUnused removes a credential from the store that no other one has as its source.
+func (b *Broker) removeUnused(ctx context.Context, name string, version uint64) error {
+	b.sourcing.RLock()
+	defer b.sourcing.RUnlock()
+	if err := b.unfeeding(name); err != nil {
+		return err
+	}
+	return b.cfg.Store.DeleteCredential(ctx, name, version)
+}
+
 // Refresh fetches a token now, whatever the present one's life, and waits for it. It is held to the floor interval.
 func (b *Broker) Refresh(ctx context.Context, name string) (Status, error) {
 	v, err := b.variant(ctx, Selection{Credential: name})
@@ -304,15 +301,35 @@ func (b *Broker) Refresh(ctx context.Context, name string) (Status, error) {
 		return Status{}, err
 	}
 	now := time.Now()
-	if wait := v.refreshWait(now); wait > 0 && v.snap.Load().State != tokenbroker.StateDisabled {
+	s := v.snap.Load()
+	if wait := v.refreshWait(now); wait > 0 && s.State != tokenbroker.StateDisabled {
+		if err := v.hopeless(s, wait); err != nil {
+			return Status{}, err
+		}
 		return Status{}, &tokenbroker.Problem{Err: tokenbroker.ErrBackoff, RetryAfter: wait,
 			Detail: "operators and workers may cause an exchange once per floor interval of the provider, and the last one was a moment ago; see the credential's state for how it ended"}
 	}
 	v.read.Store(now.UnixNano())
-	if _, err := b.join(ctx, v, want{force: true, after: v.snap.Load().Order.Generation}); err != nil && !errors.Is(err, errGone) {
+	if _, err := b.join(ctx, v, want{force: true, after: s.Order.Generation}); err != nil && !errors.Is(err, errGone) {
 		return Status{}, err
 	}
 	return b.Credential(ctx, name)
+}
+
+// hopeless is the answer of an operator's refresh that comes too soon after one that was refused: what is to be mended matters more
+// than the wait. Nil if nothing is.
+func (v *variant) hopeless(s *Snapshot, wait time.Duration) error {
+	sentinel := tokenbroker.ErrMisconfigured
+	switch s.State {
+	case tokenbroker.StateMisconfigured:
+	case tokenbroker.StateReauthorize:
+		sentinel = tokenbroker.ErrReauthorize
+	case tokenbroker.StatePending, tokenbroker.StateReady, tokenbroker.StateDegraded, tokenbroker.StateDisabled, tokenbroker.StateUncertain, tokenbroker.StateQuarantined:
+		return nil
+	}
+	p, _ := errors.AsType[*tokenbroker.Problem](v.e.why(sentinel, s.Code, s.Cause, wait))
+	p.Detail += "; once mended, it can be tried again in " + (wait + time.Second).Truncate(time.Second).String()
+	return p
 }
 
 // refreshWait is how long an operator has to wait before the next exchange, whether the last one brought a token or not.
@@ -327,75 +344,4 @@ func (v *variant) refreshWait(now time.Time) time.Duration {
 		life = v.token.Life()
 	}
 	return v.attempted.Add(floor(v.e.traits, life, 0)).Sub(now)
-}
-
-// Adopt gives a credential what it lives on from now on: an import or a consent. It ends REAUTHORIZE and UNCERTAIN, and what is adopted is
-// durable when it returns. a.Credential and a.Time are filled in; a.UID may be empty, or says of which credential of that name it is.
-func (b *Broker) Adopt(ctx context.Context, name string, a tokenbroker.Adoption) (Status, error) {
-	e, err := b.entry(ctx, name)
-	if err != nil {
-		return Status{}, err
-	}
-	e.mu.Lock()
-	cred := e.cred
-	e.mu.Unlock()
-	if a.UID != "" && a.UID != cred.UID {
-		return Status{}, tokenbroker.ErrNotFound
-	}
-	if err := checkAdoption(cred, a); err != nil {
-		return Status{}, err
-	}
-	a.Credential, a.UID, a.Time, a.Variant = name, cred.UID, time.Now(), cred.Variant(nil, "", "")
-	g, tok, err := b.cfg.Store.Adopt(ctx, a)
-	if err != nil {
-		return Status{}, err
-	}
-	b.wrote()
-	b.adopted(e, g, a, tok)
-	b.scheduleExercise(e)
-	b.publishAll(e)
-	return b.tried(ctx, name)
-}
-
-func checkAdoption(c tokenbroker.Credential, a tokenbroker.Adoption) error {
-	switch {
-	case a.Holds != c.Grant.Keeps() && (a.Holds != tokenbroker.HoldsRefreshToken || !c.Grant.Refreshes()):
-		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(c.Grant) + " lives on nothing of the kind"}
-	case a.RefreshToken.IsZero() && (a.Token == nil || !c.Grant.Consents()) || len(a.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
-		return tokenbroker.Invalid(fieldOf(c.Grant.Keeps()), errors.New("is required, and at most 16 KiB long"))
-	}
-	return nil
-}
-
-// fieldOf is the request field that carries what a grant lives on.
-func fieldOf(h tokenbroker.Holding) string {
-	switch h {
-	case tokenbroker.HoldsToken:
-		return "staticToken"
-	case tokenbroker.HoldsPassword:
-		return "password"
-	case tokenbroker.HoldsSubjectToken:
-		return "subjectToken"
-	case tokenbroker.HoldsRefreshToken, tokenbroker.HoldsNothing:
-	}
-	return "refreshToken"
-}
-
-// adopted puts an adoption in place. The tokens there are came of the former grant, which may have been revoked.
-func (b *Broker) adopted(e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, tok tokenbroker.Token) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.keep(g)
-	e.retryNow()
-	now := time.Now()
-	for _, v := range e.variants {
-		v.refreshAt = now
-	}
-	if v := e.own.Load(); a.Token != nil && v != nil && v.v.Key() == a.Variant.Key() {
-		v.handed.forget(v.generation)
-		v.token, v.generation, v.fetched = hold(tok, now), tok.Generation, now
-		v.refreshAt = refreshAt(tok, e.traits, draw())
-		e.cheer(v, false)
-		b.view(v, now)
-	}
 }

@@ -338,17 +338,17 @@ func TestClients(t *testing.T) {
 		if err != nil || len(c.Secrets) != 1 || !c.Secrets[0].Secret.IsZero() || len(c.Secrets[0].Fingerprint) != 12 {
 			t.Fatalf("got %+v, %v; want one secret, by its fingerprint alone", c, err)
 		}
-		if _, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("s3cret")); !errors.Is(err, tokenbroker.ErrInvalidArgument) {
+		if _, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("s3cret")}); !errors.Is(err, tokenbroker.ErrInvalidArgument) {
 			t.Errorf("got %v for a secret that is there, want ErrInvalidArgument", err)
 		}
 		if _, err := w.b.RetireSecret(t.Context(), "app", c.Secrets[0].ID); !errors.Is(err, tokenbroker.ErrInUse) {
 			t.Errorf("got %v for the last secret, want ErrInUse", err)
 		}
 		for i := range 7 {
-			_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret(fmt.Sprint("more-", i)))
+			_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret(fmt.Sprint("more-", i))})
 			fatal(t, err)
 		}
-		if _, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("one too many")); !errors.Is(err, tokenbroker.ErrTooMany) {
+		if _, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("one too many")}); !errors.Is(err, tokenbroker.ErrTooMany) {
 			t.Errorf("got %v, want ErrTooMany", err)
 		}
 		c, err = w.b.RetireSecret(t.Context(), "app", c.Secrets[0].ID)
@@ -371,7 +371,7 @@ func TestClients(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	if _, err := broker.New(t.Context(), broker.Config{}); err == nil || strings.Count(err.Error(), "is missing") != 3 {
+	if _, err := broker.New(t.Context(), broker.Config{}); err == nil || strings.Count(err.Error(), "is missing") != 4 {
 		t.Errorf("got %v, want all that is missing", err)
 	}
 }

@@ -31,13 +31,20 @@ type Broker struct {
 	work context.Context //nolint:containedctx // flights belong to no caller whose context they could be given
 	stop context.CancelFunc
 
-	drain chan struct{} // closed when draining begins
-	inUse sync.RWMutex  // held for writing while an OAuth client is looked at and deleted, for reading while a credential takes one
+	drain  chan struct{} // closed when draining begins
+	duties duties        // of secrets, keys and certificates that are to be replaced
+
+	inUse sync.RWMutex // held for writing while an OAuth client is looked at and deleted, for reading while a credential takes one
+
+	// sourcing is held for writing while a credential takes another one as its source, for reading while one is looked at and deleted.
+	sourcing sync.RWMutex
 
 	mu       sync.RWMutex
 	entries  map[string]*entry             // name → credential that exists
 	parked   map[string]map[*slot]struct{} // name → slots that wait for it to be created or allowed
 	gates    map[gateKey]*gate
+	sources  map[string]map[string]struct{} // name → those that get their subject token from it
+	skews    map[string]time.Duration       // provider → how far our clock is ahead of its
 	draining bool
 	running  sync.WaitGroup // flights
 }
@@ -53,9 +60,13 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		entries: map[string]*entry{},
 		parked:  map[string]map[*slot]struct{}{},
 		gates:   map[gateKey]*gate{},
+		sources: map[string]map[string]struct{}{},
+		skews:   map[string]time.Duration{},
 		drain:   make(chan struct{}),
 	}
 	b.schedule = newSchedule()
+	b.duties.warned = map[string]map[string]int{}
+	b.setDuties(time.Now())
 	b.work, b.stop = context.WithCancel(context.Background())
 	b.revisions.Store(cfg.Store.Boot() << bootShift)
 	for s, err := range cfg.Store.Summaries(ctx) {
@@ -71,6 +82,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 			b.observe(atStart(s))
 			continue
 		}
+		b.feed(s.Name, "", s.Source)
 		b.observe(atStart(s))
 		e.storedEnd = s.Expiry
 		b.wakeAtStart(e, s)
@@ -110,12 +122,11 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-// wakeAtStart schedules what can't wait for a worker to ask: an exchange that was cut off, and a refresh token that would die
-// of disuse.
+// wakeAtStart schedules what can't wait for a worker to ask: an exchange that was cut off, a refresh token that would die of disuse or
+// whose end has to be warned of, a revocation that did not get through.
 func (b *Broker) wakeAtStart(e *entry, s tokenbroker.Summary) {
 	switch {
-	case s.Disabled:
-	case s.State == tokenbroker.StateUncertain:
+	case s.State == tokenbroker.StateUncertain && !s.Disabled:
 		b.schedule.set(&e.item, time.Now())
 	case !s.Exercise.IsZero():
 		b.schedule.set(&e.item, s.Exercise)

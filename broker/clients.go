@@ -1,39 +1,33 @@
 package broker
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// maxSecrets bounds the live secrets of one OAuth client.
-const maxSecrets = 8
-
-// CreateClient checks an OAuth client and stores it with its first secret, which is zero for a public client.
-func (b *Broker) CreateClient(ctx context.Context, c tokenbroker.OAuthClient, secret tokenbroker.Secret, validateOnly bool) (tokenbroker.OAuthClient, error) {
+// CreateClient checks an OAuth client and stores it with its first secret or key, which is zero for a public client. What a key says of its
+// client is taken over.
+func (b *Broker) CreateClient(ctx context.Context, c tokenbroker.OAuthClient, secret NewSecret, validateOnly bool) (tokenbroker.OAuthClient, error) {
 	if err := tokenbroker.ValidateName(c.Name); err != nil {
 		return c, tokenbroker.Invalid("oauthClient", err)
 	}
 	c.Secrets = nil
-	if !secret.IsZero() {
-		s, err := newSecret(secret)
-		if err != nil {
-			return c, err
+	if !secret.isZero() || c.Auth.Kind() != tokenbroker.KindSecret && !c.Auth.Public() {
+		if err := b.newSecret(&c, secret); err != nil {
+			return withoutSecrets(c), err
 		}
-		c.Secrets = []tokenbroker.ClientSecret{s}
 	}
 	if err := b.checkClient(c); err != nil {
-		return c, err
+		return withoutSecrets(c), err
 	}
 	if validateOnly {
-		return c, nil
+		return withoutSecrets(c), nil
 	}
 	return b.putClient(ctx, c, 0)
 }
@@ -45,18 +39,13 @@ func (b *Broker) checkClient(c tokenbroker.OAuthClient) error {
 	if err := tokenbroker.ValidateLabels(c.Labels); err != nil {
 		return tokenbroker.Invalid("spec.labels", err)
 	}
-	return b.cfg.Judge.ValidateClient(c)
-}
-
-// newSecret gives a secret its id and a fingerprint, which tells the secrets of a client apart and serves nothing else: it is a
-// hash under a random salt that nobody keeps, so that whoever may see it can't try guesses at a weak secret.
-func newSecret(s tokenbroker.Secret) (tokenbroker.ClientSecret, error) {
-	if len(s.Reveal()) > tokenbroker.MaxSecretBytes {
-		return tokenbroker.ClientSecret{}, tokenbroker.Invalid("clientSecret", errors.New("is longer than 16 KiB"))
+	if kind := c.Auth.Kind(); kind != "" {
+		other := func(s tokenbroker.ClientSecret) bool { return cmp.Or(s.Kind, tokenbroker.KindSecret) != kind }
+		if slices.ContainsFunc(c.Secrets, other) {
+			return tokenbroker.Invalid("spec.authMethod", fmt.Errorf("%s takes a %s, and the client holds something else; create another client", c.Auth, kind))
+		}
 	}
-	id := rand.Text()[:12]
-	sum := sha256.Sum256([]byte(rand.Text() + s.Reveal()))
-	return tokenbroker.ClientSecret{ID: id, Secret: s, Fingerprint: hex.EncodeToString(sum[:6]), Added: time.Now()}, nil
+	return b.cfg.Judge.ValidateClient(c)
 }
 
 // Client returns one OAuth client, without its secrets.
@@ -126,6 +115,7 @@ func (b *Broker) putClient(ctx context.Context, c tokenbroker.OAuthClient, versi
 		return withoutSecrets(c), err
 	}
 	b.wrote()
+	b.lookAtSecrets(c)
 	for _, e := range b.loadedWith(c.Name) {
 		e.mu.Lock()
 		e.retryNow()
@@ -133,44 +123,6 @@ func (b *Broker) putClient(ctx context.Context, c tokenbroker.OAuthClient, versi
 		b.publishAll(e)
 	}
 	return withoutSecrets(c), nil
-}
-
-// AddSecret adds a secret to a confidential client.
-func (b *Broker) AddSecret(ctx context.Context, name string, secret tokenbroker.Secret) (tokenbroker.OAuthClient, error) {
-	if secret.IsZero() {
-		return tokenbroker.OAuthClient{}, tokenbroker.Invalid("clientSecret", errors.New("is required"))
-	}
-	s, err := newSecret(secret)
-	if err != nil {
-		return tokenbroker.OAuthClient{}, err
-	}
-	return b.UpdateClient(ctx, name, 0, func(c *tokenbroker.OAuthClient) error {
-		switch {
-		case c.Auth == tokenbroker.AuthNone:
-			return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "a public client has no secret"}
-		case slices.ContainsFunc(c.Secrets, func(o tokenbroker.ClientSecret) bool { return o.Secret == secret }):
-			return tokenbroker.Invalid("clientSecret", errors.New("the client has this secret already"))
-		case len(c.Secrets) >= maxSecrets:
-			return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "retire a secret first"}
-		}
-		c.Secrets = append(c.Secrets, s)
-		return nil
-	})
-}
-
-// RetireSecret removes a secret, but not the last one of a confidential client.
-func (b *Broker) RetireSecret(ctx context.Context, name, id string) (tokenbroker.OAuthClient, error) {
-	return b.UpdateClient(ctx, name, 0, func(c *tokenbroker.OAuthClient) error {
-		i := slices.IndexFunc(c.Secrets, func(s tokenbroker.ClientSecret) bool { return s.ID == id })
-		switch {
-		case i < 0:
-			return &tokenbroker.Problem{Err: tokenbroker.ErrClientNotFound, Field: "secretId", Detail: "it has no secret of that id"}
-		case len(c.Secrets) == 1:
-			return &tokenbroker.Problem{Err: tokenbroker.ErrInUse, Detail: "it is the last secret; add the new one first"}
-		}
-		c.Secrets = slices.Delete(c.Secrets, i, i+1)
-		return nil
-	})
 }
 
 // DeleteClient removes an OAuth client that no credential uses, if its version is still the one given (0 = any).
@@ -183,6 +135,7 @@ func (b *Broker) DeleteClient(ctx context.Context, name string, version uint64) 
 	if err := b.cfg.Store.DeleteClient(ctx, name, version); err != nil {
 		return err
 	}
+	b.duties.forget(name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	maps.DeleteFunc(b.gates, func(k gateKey, _ *gate) bool { return k.client == name })

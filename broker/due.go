@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -27,6 +28,10 @@ func (b *Broker) plan(v *variant, now time.Time) {
 
 // due handles an item of the schedule. It does not block: a refresh is a flight of its own.
 func (b *Broker) due(it *item) {
+	if it.entry == nil && it.variant == nil {
+		b.startBackground(func() { b.lookAtAllSecrets(b.work) })
+		return
+	}
 	if it.entry != nil {
 		b.startBackground(func() { b.exercise(it.entry) })
 		return
@@ -78,12 +83,18 @@ func (b *Broker) exercise(e *entry) {
 	}
 	e.mu.Lock()
 	at := exerciseBy(e.grant, e.traits)
-	needed := !e.cred.Disabled && (e.grant.Intent != nil || !at.IsZero() && !at.After(time.Now()))
-	warning, tell := e.warn(time.Now())
+	now := time.Now()
+	needed := !e.cred.Disabled && (e.grant.Intent != nil || !at.IsZero() && !at.After(now))
+	ended := over(e.grant, now) && e.grant.State != tokenbroker.StateReauthorize
+	warning, tell := e.warn(now)
 	e.mu.Unlock()
 	if tell {
 		b.observe(warning)
 	}
+	if ended {
+		b.condemn(e)
+	}
+	b.pursue(b.work, e)
 	if needed {
 		after := v.snap.Load().Order.Generation
 		r := <-b.flights.DoChan(v.id, func() (any, error) { return b.fly(v, want{after: after}) })
@@ -93,6 +104,25 @@ func (b *Broker) exercise(e *entry) {
 		}
 	}
 	b.scheduleExercise(e)
+}
+
+// condemn makes durable that a grant has reached its end.
+func (b *Broker) condemn(e *entry) {
+	now := time.Now()
+	e.mu.Lock()
+	v := tokenbroker.Verdict{Credential: e.name, UID: e.cred.UID, Serial: e.grant.Serial, State: tokenbroker.StateReauthorize,
+		Code: e.lacking(now), Time: now}
+	e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(b.work, commitTimeout)
+	defer cancel()
+	g, err := b.cfg.Store.Abort(ctx, v)
+	if err != nil { // what memory shows is the same; the next start tries again
+		return
+	}
+	e.mu.Lock()
+	e.keep(g)
+	e.mu.Unlock()
+	b.publishAll(e)
 }
 
 // exerciseLater tries an exercise again of which not even the beginning worked.
@@ -110,7 +140,7 @@ func (e *entry) warn(now time.Time) (Event, bool) {
 	tell := due > e.warned
 	e.warned = due
 	return Event{Kind: EventExpiring, Credential: e.name, Provider: e.cred.Provider, Client: e.cred.Client, Grant: e.cred.Grant,
-		Serial: e.grant.Serial, State: e.grant.State, Expiry: grantEnd(e.grant, e.traits)}, tell
+		Holds: e.grant.Holds, Serial: e.grant.Serial, State: e.grant.State, Expiry: grantEnd(e.grant, e.traits)}, tell
 }
 
 // scheduleExercise sees to it that the schedule looks at the credential's refresh token in time, if that can die of disuse or if its
@@ -118,11 +148,22 @@ func (e *entry) warn(now time.Time) (Event, bool) {
 func (b *Broker) scheduleExercise(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone || e.grant.State == tokenbroker.StateReauthorize {
+	if e.gone {
 		b.schedule.set(&e.item, time.Time{})
 		return
 	}
-	now := time.Now()
+	at := e.lookAt(time.Now())
+	if r := e.grant.Revoking; r != nil {
+		at = first(at, r.Next)
+	}
+	b.schedule.set(&e.item, at)
+}
+
+// lookAt is when a credential's grant is to be looked at although nobody uses it; zero for never. e.mu is held.
+func (e *entry) lookAt(now time.Time) time.Time {
+	if e.grant.State == tokenbroker.StateReauthorize {
+		return time.Time{}
+	}
 	at := exerciseBy(e.grant, e.traits)
 	switch {
 	case e.cred.Disabled: // it is kept, and so its end is warned of
@@ -135,7 +176,10 @@ func (b *Broker) scheduleExercise(e *entry) {
 	} else {
 		e.warned = due // and one that moved it away is warned of anew
 	}
-	b.schedule.set(&e.item, first(at, nextWarning(e.grant, e.traits, now)))
+	if end := endsAt(e.grant); !end.IsZero() {
+		at = first(at, later(end, now.Add(exerciseRetry)))
+	}
+	return first(at, nextWarning(e.grant, e.traits, now))
 }
 
 // alive reports whether the variant is to be kept fresh: it is in use, or an exchange of its credential is to be recovered.
@@ -162,7 +206,7 @@ func (v *variant) nextAt(now time.Time) time.Time {
 // schedule would turn in a circle otherwise. e.mu is held.
 func (v *variant) refreshDue(now time.Time) time.Time {
 	e := v.e
-	if e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize || e.grant.State == tokenbroker.StateQuarantined {
+	if e.cred.Disabled || e.grant.State == tokenbroker.StateReauthorize || e.grant.State == tokenbroker.StateQuarantined || e.lacking(now) != "" {
 		return time.Time{}
 	}
 	at := now

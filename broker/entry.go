@@ -19,6 +19,9 @@ type entry struct {
 	lastUse atomic.Int64            // unix nanoseconds
 	streams atomic.Int32            // slots that subscribe
 
+	pursued atomic.Bool // somebody is asking the provider to end what was revoked
+	advise  func(code string, cause tokenbroker.Cause) string
+
 	spend chan struct{} // the spend lock: holds a value while a refresh token is being spent
 
 	mu       sync.Mutex // guards what is below; never held across I/O
@@ -36,12 +39,14 @@ type entry struct {
 	recoverNext time.Time     // an intent stands: no replay before then, of any variant
 	unspent     bool          // an intent may stand in the store although its refresh token is not spent for sure
 
+	rotated bool // an exchange of this process brought another refresh token
+
 	warned int  // warnings of the refresh token's end that were due when it was last looked at
 	item   item // on the schedule: to exercise the refresh token, or to warn of its end
 }
 
 func (b *Broker) newEntry(name string) *entry {
-	e := &entry{name: name, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1),
+	e := &entry{name: name, advise: b.advise, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1),
 		stalled: make(chan struct{}), variants: map[string]*variant{}}
 	e.item.entry = e
 	return e
@@ -121,11 +126,16 @@ func (e *entry) keep(g tokenbroker.Grant) {
 		return
 	}
 	if g.Serial > e.grant.Serial {
+		e.rotated = e.rotated || !g.Rotated.IsZero() && g.Rotated.After(g.Consented)
 		e.unspent, e.recoverNext = false, time.Time{}
 	}
 	g.RefreshToken, g.Previous = tokenbroker.Secret{}, tokenbroker.Secret{}
+	if g.Revoking != nil {
+		r := *g.Revoking
+		r.Tokens, g.Revoking = nil, &r
+	}
 	if g.Intent != nil && g.State != tokenbroker.StateReauthorize && g.State != tokenbroker.StateQuarantined {
-		g.State, g.Code = tokenbroker.StateUncertain, "answer_lost"
+		g.State, g.Code, g.Cause = tokenbroker.StateUncertain, "answer_lost", ""
 	}
 	e.grant = g
 	if !g.LastUse.IsZero() {
@@ -135,5 +145,34 @@ func (e *entry) keep(g tokenbroker.Grant) {
 
 // rotating reports whether an exchange of this credential may use up its refresh token.
 func (e *entry) rotating() bool {
-	return e.cred.Grant.Refreshes() && e.traits.Rotates
+	return e.cred.Grant.Refreshes() && e.traits.Rotates && e.grant.Holds == tokenbroker.HoldsRefreshToken
+}
+
+// Why a grant has nothing to live on.
+const (
+	codeConsentNeeded  = "consent_needed"
+	codeNoRefreshToken = "no_refresh_token"
+	codeSecretExpired  = "secret_expired"
+	codeTokenExpired   = "static_token_expired"
+	codeRevoked        = "revoked"
+)
+
+// lacking says why no exchange can be made: the grant has nothing to live on, or that has ended. "" = it has. e.mu is held.
+func (e *entry) lacking(now time.Time) string {
+	g := e.grant
+	switch {
+	case e.cred.Grant.Keeps() == tokenbroker.HoldsNothing || e.cred.Source != "":
+		return ""
+	case g.State == tokenbroker.StateReauthorize && !g.Lives():
+		return g.Code
+	case g.Holds == tokenbroker.HoldsToken && over(g, now):
+		return codeTokenExpired
+	case g.Lives() && over(g, now):
+		return codeSecretExpired
+	case g.Lives():
+		return ""
+	case g.Serial == 0:
+		return codeConsentNeeded
+	}
+	return codeNoRefreshToken
 }

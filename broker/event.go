@@ -19,7 +19,10 @@ const (
 	EventOrphan    Kind = "orphan"          // a result lost its compare and was kept apart
 	EventCommitErr Kind = "commit_error"    // a rotated refresh token can't be stored yet: it is held in memory and retried
 	EventTampered  Kind = "tampered"        // a sealed record did not open
-	EventExpiring  Kind = "expiring"        // the refresh token dies at Expiry, in 30, 7 or 1 day, and using it does not help
+	EventExpiring  Kind = "expiring"        // what the grant lives on ends at Expiry, in 30, 7 or 1 day, and using it does not help
+	EventSecret    Kind = "secret_expiring" // a secret, key or certificate of Client is due at Expiry, in 30, 7 or 1 day
+	EventClockSkew Kind = "clock_skew"      // our clock and Provider's differ by Skew
+	EventRevoked   Kind = "revoke_result"   // what the provider made of it (audited)
 	EventForgotten Kind = "forgotten"       // a credential's variant is gone: deleted, or unused
 )
 
@@ -46,4 +49,11 @@ type Event struct {
 	Streams    []uint64      // of a delivery
 	Holder     string        // identity of a report
 	Refreshed  bool          // the report led to an exchange
+
+	Cause       tokenbroker.Cause   // what is behind Code
+	Skew        time.Duration       // how far our clock is ahead of Provider's
+	SecretID    string              // of an OAuth client's secret, key or certificate
+	Fingerprint string              // of the same
+	Holds       tokenbroker.Holding // what the grant lives on
+	Revocation  RevokeOutcome       // of a revocation
 }

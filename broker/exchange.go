@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,18 +24,17 @@ type try struct {
 	last     bool                // there is no further client secret to try
 	attempt  string
 	began    time.Time
+	subject  *tokenbroker.Token // of the source; nil if the credential has none
 }
 
 // exchange sends a token request, a second one only if the first client secret was refused as such.
-func (b *Broker) exchange(ctx context.Context, v *variant, w want, at *turn) (*Snapshot, error) {
-	t := b.newTry(v, w)
-	client, err := b.cfg.Store.Client(ctx, t.cred.Client)
-	if err != nil {
+func (b *Broker) exchange(ctx context.Context, t try, at *turn) (*Snapshot, error) {
+	var err error
+	if t.client, err = b.clientOf(ctx, t.cred); err != nil {
 		at.unused()
 		return nil, err
 	}
-	t.client = client
-	secrets := v.e.secretsToTry(client)
+	secrets := t.v.e.secretsToTry(t.client)
 	for i, secret := range secrets {
 		t.attempt, t.last = rand.Text(), i == len(secrets)-1
 		var s *Snapshot
@@ -45,39 +45,58 @@ func (b *Broker) exchange(ctx context.Context, v *variant, w want, at *turn) (*S
 	return nil, err
 }
 
-func (b *Broker) newTry(v *variant, w want) try {
+// clientOf reads a credential's OAuth client; the zero client if it has none.
+func (b *Broker) clientOf(ctx context.Context, c tokenbroker.Credential) (tokenbroker.OAuthClient, error) {
+	if c.Client == "" {
+		return tokenbroker.OAuthClient{}, nil
+	}
+	return b.cfg.Store.Client(ctx, c.Client)
+}
+
+func (b *Broker) newTry(v *variant, w want, subject *tokenbroker.Token) try {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
 	v.attempted = time.Now()
 	return try{v: v, want: w, cred: v.e.cred, serial: v.e.grant.Serial, rotating: v.e.rotating(),
-		replay: v.e.grant.Intent != nil, began: v.attempted}
+		replay: v.e.grant.Intent != nil, began: v.attempted, subject: subject}
 }
 
-// secretsToTry orders a client's secrets: the one that worked last, then the newest first. A public client has one empty one.
+// secretsToTry orders a client's secrets: the one that worked last, then the newest first, and those that have expired at the end. Who
+// has none gets an empty one.
 func (e *entry) secretsToTry(c tokenbroker.OAuthClient) []tokenbroker.ClientSecret {
-	if c.Auth == tokenbroker.AuthNone || len(c.Secrets) == 0 {
+	if c.Auth.Public() || len(c.Secrets) == 0 {
 		return []tokenbroker.ClientSecret{{}}
 	}
 	e.mu.Lock()
 	last := e.grant.SecretID
 	e.mu.Unlock()
+	now := time.Now()
+	rank := func(s tokenbroker.ClientSecret) int {
+		switch {
+		case !s.Expiry.IsZero() && !now.Before(s.Expiry):
+			return 2
+		case s.ID == last:
+			return 0
+		}
+		return 1
+	}
 	s := slices.Clone(c.Secrets)
 	slices.Reverse(s)
-	slices.SortStableFunc(s, func(x, y tokenbroker.ClientSecret) int {
-		switch last {
-		case x.ID:
-			return -1
-		case y.ID:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(s, func(x, y tokenbroker.ClientSecret) int { return cmp.Compare(rank(x), rank(y)) })
 	return s
 }
 
+// refusedSecret reports whether a request was refused for the secret or key that it was made with, so that another one may work.
 func refusedSecret(err error) bool {
-	var f *tokenbroker.Failure
-	return errors.As(err, &f) && f.Code == "invalid_client"
+	f, ok := errors.AsType[*tokenbroker.Failure](err)
+	if !ok {
+		return false
+	}
+	switch f.Cause {
+	case "key_unknown", "key_disabled", "client_secret_expired":
+		return true
+	}
+	return f.Code == "invalid_client" || f.Code == "disabled_client"
 }
 
 // attempt is one send: audit the intent, make it durable, send, make the result durable, only then show it.
@@ -94,11 +113,12 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 	cctx, cancel := context.WithTimeout(ctx, b.cfg.ExchangeTimeout)
 	defer cancel()
 	sent := time.Now()
-	reply, err := b.cfg.Upstream.Exchange(cctx, tokenbroker.ExchangeRequest{
-		Credential: t.cred, Client: t.client, Secret: secret, Variant: t.v.v, RefreshToken: grant.RefreshToken})
+	reply, err := b.cfg.Upstream.Exchange(cctx, tokenbroker.ExchangeRequest{Credential: t.cred, Client: t.client, Secret: secret,
+		Variant: t.v.v, RefreshToken: grant.RefreshToken, Holds: grant.Holds, RefreshEnd: grant.RefreshEnd})
 	if reply.Sent.IsZero() {
 		reply.Sent = sent
 	}
+	b.noteSkew(t.cred.Provider, reply.Skew, err)
 	if at.result(err) {
 		b.spread(at.gate)
 	}
@@ -134,21 +154,40 @@ func (t try) event(k Kind) Event {
 
 // begin makes sure before anything is sent that the result can be kept, and returns the grant with the refresh token.
 func (b *Broker) begin(ctx context.Context, t *try) (tokenbroker.Grant, error) {
+	if t.rotating {
+		return b.intend(ctx, t)
+	}
+	if err := b.provenWritable(ctx); err != nil {
+		return tokenbroker.Grant{}, err
+	}
 	switch {
-	case !t.cred.Grant.Refreshes():
-		return tokenbroker.Grant{}, b.provenWritable(ctx)
-	case !t.rotating:
-		if err := b.provenWritable(ctx); err != nil {
-			return tokenbroker.Grant{}, err
-		}
-		_, g, err := b.cfg.Store.Load(ctx, t.cred.Name)
-		if err == nil && g.UID != t.cred.UID {
-			err = tokenbroker.ErrNotFound
-		}
-		t.serial = g.Serial
+	case t.subject != nil:
+		return tokenbroker.Grant{RefreshToken: t.subject.AccessToken, Holds: tokenbroker.HoldsSubjectToken, RefreshEnd: t.subject.Expiry}, nil
+	case t.cred.Grant.Keeps() == tokenbroker.HoldsNothing:
+		return tokenbroker.Grant{Holds: tokenbroker.HoldsNothing}, nil
+	}
+	return b.heldGrant(ctx, t)
+}
+
+// heldGrant reads what a grant lives on that no exchange uses up. It may have been replaced or revoked since the credential was looked
+// at, and what has come in its place may well be used up.
+func (b *Broker) heldGrant(ctx context.Context, t *try) (tokenbroker.Grant, error) {
+	_, g, err := b.cfg.Store.Load(ctx, t.cred.Name)
+	if err != nil {
 		return g, err
 	}
-	return b.intend(ctx, t)
+	if g.UID != t.cred.UID {
+		return g, tokenbroker.ErrNotFound
+	}
+	e := t.v.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keep(g)
+	if e.rotating() || !g.Lives() {
+		return g, tokenbroker.ErrSuperseded
+	}
+	t.serial = g.Serial
+	return g, nil
 }
 
 // intend writes the intent to spend a refresh token. The credential learns of it only if the answer is lost: while it is under
@@ -233,13 +272,16 @@ func (b *Broker) useless(v *variant) error {
 		return err
 	}
 	f := &tokenbroker.Failure{Class: tokenbroker.ClassTransient, Code: "expired_on_arrival", Sent: true}
-	v.strike(f, f.Code, 0, now)
+	v.strike(f, f.Code, "", 0, now)
 	return &failedExchange{problem: problem(tokenbroker.ErrUpstream, f.Code, v.next.Sub(now)), failure: f}
 }
 
 func (t try) outcome(secret tokenbroker.ClientSecret, r tokenbroker.ExchangeReply) tokenbroker.Outcome {
 	o := tokenbroker.Outcome{Credential: t.cred.Name, UID: t.cred.UID, Serial: t.serial, Time: time.Now(), Variant: t.v.v,
-		Token: r.Token, RefreshToken: r.RefreshToken, RefreshEnd: r.RefreshEnd, SecretID: secret.ID}
+		Token: r.Token, RefreshToken: r.RefreshToken, RefreshEnd: r.RefreshEnd, SecretID: secret.ID, Account: r.Account}
+	if t.v.isOwn && t.cred.Grant.Refreshes() {
+		o.Granted = r.Granted // other variants ask for less
+	}
 	if t.rotating {
 		o.Attempt = t.attempt
 	}
@@ -259,6 +301,10 @@ func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, s
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.keep(g)
+	if tok.Generation < v.generation || g.Serial < e.grant.Serial { // adopted or revoked while this one came
+		b.review(v, now)
+		return v.snap.Load()
+	}
 	e.probes, e.probeAt = 0, time.Time{}
 	old := v.snap.Load()
 	unchanged := same && v.token != nil && v.token.Expiry.Equal(tok.Expiry)
@@ -290,10 +336,10 @@ func (e *entry) cheer(v *variant, useless bool) {
 	if useless {
 		return
 	}
-	v.lost, v.refusedTill = 0, time.Time{}
+	v.lost, v.refusedTill, v.refusals = 0, time.Time{}, 0
 	for _, o := range e.variants {
 		if o == v || outage(o.lastErr) {
-			o.failures, o.code, o.lastErr, o.next = 0, "", nil, time.Time{}
+			o.failures, o.code, o.cause, o.lastErr, o.next = 0, "", "", nil, time.Time{}
 		}
 	}
 }

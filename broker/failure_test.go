@@ -251,7 +251,7 @@ func TestConfigurationIsProbedSlowlyAndAtOnceAfterAChange(t *testing.T) {
 			t.Errorf("got %v, want ErrMisconfigured", err)
 		}
 		sent := w.up.count()
-		_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("another"))
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("another")})
 		fatal(t, err)
 		w.settle()
 		if w.up.count() == sent {
@@ -268,7 +268,7 @@ func TestAnOutageAfterAFixIsNotProbedSlowly(t *testing.T) {
 		w.up.use(failure(tokenbroker.ClassConfiguration, "invalid_client"))
 		w.pass(61 * time.Minute)
 		w.up.use(failure(tokenbroker.ClassTransient, "http_503"))
-		_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("another"))
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("another")})
 		fatal(t, err)
 		w.pass(time.Minute)
 		w.up.use(gives(time.Hour, true))

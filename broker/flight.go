@@ -101,6 +101,10 @@ func (b *Broker) refresh(ctx context.Context, v *variant, w want) (*Snapshot, er
 	if s, err := v.settled(w); s != nil || err != nil {
 		return s, err
 	}
+	subject, err := b.subjectToken(ctx, v.e)
+	if err != nil {
+		return nil, err
+	}
 	if v.e.shares() {
 		if err := take(ctx, v.e.spend); err != nil {
 			return nil, err
@@ -115,7 +119,7 @@ func (b *Broker) refresh(ctx context.Context, v *variant, w want) (*Snapshot, er
 		t.unused()
 		return s, err
 	}
-	return b.exchange(ctx, v, w, t)
+	return b.exchange(ctx, b.newTry(v, w, subject), t)
 }
 
 func take(ctx context.Context, lock chan struct{}) error {
@@ -172,14 +176,16 @@ func (v *variant) blocked(w want, now time.Time) error {
 		return tokenbroker.ErrDisabled
 	case e.grant.State == tokenbroker.StateQuarantined:
 		return tokenbroker.ErrQuarantined
+	case e.lacking(now) != "":
+		return e.why(tokenbroker.ErrReauthorize, e.lacking(now), "", 0)
 	case w.force:
 		return nil
 	case e.grant.State == tokenbroker.StateReauthorize:
-		return problem(tokenbroker.ErrReauthorize, e.grant.Code, 0)
+		return e.why(tokenbroker.ErrReauthorize, e.grant.Code, e.grant.Cause, 0)
 	case e.grant.State == tokenbroker.StateMisconfigured && now.Before(e.probeAt):
-		return problem(tokenbroker.ErrMisconfigured, e.grant.Code, 0)
+		return e.why(tokenbroker.ErrMisconfigured, e.grant.Code, e.grant.Cause, 0)
 	case now.Before(v.refusedTill):
-		return problem(tokenbroker.ErrScopeNotAllowed, v.code, 0)
+		return e.why(v.refusedAs, v.code, v.cause, 0)
 	case e.grant.Intent != nil && !(w.report && e.grant.Intent.Sends <= 1) && now.Before(e.recoverAt(now)):
 		return problem(tokenbroker.ErrUncertain, "", e.recoverAt(now).Sub(now))
 	case now.Before(v.next):
@@ -232,15 +238,15 @@ func (b *Broker) failed(v *variant, err error) {
 			return
 		}
 	}
-	v.strike(err, codeOf(err), retryAfterOf(err), now)
+	v.strike(err, codeOf(err), "", retryAfterOf(err), now)
 	b.review(v, now)
 }
 
 // strike notes a failure and when to try again. e.mu is held.
-func (v *variant) strike(err error, code string, retryAfter time.Duration, now time.Time) {
+func (v *variant) strike(err error, code string, cause tokenbroker.Cause, retryAfter time.Duration, now time.Time) {
 	v.next = now.Add(backoff(v.failures, retryAfter, draw()))
 	v.failures++
-	v.code, v.lastErr = code, err
+	v.code, v.cause, v.lastErr = code, cause, err
 }
 
 func problem(sentinel error, code string, retryAfter time.Duration) error {
@@ -256,6 +262,8 @@ func codeOf(err error) string {
 	switch {
 	case errors.As(err, &f):
 		return f.Code
+	case isOfSource(err):
+		return "source_failed"
 	case errors.Is(err, tokenbroker.ErrStoreUnavailable):
 		return "store_unavailable"
 	case errors.Is(err, tokenbroker.ErrSuperseded):
@@ -279,6 +287,11 @@ func retryAfterOf(err error) time.Duration {
 		return p.RetryAfter
 	}
 	return 0
+}
+
+func isOfSource(err error) bool {
+	_, ok := errors.AsType[*sourceError](err)
+	return ok
 }
 
 func isTampered(err error) bool { return errors.Is(err, tokenbroker.ErrTampered) }

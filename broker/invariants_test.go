@@ -299,7 +299,7 @@ func TestInvariant3SecondSecretIsASecondAttempt(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.create("a")
 		w.srv.RotateSecret("acme", "app", "s3cret", "second")
-		_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("second"))
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("second")})
 		fatal(t, err)
 		w.get()
 		feed := w.subscribe(nil)
@@ -332,7 +332,7 @@ func TestInvariant3SecondSecretIsASecondAttempt(t *testing.T) {
 func TestInvariant3OneSendForOtherFailures(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.client()
-		_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("second"))
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("second")})
 		fatal(t, err)
 		w.up.use(refuses(tokenbroker.Failure{Class: tokenbroker.ClassConfiguration, Code: "unauthorized_client", Sent: true}))
 		w.createOnly("a")

@@ -139,7 +139,7 @@ func TestFingerprintsCanNotBeGuessedFrom(t *testing.T) {
 		seen := map[string]bool{}
 		for _, name := range []string{"a", "b"} {
 			c, err := w.b.CreateClient(t.Context(), tokenbroker.OAuthClient{Name: name, Provider: "acme", ClientID: "app",
-				Auth: tokenbroker.AuthClientSecretBasic}, tokenbroker.NewSecret("hunter2"), false)
+				Auth: tokenbroker.AuthClientSecretBasic}, broker.NewSecret{Secret: tokenbroker.NewSecret("hunter2")}, false)
 			fatal(t, err)
 			seen[c.Secrets[0].Fingerprint] = true
 		}
@@ -154,7 +154,7 @@ func TestFingerprintsCanNotBeGuessedFrom(t *testing.T) {
 func TestAClientIsNotDeletedUnderACredential(t *testing.T) {
 	w := newWorld(t, plan{still: true, answer: gives(time.Hour, false)})
 	_, err := w.b.CreateClient(t.Context(), tokenbroker.OAuthClient{Name: "other", Provider: "acme", ClientID: "app",
-		Auth: tokenbroker.AuthClientSecretBasic}, tokenbroker.NewSecret("s3cret"), false)
+		Auth: tokenbroker.AuthClientSecretBasic}, broker.NewSecret{Secret: tokenbroker.NewSecret("s3cret")}, false)
 	fatal(t, err)
 	w.client()
 	n := w.credential("a")

@@ -74,7 +74,7 @@ func (b *Broker) turnAway(s *slot, err error) {
 
 // ofSelector reports whether an error concerns one selector, so that the others of the feed go on.
 func ofSelector(err error) bool {
-	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopeNotGranted, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
 		if errors.Is(err, one) {
 			return true
 		}

@@ -11,10 +11,24 @@ import (
 // Store is the durable side of the engine. All of it is safe for concurrent use; an error wraps a sentinel of package
 // tokenbroker; what is returned belongs to the caller.
 type Store interface {
-	Journal
+	Grants
 	Records
 	Editor
 	Clients
+}
+
+// Grants keeps what exchanges and revocations make of a grant.
+type Grants interface {
+	Journal
+	Revoker
+}
+
+// Revoker makes revocations durable.
+type Revoker interface {
+	// Revoke takes from a credential all that could be used of it, and keeps apart what the provider has yet to end.
+	Revoke(ctx context.Context, name, uid string, at time.Time) (tokenbroker.Grant, error)
+	// Revoked notes how far the provider came with that; nil ends it.
+	Revoked(ctx context.Context, name, uid string, r *tokenbroker.Revoking) (tokenbroker.Grant, error)
 }
 
 // Journal makes exchanges durable.

@@ -103,13 +103,32 @@ func strikes(t tokenbroker.Traits) int { return max(1, t.Strikes) }
 // LookAt is when a grant has to be looked at although nobody uses it: to keep its refresh token alive, or to warn of its end. Zero
 // for never. It is for the store's summaries.
 func LookAt(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
-	return first(exerciseBy(g, t), nextWarning(g, t, g.Exercised))
+	at := first(exerciseBy(g, t), nextWarning(g, t, g.Exercised), endsAt(g))
+	if g.Revoking != nil {
+		at = first(at, g.Revoking.Next)
+	}
+	return at
+}
+
+// endsAt is when a grant ends that no exchange prolongs, zero for never: a static token, a password, a subject token, or an access token
+// that came without a refresh token.
+func endsAt(g tokenbroker.Grant) time.Time {
+	if g.Serial == 0 || g.Holds == tokenbroker.HoldsRefreshToken {
+		return time.Time{}
+	}
+	return g.RefreshEnd
+}
+
+// over reports whether a grant has reached such an end.
+func over(g tokenbroker.Grant, now time.Time) bool {
+	end := endsAt(g)
+	return !end.IsZero() && !now.Before(end)
 }
 
 // exerciseBy is when an unused refresh token has to be used to stay alive; zero for never. Whether a use moves the end that the
 // provider named is not known before it is tried.
 func exerciseBy(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
-	if g.Serial == 0 {
+	if g.Serial == 0 || g.Holds != tokenbroker.HoldsRefreshToken {
 		return time.Time{}
 	}
 	at := after(g.Exercised, t.IdleLife*4/5)
@@ -133,10 +152,10 @@ func exerciseEvery(g tokenbroker.Grant, t tokenbroker.Traits, now time.Time) tim
 	return max(every, retryBase)
 }
 
-// grantEnd is when a refresh token dies, as far as is known; zero for never.
+// grantEnd is when a refresh token dies, or what else a grant lives on, as far as is known; zero for never.
 func grantEnd(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
-	if g.Serial == 0 {
-		return time.Time{}
+	if g.Serial == 0 || g.Holds != tokenbroker.HoldsRefreshToken {
+		return endsAt(g)
 	}
 	return first(g.RefreshEnd, after(g.Exercised, t.IdleLife), after(g.Consented, t.AbsoluteLife))
 }
@@ -145,7 +164,8 @@ func grantEnd(g tokenbroker.Grant, t tokenbroker.Traits) time.Time {
 var warnDays = [...]int{30, 7, 1}
 
 // warnings are the moments at which to warn of the end of a refresh token, zero where not. An end that a use can move is warned of
-// only when the use that should have moved it is overdue, or did not; one that is as near as that all the time never is.
+// only when the use that should have moved it is overdue, or did not; one that is as near as that all the time never is. An end that
+// nothing moves is always warned of.
 func warnings(g tokenbroker.Grant, t tokenbroker.Traits) (at [len(warnDays)]time.Time) {
 	if g.Serial == 0 {
 		return at
@@ -156,6 +176,10 @@ func warnings(g tokenbroker.Grant, t tokenbroker.Traits) (at [len(warnDays)]time
 			if !end.IsZero() && ahead <= longest {
 				at[i] = first(at[i], end.Add(-ahead))
 			}
+		}
+		if g.Holds != tokenbroker.HoldsRefreshToken {
+			warn(g.RefreshEnd, g.RefreshEnd.Sub(g.Consented))
+			continue
 		}
 		warn(g.RefreshEnd, g.RefreshEnd.Sub(later(g.Prolonged, g.Consented))/5)
 		warn(after(g.Exercised, t.IdleLife), t.IdleLife/5)

@@ -14,7 +14,7 @@ const longestSleep = time.Minute
 // there is in memory.
 type item struct {
 	variant *variant // or
-	entry   *entry   // a credential none of whose variants may be in memory
+	entry   *entry   // a credential none of whose variants may be in memory, or neither: the secrets of OAuth clients
 
 	// Guarded by the schedule's lock.
 	at     time.Time

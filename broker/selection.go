@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -55,13 +56,26 @@ func (e *entry) resolve(s Selection) (tokenbroker.Variant, error) {
 			return v, scopeProblem("the credential does not have scope " + scope + "; an operator can add it")
 		}
 	}
+	if missing := e.missing(s.Scopes); len(missing) > 0 {
+		return v, &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotGranted, Field: "scopes", Metadata: map[string]string{"scopes": strings.Join(missing, " ")},
+			Detail: strings.Join(missing, ", ") + "; connect the credential again and ask for it, or ask the broker for a token without it"}
+	}
 	if len(v.Scopes) < len(own.Scopes) && !e.traits.Downscopes {
 		return v, scopeProblem("the provider is not known to narrow scopes; leave them empty, or use a credential that has only these")
 	}
-	if v.Subject != own.Subject {
+	if v.Subject != own.Subject && e.cred.Grant != tokenbroker.GrantJWTBearer {
 		return v, scopeProblem("the grant " + string(e.cred.Grant) + " can't choose a subject")
 	}
 	return v, nil
+}
+
+// missing lists those of some scopes that the provider did not grant. Where it did not say what it granted, it granted what was asked
+// (RFC 6749 §5.1). e.mu is held.
+func (e *entry) missing(scopes []string) []string {
+	if e.grant.Granted == nil || !e.cred.Grant.Refreshes() {
+		return nil
+	}
+	return without(scopes, e.grant.Granted)
 }
 
 func scopeProblem(detail string) error {

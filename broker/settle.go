@@ -12,6 +12,7 @@ import (
 type judgement struct {
 	state       tokenbroker.State // of the grant from now on
 	code        string
+	cause       tokenbroker.Cause // what is behind code
 	strikes     int
 	clearIntent bool
 	variantOnly bool  // only this variant's input was refused
@@ -23,27 +24,25 @@ type judgement struct {
 //
 // A replay settles nothing but a dead grant: that the second send was not processed says nothing of the first.
 func judge(g tokenbroker.Grant, t try, traits tokenbroker.Traits, f *tokenbroker.Failure) judgement {
-	j := judgement{state: settledState(g), code: g.Code, strikes: g.Strikes, clearIntent: !t.replay, answer: tokenbroker.ErrUpstream}
+	j := judgement{state: settledState(g), code: g.Code, cause: g.Cause, strikes: g.Strikes, clearIntent: !t.replay, answer: tokenbroker.ErrUpstream}
 	if t.replay {
 		j.state = tokenbroker.StateUncertain
 	}
 	if j.state == tokenbroker.StateReady {
-		j.code = ""
+		j.code, j.cause = "", ""
 	}
 	switch f.Class {
 	case tokenbroker.ClassDeadGrant:
-		if !t.cred.Grant.Refreshes() {
-			return j.misconfigured(f)
+		if t.cred.Grant.Keeps() == tokenbroker.HoldsNothing || t.cred.Source != "" {
+			return j.refused(t, f)
 		}
 		if j.strikes++; j.strikes >= strikes(traits) {
 			j.clearIntent = true
-			j.state, j.code, j.answer = tokenbroker.StateReauthorize, f.Code, tokenbroker.ErrReauthorize
+			j.state, j.code, j.cause, j.answer = tokenbroker.StateReauthorize, f.Code, f.Cause, tokenbroker.ErrReauthorize
 		}
-	case tokenbroker.ClassConfiguration, tokenbroker.ClassClockSkew:
-		if f.OfVariant() {
-			j.variantOnly, j.answer = true, tokenbroker.ErrScopeNotAllowed
-			return j
-		}
+	case tokenbroker.ClassConfiguration:
+		return j.refused(t, f)
+	case tokenbroker.ClassClockSkew:
 		return j.misconfigured(f)
 	case tokenbroker.ClassThrottled:
 		j.answer = tokenbroker.ErrThrottled
@@ -51,14 +50,43 @@ func judge(g tokenbroker.Grant, t try, traits tokenbroker.Traits, f *tokenbroker
 	case tokenbroker.ClassAmbiguous:
 		if t.rotating {
 			j.clearIntent = false
-			j.state, j.code, j.answer = tokenbroker.StateUncertain, f.Code, tokenbroker.ErrUncertain
+			j.state, j.code, j.cause, j.answer = tokenbroker.StateUncertain, f.Code, f.Cause, tokenbroker.ErrUncertain
 		}
 	}
 	return j
 }
 
+// refused judges what the provider has against a request, which may be the variant's own part of it. The credential's own variant has
+// none: what is refused there is what an operator configured.
+func (j judgement) refused(t try, f *tokenbroker.Failure) judgement {
+	switch {
+	case f.OfVariant() && t.v.isOwn:
+		j.variantOnly, j.answer = true, tokenbroker.ErrMisconfigured
+	case f.OfVariant():
+		j.variantOnly, j.answer = true, tokenbroker.ErrScopeNotAllowed
+	case ofSubject(t, f):
+		j.variantOnly, j.answer = true, tokenbroker.ErrMisconfigured
+	default:
+		return j.misconfigured(f)
+	}
+	return j
+}
+
+// ofSubject reports whether a failure may come of a subject that the variant chose, whom the provider does not let us act for. It says so
+// of all subjects in the same words.
+func ofSubject(t try, f *tokenbroker.Failure) bool {
+	if t.v.v.Subject == t.cred.Subject || refusedSecret(f) {
+		return false
+	}
+	switch f.Code {
+	case "unauthorized_client", "access_denied", "invalid_grant", "admin_policy_enforced":
+		return true
+	}
+	return false
+}
+
 func (j judgement) misconfigured(f *tokenbroker.Failure) judgement {
-	j.state, j.code, j.answer = tokenbroker.StateMisconfigured, f.Code, tokenbroker.ErrMisconfigured
+	j.state, j.code, j.cause, j.answer = tokenbroker.StateMisconfigured, f.Code, f.Cause, tokenbroker.ErrMisconfigured
 	return j
 }
 
@@ -92,7 +120,7 @@ func (b *Broker) settle(ctx context.Context, t try, failure error) error {
 	after := t.v.next.Sub(now)
 	e.mu.Unlock()
 	b.publishAll(e)
-	return tell(j, f, max(after, 0))
+	return e.tell(j, f, max(after, 0))
 }
 
 // abort makes a judgement durable, if the store can be written; if not, memory knows it. It does not end with the broker.
@@ -128,7 +156,7 @@ func (b *Broker) release(ctx context.Context, t try, failure error) error {
 
 func (t try) verdict(j judgement, now time.Time) tokenbroker.Verdict {
 	v := tokenbroker.Verdict{Credential: t.cred.Name, UID: t.cred.UID, Serial: t.serial, ClearIntent: j.clearIntent,
-		State: j.state, Code: j.code, Strikes: j.strikes, Time: now}
+		State: j.state, Code: j.code, Cause: j.cause, Strikes: j.strikes, Time: now}
 	if t.rotating {
 		v.Attempt = t.attempt
 	}
@@ -138,11 +166,11 @@ func (t try) verdict(j judgement, now time.Time) tokenbroker.Verdict {
 // apply puts a judgement into the variant and its credential. e.mu is held.
 func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time) {
 	v, e := t.v, t.v.e
-	v.strike(f, f.Code, f.RetryAfter, now)
+	v.strike(f, f.Code, f.Cause, f.RetryAfter, now)
 	if e.grant.Serial != t.serial {
 		return // the rest speaks of a refresh token that is not ours any more
 	}
-	e.grant.State, e.grant.Code, e.grant.Strikes = j.state, j.code, j.strikes
+	e.grant.State, e.grant.Code, e.grant.Cause, e.grant.Strikes = j.state, j.code, j.cause, j.strikes
 	switch {
 	case j.clearIntent:
 		e.grant.Intent = nil
@@ -151,7 +179,8 @@ func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time
 	}
 	switch {
 	case j.variantOnly:
-		v.refusedTill = now.Add(variantMemo)
+		v.refusals++
+		v.refusedAs, v.refusedTill = j.answer, now.Add(memo(v.refusals, f))
 		v.next = v.refusedTill
 	case errors.Is(j.answer, tokenbroker.ErrMisconfigured):
 		e.probes++
@@ -165,6 +194,14 @@ func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time
 		}
 		e.recoverNext = v.next
 	}
+}
+
+// memo is how long the refusal of a variant's input is remembered. Delegation takes effect up to a day after it was granted.
+func memo(refusals int, f *tokenbroker.Failure) time.Duration {
+	if f.OfVariant() {
+		return variantMemo
+	}
+	return probeDelay(refusals, draw())
 }
 
 func asFailure(err error) *tokenbroker.Failure {
@@ -184,9 +221,9 @@ func (e *failedExchange) Error() string   { return e.problem.Error() }
 func (e *failedExchange) Unwrap() []error { return []error{e.problem, e.failure} }
 
 // tell makes the callers' error.
-func tell(j judgement, f *tokenbroker.Failure, after time.Duration) error {
+func (e *entry) tell(j judgement, f *tokenbroker.Failure, after time.Duration) error {
 	if errors.Is(j.answer, tokenbroker.ErrReauthorize) || errors.Is(j.answer, tokenbroker.ErrMisconfigured) || j.variantOnly {
 		after = 0
 	}
-	return &failedExchange{problem: problem(j.answer, f.Code, after), failure: f}
+	return &failedExchange{problem: e.why(j.answer, f.Code, f.Cause, after), failure: f}
 }

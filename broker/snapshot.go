@@ -16,6 +16,7 @@ type Snapshot struct {
 	Recovery   tokenbroker.Recovery
 	Since      time.Time          // when State was entered, as far as is known
 	Code       string             // why, if not READY
+	Cause      tokenbroker.Cause  // what is behind Code, where more is known
 	Token      *tokenbroker.Token // nil if there is none that may be served
 	RefreshAt  time.Time          // when the next refresh is due; zero if none is
 	Encoded    any                // what Config.Encode made of it

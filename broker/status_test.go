@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/broker"
 )
 
 func TestWhatAnOperatorMendedIsTriedAtOnceAlsoWhileATokenIsValid(t *testing.T) {
@@ -15,7 +16,7 @@ func TestWhatAnOperatorMendedIsTriedAtOnceAlsoWhileATokenIsValid(t *testing.T) {
 		w.refreshing()
 		w.wantState(tokenbroker.StateMisconfigured)
 		w.up.use(gives(time.Hour, true))
-		_, err := w.b.AddSecret(t.Context(), "app", tokenbroker.NewSecret("the right one"))
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("the right one")})
 		fatal(t, err)
 		w.pass(2 * time.Second)
 		w.wantState(tokenbroker.StateReady)

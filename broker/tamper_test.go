@@ -63,7 +63,7 @@ func TestOneBadClientIsLeftOutOfTheList(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		for _, name := range []string{"a", "b", "c"} {
 			_, err := w.b.CreateClient(t.Context(), tokenbroker.OAuthClient{Name: name, Provider: "acme", ClientID: "app",
-				Auth: tokenbroker.AuthClientSecretBasic}, tokenbroker.NewSecret("s3cret"), false)
+				Auth: tokenbroker.AuthClientSecretBasic}, broker.NewSecret{Secret: tokenbroker.NewSecret("s3cret")}, false)
 			fatal(t, err)
 		}
 		w.flip("client", "b")

@@ -79,6 +79,9 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 
 // worthwhile says whether a caller who wants a longer life may cause an exchange although there is a valid token. e.mu is held.
 func (v *variant) worthwhile(s *Snapshot, now time.Time) error {
+	if v.e.lacking(now) != "" {
+		return unattainable(s, now, "the grant has nothing to refresh it with")
+	}
 	if v.e.traits.KillsOld {
 		return unattainable(s, now, "a refresh would end the token that others hold")
 	}

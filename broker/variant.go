@@ -27,9 +27,12 @@ type variant struct {
 	generation  tokenbroker.Generation // of the newest token ever, valid or not
 	failures    int                    // consecutive, without a definitive answer
 	code        string
+	cause       tokenbroker.Cause // behind code
 	lastErr     error
 	next        time.Time // not before then
 	refusedTill time.Time // the variant's own input was refused
+	refusedAs   error     // what callers are told until then
+	refusals    int       // of the variant's own input, in a row
 	refreshAt   time.Time
 	fetched     time.Time // when an exchange last brought or confirmed a token
 	attempted   time.Time // when an exchange was last begun
@@ -210,8 +213,8 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 		t := v.token.Token
 		s.Token, s.wallEnd, s.monoEnd = &t, v.token.wallEnd, v.token.monoEnd
 	}
-	s.State, s.Code = stateOf(v, now)
-	s.Recovery = s.State.Recovery()
+	stands := standingOf(v, now)
+	s.State, s.Code, s.Cause, s.Recovery = stands.state, stands.code, stands.cause, stands.recovery()
 	if s.State == tokenbroker.StateDisabled || s.State == tokenbroker.StateReauthorize || s.State == tokenbroker.StateQuarantined {
 		s.RefreshAt = time.Time{}
 	}
@@ -220,7 +223,7 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 		s.Encoded = b.cfg.Encode(s)
 	}
 	old := v.snap.Swap(s)
-	if old == nil || old.State != s.State || old.Code != s.Code {
+	if old == nil || old.standing() != stands {
 		b.observe(v.event(EventState))
 	}
 	return s
@@ -242,36 +245,10 @@ func (v *variant) since(state tokenbroker.State, now time.Time) time.Time {
 // review makes the snapshot anew if it says something else than what holds. e.mu is held.
 func (b *Broker) review(v *variant, now time.Time) {
 	s := v.snap.Load()
-	state, code := stateOf(v, now)
 	holds := v.token.usable(now) && !v.e.cred.Disabled && v.e.grant.State != tokenbroker.StateQuarantined
-	if state != s.State || code != s.Code || holds != (s.Token != nil) {
+	if standingOf(v, now) != s.standing() || holds != (s.Token != nil) {
 		b.view(v, now)
 	}
-}
-
-// stateOf says how a variant stands, and why. e.mu is held.
-func stateOf(v *variant, now time.Time) (tokenbroker.State, string) {
-	e := v.e
-	switch e.grant.State {
-	case tokenbroker.StateQuarantined:
-		return tokenbroker.StateQuarantined, e.grant.Code
-	case tokenbroker.StateReauthorize, tokenbroker.StateMisconfigured, tokenbroker.StateUncertain:
-		if !e.cred.Disabled {
-			return e.grant.State, e.grant.Code
-		}
-	case tokenbroker.StatePending, tokenbroker.StateReady, tokenbroker.StateDegraded, tokenbroker.StateDisabled:
-	}
-	switch {
-	case e.cred.Disabled:
-		return tokenbroker.StateDisabled, ""
-	case now.Before(v.refusedTill):
-		return tokenbroker.StateMisconfigured, v.code
-	case v.token == nil:
-		return tokenbroker.StatePending, v.code
-	case v.failures > 0:
-		return tokenbroker.StateDegraded, v.code
-	}
-	return tokenbroker.StateReady, ""
 }
 
 // event describes the variant as it stands. e.mu is held.

@@ -31,8 +31,9 @@ type plan struct {
 	issuer sandbox.Issuer
 	traits tokenbroker.Traits
 	config func(*broker.Config)
-	answer answer // nil = the sandbox
-	still  bool   // Run is not started
+	answer answer                  // nil = the sandbox
+	change func(*provider.Profile) // nil = nothing
+	still  bool                    // Run is not started
 }
 
 // world is a broker over the real store on bbolt and the real token-endpoint client, which talks to a sandbox.
@@ -150,7 +151,7 @@ func (w *world) restart() {
 func (w *world) client() {
 	w.t.Helper()
 	_, err := w.b.CreateClient(w.t.Context(), tokenbroker.OAuthClient{Name: "app", Provider: "acme", ClientID: "app",
-		Auth: tokenbroker.AuthClientSecretBasic}, tokenbroker.NewSecret("s3cret"), false)
+		Auth: tokenbroker.AuthClientSecretBasic}, broker.NewSecret{Secret: tokenbroker.NewSecret("s3cret")}, false)
 	fatal(w.t, err)
 }
 
@@ -348,11 +349,46 @@ type upstream struct {
 	answer answer
 	sent   []tokenbroker.ExchangeRequest
 	times  []time.Time
+
+	revoke  func(n int, r tokenbroker.RevokeRequest) error // nil = the client's
+	revoked []tokenbroker.RevokeRequest
+	check   func(r tokenbroker.CheckRequest) (tokenbroker.CheckReply, error) // nil = the client's
+}
+
+func (u *upstream) Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error {
+	u.mu.Lock()
+	u.revoked = append(u.revoked, r)
+	n, revoke := len(u.revoked), u.revoke
+	u.mu.Unlock()
+	if revoke == nil {
+		return u.Client.Revoke(ctx, r)
+	}
+	return revoke(n, r)
+}
+
+func (u *upstream) Check(ctx context.Context, r tokenbroker.CheckRequest) (tokenbroker.CheckReply, error) {
+	if u.check == nil {
+		return u.Client.Check(ctx, r)
+	}
+	return u.check(r)
+}
+
+// revocations lists the tokens that were to be revoked, in turn.
+func (u *upstream) revocations() (list []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, r := range u.revoked {
+		list = append(list, string(r.Kind)+" "+r.Token.Reveal())
+	}
+	return list
 }
 
 func newUpstream(t testing.TB, srv *sandbox.Server, p plan) *upstream {
 	t.Helper()
 	profile := provider.Profile{TokenEndpoint: "https://sandbox.test/acme/token", Downscopes: &p.traits.Downscopes, Rotates: &p.traits.Rotates}
+	if p.change != nil {
+		p.change(&profile)
+	}
 	cat, err := provider.New(map[string]provider.Profile{"acme": profile})
 	fatal(t, err)
 	c, err := grant.New(grant.Config{Catalogue: cat, Transport: func(string) http.RoundTripper { return srv }})

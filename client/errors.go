@@ -24,6 +24,7 @@ var reasons = map[string]error{
 	"IN_USE":                    tokenbroker.ErrInUse,
 	"CALLER_NOT_ALLOWED":        tokenbroker.ErrNotAllowed,
 	"SCOPE_NOT_ALLOWED":         tokenbroker.ErrScopeNotAllowed,
+	"SCOPE_NOT_GRANTED":         tokenbroker.ErrScopeNotGranted,
 	"GRANT_NOT_SUPPORTED":       tokenbroker.ErrGrantNotSupported,
 	"REAUTHORIZATION_REQUIRED":  tokenbroker.ErrReauthorize,
 	"CREDENTIAL_MISCONFIGURED":  tokenbroker.ErrMisconfigured,
@@ -87,7 +88,7 @@ func unanswered(err error) bool {
 
 // refused reports whether the broker gives no token of this kind to this identity, whatever it gave before.
 func refused(err error) bool {
-	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrNotAllowed, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrDisabled,
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrNotAllowed, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopeNotGranted, tokenbroker.ErrDisabled,
 		tokenbroker.ErrQuarantined} {
 		if errors.Is(err, one) {
 			return true

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/consent"
+	"github.com/tokenbroker/tokenbroker/explain"
 	"github.com/tokenbroker/tokenbroker/grant"
 	"github.com/tokenbroker/tokenbroker/keyring"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -172,7 +174,7 @@ func (d *Daemon) openAudit() (err error) {
 func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
 	d.broker, err = broker.New(ctx, broker.Config{
 		Store: records, Upstream: d.grants, Judge: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
-		ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, Audit: d.record, Observe: d.observe,
+		Advice: advice(), ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, Audit: d.record, Observe: d.observe,
 	})
 	if err != nil {
 		return err
@@ -199,6 +201,21 @@ func (d *Daemon) observe(ev broker.Event) {
 	if d.cfg.Observe != nil {
 		d.cfg.Observe(ev)
 	}
+}
+
+// advice gives the engine the words of package explain for what to do about a cause, or else about a code.
+func advice() func(string, tokenbroker.Cause) string {
+	causes, codes := map[tokenbroker.Cause]string{}, map[string]string{}
+	for _, e := range explain.All() {
+		switch e.Kind {
+		case explain.KindCause:
+			causes[tokenbroker.Cause(e.Name)] = e.Do
+		case explain.KindCode:
+			codes[e.Name] = e.Do
+		case explain.KindReason, explain.KindState:
+		}
+	}
+	return func(code string, cause tokenbroker.Cause) string { return cmp.Or(causes[cause], codes[code]) }
 }
 
 // exercise tells the store what it needs for its summaries.

@@ -17,10 +17,11 @@ type engineLog struct {
 
 	mu      sync.Mutex
 	trouble map[string]tokenbroker.State // credential → the bad state that its own variant was said to be in
+	skewed  map[string]bool              // provider → its clock was said to differ from ours
 }
 
 func newEngineLog(log *slog.Logger) *engineLog {
-	return &engineLog{log: log, trouble: map[string]tokenbroker.State{}}
+	return &engineLog{log: log, trouble: map[string]tokenbroker.State{}, skewed: map[string]bool{}}
 }
 
 // observe sees every event of the engine.
@@ -35,13 +36,56 @@ func (l *engineLog) observe(ev broker.Event) {
 	case broker.EventTampered:
 		l.say(slog.LevelError, "a stored record does not open", ev)
 	case broker.EventExpiring:
-		l.say(slog.LevelWarn, "the refresh token dies soon and its use does not help: consent again or import a new one in time", ev,
-			"dies", ev.Expiry.UTC().Format(time.RFC3339))
+		l.say(slog.LevelWarn, expiringText(ev), ev, "dies", ev.Expiry.UTC().Format(time.RFC3339))
+	case broker.EventSecret:
+		l.log.Warn("a secret of an OAuth client is to be replaced soon: add the next one, then retire this one", "oauth_client", ev.Client, "kind", ev.Code,
+			"secret_id", ev.SecretID, "fingerprint", ev.Fingerprint, "due", ev.Expiry.UTC().Format(time.RFC3339))
+	case broker.EventRevoked:
+		l.revoked(ev)
+	case broker.EventClockSkew:
+		l.skew(ev)
 	case broker.EventForgotten:
 		l.forget(ev.Credential)
 	case broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:
 	}
 }
+
+// expiringText says what ends: a refresh token, or what else a grant lives on.
+func expiringText(ev broker.Event) string {
+	switch ev.Holds {
+	case tokenbroker.HoldsToken:
+		return "the static token ends soon: import the next one in time"
+	case tokenbroker.HoldsPassword, tokenbroker.HoldsSubjectToken:
+		return "what the credential lives on ends soon: import the next one in time"
+	case tokenbroker.HoldsNothing:
+		return "the access token ends soon and there is no refresh token: consent again in time"
+	case tokenbroker.HoldsRefreshToken:
+	}
+	return "the refresh token dies soon and its use does not help: consent again or import a new one in time"
+}
+
+func (l *engineLog) revoked(ev broker.Event) {
+	level := slog.LevelInfo
+	if ev.Revocation != broker.RevokeDone {
+		level = slog.LevelWarn
+	}
+	l.say(level, "the provider was asked to end a grant", ev, "outcome", string(ev.Revocation))
+}
+
+// skew tells of a clock that goes wrong, once until it is right again.
+func (l *engineLog) skew(ev broker.Event) {
+	l.mu.Lock()
+	was := l.skewed[ev.Provider]
+	is := ev.Skew.Abs() >= worthTelling
+	l.skewed[ev.Provider] = is
+	l.mu.Unlock()
+	if is && !was {
+		l.log.Warn("the broker's clock and the provider's differ: signed assertions may be refused", "provider", ev.Provider, "ahead", ev.Skew.Round(time.Second))
+	}
+}
+
+// worthTelling is a difference of clocks that providers begin to mind.
+const worthTelling = 5 * time.Second
 
 // levels are the states that are worth a line.
 var levels = map[tokenbroker.State]slog.Level{

@@ -40,6 +40,9 @@ type metrics struct {
 	expiry     *prometheus.GaugeVec
 	states     *prometheus.GaugeVec
 	policyTime prometheus.Gauge
+	skew       *prometheus.GaugeVec
+
+	revocations *prometheus.CounterVec
 
 	mu     sync.Mutex
 	shown  map[string]bool              // credentials that have a series
@@ -60,13 +63,16 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.rejected = counters("token_reported_rejected_total", "Reports of tokens that a resource server refused, by its status.", "provider", "status")
 	m.deliveries = prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbroker_stream_deliveries_total",
 		Help: "States handed to subscribers' slots."})
-	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring.", "kind")
+	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring, secret_expiring.", "kind")
 	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
 	m.streams = gauge("streams", "Subscriptions open now.")
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
 		Help: "When the newest token of a credential's own variant expires, for at most 1000 credentials."}, []string{"credential"})
 	m.states = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credentials",
 		Help: "Credentials, by the state of their own variant."}, []string{"state"})
+	m.skew = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_clock_skew_seconds",
+		Help: "How far the broker's clock is ahead of a provider's, as the last reply had it."}, provider)
+	m.revocations = counters("revocations_total", "Tries to end a grant at the provider, by how they ended.", "provider", "outcome")
 	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
 	m.register(version, certificateExpiry, policyErr)
 	m.policyLoaded()
@@ -88,7 +94,7 @@ func (m *metrics) register(version string, certificateExpiry func() time.Time, p
 		return 1
 	})
 	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
-		m.expiry, m.states, m.policyTime, policyGood, build, certificate,
+		m.expiry, m.states, m.skew, m.revocations, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -138,13 +144,18 @@ func (m *metrics) observe(ev broker.Event) {
 		m.deliveries.Add(float64(len(ev.Streams)))
 	case broker.EventReport:
 		m.rejected.WithLabelValues(ev.Provider, strconv.Itoa(ev.HTTPStatus)).Inc()
-	case broker.EventCommitErr, broker.EventOrphan, broker.EventTampered, broker.EventExpiring:
+	case broker.EventCommitErr, broker.EventOrphan, broker.EventTampered, broker.EventExpiring, broker.EventSecret:
 		m.trouble.WithLabelValues(string(ev.Kind)).Inc()
 	case broker.EventState:
 		m.stand(ev)
 	case broker.EventForgotten:
 		m.forget(ev.Credential)
 		return
+	case broker.EventClockSkew:
+		m.skew.WithLabelValues(ev.Provider).Set(ev.Skew.Seconds())
+		return
+	case broker.EventRevoked:
+		m.revocations.WithLabelValues(ev.Provider, string(ev.Revocation)).Inc()
 	case broker.EventIntent:
 	}
 	if ev.Own && !ev.Expiry.IsZero() {

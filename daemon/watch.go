@@ -77,12 +77,15 @@ var auditKinds = map[broker.Kind]audit.Kind{
 	broker.EventIntent:   audit.KindExchangeIntent,
 	broker.EventExchange: audit.KindExchangeResult,
 	broker.EventDeliver:  audit.KindDeliver,
+	broker.EventRevoked:  audit.KindRevocation,
 }
 
 func reasonOf(ev broker.Event) string {
 	switch {
 	case ev.Kind == broker.EventDeliver:
 		return string(ev.State)
+	case ev.Kind == broker.EventRevoked:
+		return string(ev.Revocation)
 	case ev.Kind == broker.EventExchange && ev.Class == "":
 		return "ok"
 	}

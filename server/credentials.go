@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
@@ -18,7 +19,8 @@ import (
 // credentialService implements the RPCs on credentials.
 type credentialService struct {
 	tokenbrokerv1.UnimplementedCredentialServiceServer
-	b *broker.Broker
+	b     *broker.Broker
+	audit func(context.Context, audit.Record) error
 }
 
 // CreateCredential implements tokenbrokerv1.CredentialServiceServer.
@@ -27,16 +29,16 @@ func (c *credentialService) CreateCredential(ctx context.Context, r *tokenbroker
 	if err != nil {
 		return nil, err
 	}
-	end, err := optionalTime("refreshTokenExpireTime", r.GetRefreshTokenExpireTime())
+	h, err := heldOf(r)
 	if err != nil {
 		return nil, err
 	}
-	st, err := c.b.CreateCredential(ctx, broker.NewCredential{Credential: cred, RefreshToken: tokenbroker.NewSecret(r.GetRefreshToken()),
-		RefreshEnd: end, ValidateOnly: r.GetValidateOnly()})
+	st, err := c.b.CreateCredential(ctx, broker.NewCredential{Credential: cred, RefreshToken: h.secret, Holds: h.holds, RefreshEnd: h.end,
+		ValidateOnly: r.GetValidateOnly()})
 	if err != nil {
 		return nil, err
 	}
-	return &tokenbrokerv1.CreateCredentialResponse{Credential: credentialToProto(st)}, nil
+	return &tokenbrokerv1.CreateCredentialResponse{Credential: credentialToProto(st), Warnings: st.Warnings}, nil
 }
 
 // GetCredential implements tokenbrokerv1.CredentialServiceServer.
@@ -130,11 +132,11 @@ func (c *credentialService) RefreshCredential(ctx context.Context, r *tokenbroke
 
 // ImportRefreshToken implements tokenbrokerv1.CredentialServiceServer.
 func (c *credentialService) ImportRefreshToken(ctx context.Context, r *tokenbrokerv1.ImportRefreshTokenRequest) (*tokenbrokerv1.ImportRefreshTokenResponse, error) {
-	end, err := optionalTime("refreshTokenExpireTime", r.GetRefreshTokenExpireTime())
+	h, err := heldOf(r)
 	if err != nil {
 		return nil, err
 	}
-	st, err := c.b.Adopt(ctx, r.GetCredential(), tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret(r.GetRefreshToken()), RefreshEnd: end})
+	st, err := c.b.Adopt(ctx, r.GetCredential(), tokenbroker.Adoption{RefreshToken: h.secret, Holds: h.holds, RefreshEnd: h.end})
 	if err != nil {
 		return nil, err
 	}
@@ -190,42 +192,6 @@ func applySpec(c *tokenbroker.Credential, spec *tokenbrokerv1.CredentialSpec, pa
 			c.Source = spec.GetSource()
 		}
 	}
-}
-
-func credentialToProto(st broker.Status) *tokenbrokerv1.Credential {
-	c := st.Credential
-	var grant tokenbrokerv1.GrantType
-	for wire, g := range grants {
-		if g == c.Grant {
-			grant = wire
-		}
-	}
-	return &tokenbrokerv1.Credential{
-		Credential: c.Name,
-		Spec: &tokenbrokerv1.CredentialSpec{Provider: c.Provider, OauthClient: c.Client, GrantType: grant, Scopes: c.Scopes,
-			Subject: c.Subject, Audience: c.Audience, Resources: c.Resources, Parameters: c.Parameters, Source: c.Source,
-			Labels: c.Labels, Owner: c.Owner},
-		Status:     statusToProto(st),
-		Etag:       etag(c.Version),
-		Uid:        c.UID,
-		CreateTime: timeToProto(c.Created),
-		UpdateTime: timeToProto(c.Updated),
-	}
-}
-
-func statusToProto(st broker.Status) *tokenbrokerv1.CredentialStatus {
-	s := st.Snapshot
-	out := &tokenbrokerv1.CredentialStatus{
-		State: stateToProto(s.State), RecoveryAction: recoveryToProto(s.Recovery), Code: s.Code, StateTime: timeToProto(s.Since),
-		Disabled: st.Credential.Disabled, HasRefreshToken: st.Grant.Serial > 0, Serial: st.Grant.Serial,
-		RefreshTokenExerciseTime: timeToProto(st.Grant.Exercised), RefreshTokenExpireTime: timeToProto(st.GrantEnd),
-		RefreshTime: timeToProto(st.RefreshAt), LastUseTime: timeToProto(st.LastUse),
-		SubscriberCount: clampInt32(st.Subscribers), VariantCount: clampInt32(st.Variants),
-	}
-	if s.Token != nil {
-		out.Generation, out.ExpireTime = uint64(s.Token.Generation), timeToProto(s.Token.Expiry)
-	}
-	return out
 }
 
 func clampInt32(n int) int32 { return int32(min(n, 1<<31-1)) }

@@ -79,6 +79,7 @@ func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Reques
 	if m, ok := req.(interface {
 		GetSpec() *tokenbrokerv1.CredentialSpec
 	}); ok {
+		c.record.Credential = clip(r.Credential)
 		if err := s.specRequest(ctx, c, &r, m.GetSpec()); err != nil {
 			return r, err
 		}
@@ -91,8 +92,14 @@ func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Reques
 // audience. An edit that names no client is one of the client that there is.
 func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, spec *tokenbrokerv1.CredentialSpec) error {
 	r.OAuthClient, r.Scopes, r.Subject, r.Audience = spec.GetOauthClient(), spec.GetScopes(), spec.GetSubject(), spec.GetAudience()
-	if r.OAuthClient != "" || !c.may(*r).Allowed {
+	if !c.may(*r).Allowed {
 		return nil // a caller who is denied anyway learns nothing of the credential, and costs no look-up
+	}
+	if err := s.mayFeed(ctx, c, spec.GetSource()); err != nil {
+		return err
+	}
+	if r.OAuthClient != "" {
+		return nil
 	}
 	st, err := s.cfg.Broker.Credential(ctx, r.Credential)
 	if errors.Is(err, tokenbroker.ErrNotFound) {
@@ -100,6 +107,30 @@ func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, sp
 	}
 	r.OAuthClient = st.Credential.Client
 	return err
+}
+
+// mayFeed judges the source of a credential that is to be made or changed: whoever could get its tokens by it has to be allowed them
+// anyway.
+func (s *Server) mayFeed(ctx context.Context, c *call, source string) error {
+	if source == "" {
+		return nil
+	}
+	if err := tokenbroker.ValidateName(source); err != nil {
+		return tokenbroker.Invalid("spec.source", err)
+	}
+	v, err := s.cfg.Broker.Resolve(ctx, broker.Selection{Credential: source})
+	if err != nil && !errors.Is(err, tokenbroker.ErrNotFound) {
+		return err
+	}
+	d := c.policy.Decide(policy.Request{Identity: c.Identity, Action: policy.TokenGet, Credential: source, Scopes: v.Scopes})
+	if err == nil && d.Allowed {
+		return nil
+	}
+	c.decision = d
+	if d.Allowed { // it does not exist: said as if it were not allowed
+		c.decision = policy.Decision{Reason: policy.ReasonCredential}
+	}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Field: "spec.source", Detail: "no rule gives this identity token.get on it, or there is no such credential"}
 }
 
 // tokenRequest is requestOf for the token methods: the policy judges the scopes that the token would have.

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/broker"
@@ -23,8 +27,12 @@ func (o *oauthClientService) CreateOAuthClient(ctx context.Context, r *tokenbrok
 	if err != nil {
 		return nil, err
 	}
+	secret, err := newSecret(r)
+	if err != nil {
+		return nil, err
+	}
 	c, err := o.b.CreateClient(ctx, tokenbroker.OAuthClient{Name: r.GetOauthClient(), Provider: spec.GetProvider(),
-		ClientID: spec.GetClientId(), Auth: auth, Labels: spec.GetLabels()}, tokenbroker.NewSecret(r.GetClientSecret()), r.GetValidateOnly())
+		ClientID: spec.GetClientId(), Auth: auth, Labels: spec.GetLabels()}, secret, r.GetValidateOnly())
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +102,11 @@ func (o *oauthClientService) DeleteOAuthClient(ctx context.Context, r *tokenbrok
 
 // AddClientSecret implements tokenbrokerv1.OAuthClientServiceServer.
 func (o *oauthClientService) AddClientSecret(ctx context.Context, r *tokenbrokerv1.AddClientSecretRequest) (*tokenbrokerv1.AddClientSecretResponse, error) {
-	c, err := o.b.AddSecret(ctx, r.GetOauthClient(), tokenbroker.NewSecret(r.GetClientSecret()))
+	secret, err := newSecret(r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.b.AddSecret(ctx, r.GetOauthClient(), secret)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +120,39 @@ func (o *oauthClientService) RetireClientSecret(ctx context.Context, r *tokenbro
 		return nil, err
 	}
 	return &tokenbrokerv1.RetireClientSecretResponse{OauthClient: clientToProto(c)}, nil
+}
+
+// secretRequest is a request that brings a secret or a key.
+type secretRequest interface {
+	GetClientSecret() string
+	keyRequest
+}
+
+// keyRequest is the part of it that speaks of keys.
+type keyRequest interface {
+	GetPrivateKey() string
+	GetCertificate() string
+	GetKeyId() string
+	lifeRequest
+}
+
+// lifeRequest is the part of it that speaks of its life.
+type lifeRequest interface {
+	GetSecretExpireTime() *timestamppb.Timestamp
+	GetRotateAfter() *durationpb.Duration
+}
+
+func newSecret(r secretRequest) (n broker.NewSecret, err error) {
+	n = broker.NewSecret{Secret: tokenbroker.NewSecret(r.GetClientSecret()), PrivateKey: tokenbroker.NewSecret(r.GetPrivateKey()),
+		Certificate: r.GetCertificate(), KeyID: r.GetKeyId()}
+	if d := r.GetRotateAfter(); d != nil {
+		if d.CheckValid() != nil {
+			return n, tokenbroker.Invalid("rotateAfter", errors.New("is no valid duration"))
+		}
+		n.RotateAfter = d.AsDuration()
+	}
+	n.Expiry, err = optionalTime("secretExpireTime", r.GetSecretExpireTime())
+	return n, err
 }
 
 // authMethods maps client authentication to the wire.
@@ -152,11 +197,20 @@ func clientToProto(c tokenbroker.OAuthClient) *tokenbrokerv1.OAuthClient {
 	}
 	out := &tokenbrokerv1.OAuthClient{
 		OauthClient: c.Name,
-		Spec:        &tokenbrokerv1.OAuthClientSpec{Provider: c.Provider, ClientId: c.ClientID, AuthMethod: auth, Labels: c.Labels},
+		Spec:        &tokenbrokerv1.OAuthClientSpec{Provider: c.Provider, ClientId: c.ClientID, AuthMethod: auth, Labels: c.Labels, AccountId: c.Account},
 		Etag:        etag(c.Version), CreateTime: timeToProto(c.Created), UpdateTime: timeToProto(c.Updated),
 	}
 	for _, s := range c.Secrets {
-		out.Secrets = append(out.Secrets, &tokenbrokerv1.ClientSecret{SecretId: s.ID, Fingerprint: s.Fingerprint, AddTime: timeToProto(s.Added)})
+		out.Secrets = append(out.Secrets, secretToProto(s))
+	}
+	return out
+}
+
+func secretToProto(s tokenbroker.ClientSecret) *tokenbrokerv1.ClientSecret {
+	out := &tokenbrokerv1.ClientSecret{SecretId: s.ID, Kind: string(cmp.Or(s.Kind, tokenbroker.KindSecret)), Fingerprint: s.Fingerprint,
+		KeyId: s.KeyID, Algorithm: s.Algorithm, AddTime: timeToProto(s.Added), ExpireTime: timeToProto(s.Expiry)}
+	if s.RotateAfter > 0 {
+		out.RotateTime = timeToProto(s.Added.Add(s.RotateAfter))
 	}
 	return out
 }

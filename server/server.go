@@ -111,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	s.health = newHealth(s.ending)
 	s.grpc = grpc.NewServer(s.options()...)
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
-	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker})
+	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker, audit: cfg.Audit})
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
 	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
 	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))

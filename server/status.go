@@ -48,6 +48,7 @@ var table = []row{
 	{tokenbroker.ErrInUse, codes.FailedPrecondition, "IN_USE", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrNotAllowed, codes.PermissionDenied, "CALLER_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrScopeNotAllowed, codes.PermissionDenied, "SCOPE_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
+	{tokenbroker.ErrScopeNotGranted, codes.FailedPrecondition, "SCOPE_NOT_GRANTED", tokenbroker.RecoveryReauthorize},
 	{tokenbroker.ErrGrantNotSupported, codes.FailedPrecondition, "GRANT_NOT_SUPPORTED", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrReauthorize, codes.FailedPrecondition, "REAUTHORIZATION_REQUIRED", tokenbroker.RecoveryReauthorize},
 	{tokenbroker.ErrMisconfigured, codes.FailedPrecondition, "CREDENTIAL_MISCONFIGURED", tokenbroker.RecoveryFixConfiguration},

@@ -304,7 +304,7 @@ func (sub *subscription) granted(u broker.Update) error {
 func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
 	reason := tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND
 	switch {
-	case errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed):
+	case errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed), errors.Is(u.Removed, tokenbroker.ErrScopeNotGranted):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED
 	case errors.Is(u.Removed, tokenbroker.ErrTooMany):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY

@@ -88,7 +88,7 @@ func (s *Store) putChain(c *chain, d *draft) {
 	c.index.State = summaryState(c.grant)
 	c.index.Grant = d.number
 	c.index.Exercise = time.Time{}
-	if !c.grant.RefreshToken.IsZero() {
+	if g := c.grant; g.Lives() || !g.RefreshEnd.IsZero() || g.Revoking != nil {
 		c.index.Exercise = s.exercise(c.index.Provider, c.grant).UTC()
 	}
 	d.expect(c.entries...)

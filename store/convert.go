@@ -42,7 +42,7 @@ func grantToRecord(g tokenbroker.Grant, tokens map[string]tokenLink) *grantRecor
 		Holds: g.Holds, Account: g.Account, Granted: g.Granted, Cause: g.Cause,
 		Rotated: g.Rotated.UTC(), Consented: g.Consented.UTC(), Exercised: g.Exercised.UTC(), RefreshEnd: g.RefreshEnd.UTC(),
 		Prolonged: g.Prolonged.UTC(), State: g.State, Code: g.Code, Since: g.Since.UTC(), Strikes: g.Strikes, SecretID: g.SecretID,
-		LastUse: g.LastUse.UTC(), Intent: intentToRecord(g.Intent), Tokens: tokens,
+		LastUse: g.LastUse.UTC(), Intent: intentToRecord(g.Intent), Revoking: revokingToRecord(g.Revoking), Tokens: tokens,
 	}
 }
 
@@ -51,8 +51,30 @@ func (r *grantRecord) grant() tokenbroker.Grant {
 		UID: r.UID, Serial: r.Serial, RefreshToken: secret(r.RefreshToken), Previous: secret(r.Previous), Rotated: r.Rotated,
 		Holds: r.Holds, Account: r.Account, Granted: r.Granted, Cause: r.Cause,
 		Consented: r.Consented, Exercised: r.Exercised, RefreshEnd: r.RefreshEnd, Prolonged: r.Prolonged, State: r.State, Code: r.Code,
-		Since: r.Since, Strikes: r.Strikes, SecretID: r.SecretID, LastUse: r.LastUse, Intent: r.Intent.intent(),
+		Since: r.Since, Strikes: r.Strikes, SecretID: r.SecretID, LastUse: r.LastUse, Intent: r.Intent.intent(), Revoking: r.Revoking.revoking(),
 	}
+}
+
+func revokingToRecord(v *tokenbroker.Revoking) *revokingRecord {
+	if v == nil {
+		return nil
+	}
+	r := &revokingRecord{Until: v.Until.UTC(), Begun: v.Begun.UTC(), Tries: v.Tries, Next: v.Next.UTC(), Code: v.Code}
+	for _, d := range v.Tokens {
+		r.Tokens = append(r.Tokens, doomedRecord{Kind: d.Kind, Token: reveal(d.Token)})
+	}
+	return r
+}
+
+func (r *revokingRecord) revoking() *tokenbroker.Revoking {
+	if r == nil {
+		return nil
+	}
+	v := &tokenbroker.Revoking{Until: r.Until, Begun: r.Begun, Tries: r.Tries, Next: r.Next, Code: r.Code}
+	for _, d := range r.Tokens {
+		v.Tokens = append(v.Tokens, tokenbroker.Doomed{Kind: d.Kind, Token: secret(d.Token)})
+	}
+	return v
 }
 
 func intentToRecord(i *tokenbroker.Intent) *intentRecord {
@@ -115,7 +137,7 @@ func orphanToRecord(o tokenbroker.Outcome) *orphanRecord {
 	r := &orphanRecord{
 		version: current(), Stored: time.Now().UTC(), UID: o.UID, Attempt: o.Attempt, Serial: o.Serial, Time: o.Time.UTC(),
 		Variant: variantRecord(o.Variant), RefreshToken: reveal(o.RefreshToken), RefreshEnd: o.RefreshEnd.UTC(),
-		SecretID: o.SecretID, LastUse: o.LastUse.UTC(),
+		Account: o.Account, Granted: o.Granted, SecretID: o.SecretID, LastUse: o.LastUse.UTC(),
 	}
 	if o.Token != nil {
 		r.Token = tokenToRecord(*o.Token)
@@ -127,7 +149,7 @@ func (r *orphanRecord) outcome(credential string) tokenbroker.Outcome {
 	o := tokenbroker.Outcome{
 		Credential: credential, UID: r.UID, Attempt: r.Attempt, Serial: r.Serial, Time: r.Time,
 		Variant: tokenbroker.Variant(r.Variant), RefreshToken: secret(r.RefreshToken), RefreshEnd: r.RefreshEnd,
-		SecretID: r.SecretID, LastUse: r.LastUse,
+		Account: r.Account, Granted: r.Granted, SecretID: r.SecretID, LastUse: r.LastUse,
 	}
 	if r.Token != nil {
 		t := r.Token.token()
@@ -138,6 +160,6 @@ func (r *orphanRecord) outcome(credential string) tokenbroker.Outcome {
 
 func (r *indexRecord) summary(name string) tokenbroker.Summary {
 	return tokenbroker.Summary{
-		Name: name, UID: r.UID, Provider: r.Provider, State: r.State, Disabled: r.Disabled, Expiry: r.Expiry, Exercise: r.Exercise,
+		Name: name, UID: r.UID, Provider: r.Provider, Source: r.Source, State: r.State, Disabled: r.Disabled, Expiry: r.Expiry, Exercise: r.Exercise,
 	}
 }

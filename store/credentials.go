@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +131,7 @@ func (s *Store) insert(ctx context.Context, c *tokenbroker.Credential, g tokenbr
 	d.put(Key{bucketCredential, c.Name}, credentialToRecord(*c))
 	s.putChain(&chain{
 		name: c.Name, entries: entries[:2], grant: g,
-		index: indexRecord{UID: c.UID, Provider: c.Provider, Disabled: c.Disabled, Config: d.number},
+		index: indexRecord{UID: c.UID, Provider: c.Provider, Source: c.Source, Disabled: c.Disabled, Config: d.number},
 	}, d)
 	return s.write(ctx, d)
 }
@@ -157,7 +159,7 @@ func firstGrant(g tokenbroker.Grant, c tokenbroker.Credential) tokenbroker.Grant
 }
 
 // UpdateCredential replaces the configuration, if its version still is version. UID and Created stay, Updated is now, Version
-// rises, and so does Generation if tokens are asked for otherwise from now on (OAuth client, scopes, subject, audience): tokens of
+// rises, and so does Generation if tokens are asked for otherwise from now on (all but labels, owner and whether it is disabled): tokens of
 // lower generations belong to a former configuration. Grant and tokens are not touched. Errors: tokenbroker.ErrNotFound, tokenbroker.ErrETagMismatch,
 // tokenbroker.ErrTampered.
 func (s *Store) UpdateCredential(ctx context.Context, c tokenbroker.Credential, version uint64) (tokenbroker.Credential, error) {
@@ -199,7 +201,8 @@ func (s *Store) update(ctx context.Context, c *tokenbroker.Credential, version u
 		c.Generation = tokenbroker.Generation(d.number)
 	}
 	c.Version, c.Updated = old.Version+1, time.Now().UTC()
-	index.Provider, index.Disabled, index.Config = c.Provider, c.Disabled, d.number
+	index.version = current()
+	index.Provider, index.Source, index.Disabled, index.Config = c.Provider, c.Source, c.Disabled, d.number
 	d.expect(entries...)
 	d.put(Key{bucketCredential, c.Name}, credentialToRecord(*c))
 	d.put(Key{bucketIndex, c.Name}, &index)
@@ -208,7 +211,8 @@ func (s *Store) update(ctx context.Context, c *tokenbroker.Credential, version u
 
 // asksOtherwise reports whether an edit changes what tokens are asked for, so that those of before are not to be served.
 func asksOtherwise(a, b tokenbroker.Credential) bool {
-	return a.Client != b.Client || a.Variant(nil, "", "").Key() != b.Variant(nil, "", "").Key()
+	return a.Client != b.Client || a.Source != b.Source || a.Variant(nil, "", "").Key() != b.Variant(nil, "", "").Key() ||
+		!slices.Equal(a.Resources, b.Resources) || !maps.Equal(a.Parameters, b.Parameters)
 }
 
 // DeleteCredential removes configuration, grant, tokens and summary; orphans stay. Version 0 stands for any, and then

@@ -31,6 +31,7 @@ type indexRecord struct {
 	version
 	UID      string            `json:"uid"`
 	Provider string            `json:"provider"`
+	Source   string            `json:"source,omitzero"`
 	State    tokenbroker.State `json:"state"`
 	Disabled bool              `json:"disabled,omitzero"`
 	Expiry   time.Time         `json:"expiry,omitzero"`
@@ -82,6 +83,7 @@ type grantRecord struct {
 	SecretID     string               `json:"secret_id,omitzero"`
 	LastUse      time.Time            `json:"last_use,omitzero"`
 	Intent       *intentRecord        `json:"intent,omitzero"`
+	Revoking     *revokingRecord      `json:"revoking,omitzero"`
 	Tokens       map[string]tokenLink `json:"tokens,omitzero"` // variant hash → its token
 }
 
@@ -104,6 +106,20 @@ type intentRecord struct {
 	Variant   variantRecord `json:"variant"`
 	Begun     time.Time     `json:"begun"`
 	Sends     int           `json:"sends"`
+}
+
+type revokingRecord struct {
+	Tokens []doomedRecord `json:"tokens,omitzero"`
+	Until  time.Time      `json:"until,omitzero"`
+	Begun  time.Time      `json:"begun"`
+	Tries  int            `json:"tries,omitzero"`
+	Next   time.Time      `json:"next,omitzero"`
+	Code   string         `json:"code,omitzero"`
+}
+
+type doomedRecord struct {
+	Kind  tokenbroker.TokenKind `json:"kind"`
+	Token []byte                `json:"token"`
 }
 
 type tokenRecord struct {
@@ -161,6 +177,8 @@ type orphanRecord struct {
 	Token        *tokenRecord  `json:"token,omitzero"`
 	RefreshToken []byte        `json:"refresh_token,omitzero"`
 	RefreshEnd   time.Time     `json:"refresh_end,omitzero"`
+	Account      string        `json:"account,omitzero"`
+	Granted      []string      `json:"granted,omitzero"`
 	SecretID     string        `json:"secret_id,omitzero"`
 	LastUse      time.Time     `json:"last_use,omitzero"`
 }

@@ -103,6 +103,12 @@ func (c *chain) renew(o tokenbroker.Outcome) {
 	if i := g.Intent; i != nil && (i.Attempt == o.Attempt || i.Serial != g.Serial) {
 		g.Intent = nil
 	}
+	if o.Granted != nil {
+		g.Granted = o.Granted
+	}
+	if g.Account == "" { // another one is a matter of consent
+		g.Account = o.Account
+	}
 	if o.SecretID != "" {
 		g.SecretID = o.SecretID
 	}
@@ -243,13 +249,11 @@ func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.
 // adopt takes over what came from outside.
 func (c *chain) adopt(a tokenbroker.Adoption) {
 	g := &c.grant
-	g.RefreshEnd = time.Time{} // of another consent: nothing to compare with
-	if g.Holds != a.Holds {
-		g.RefreshToken = tokenbroker.Secret{} // a password, say, is not kept as the refresh token before
+	// Some providers give a refresh token with the first consent only: one that works goes on.
+	if !a.RefreshToken.IsZero() || !g.Lives() || g.State == tokenbroker.StateReauthorize {
+		c.take(a)
 	}
-	c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
-	g.Intent, g.Code, g.Cause, g.Strikes, g.Holds, g.Granted = nil, "", "", 0, a.Holds, a.Granted
-	g.Consented, g.Exercised = a.Time.UTC(), a.Time.UTC()
+	g.Code, g.Cause, g.Strikes, g.Granted, g.Consented = "", "", 0, a.Granted, a.Time.UTC()
 	if a.Account != "" {
 		g.Account = a.Account
 	}
@@ -261,4 +265,18 @@ func (c *chain) adopt(a tokenbroker.Adoption) {
 		state = tokenbroker.StatePending
 	}
 	c.enter(state, a.Time)
+}
+
+// take puts what is adopted in the place of what was held.
+func (c *chain) take(a tokenbroker.Adoption) {
+	g := &c.grant
+	g.RefreshEnd = time.Time{} // of another consent: nothing to compare with
+	if a.RefreshToken.IsZero() {
+		a.Holds, a.RefreshEnd = tokenbroker.HoldsNothing, a.Token.Expiry // the token is all there is
+	}
+	c.replace(a.RefreshToken, a.RefreshEnd, a.Time)
+	if g.Holds != a.Holds || a.Holds == tokenbroker.HoldsPassword { // what was held is no refresh token before this one
+		g.Previous, g.Rotated = tokenbroker.Secret{}, time.Time{}
+	}
+	g.Intent, g.Holds, g.Exercised = nil, a.Holds, a.Time.UTC()
 }

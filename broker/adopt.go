@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker"
+)
+
+// Adopt gives a credential what it lives on from now on: an import or a consent. It ends REAUTHORIZE and UNCERTAIN, and what is adopted is
+// durable when it returns. a.Credential and a.Time are filled in; a.UID may be empty, or says of which credential of that name it is.
+func (b *Broker) Adopt(ctx context.Context, name string, a tokenbroker.Adoption) (Status, error) {
+	e, err := b.entry(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	e.mu.Lock()
+	cred := e.cred
+	e.mu.Unlock()
+	if a.UID != "" && a.UID != cred.UID {
+		return Status{}, tokenbroker.ErrNotFound
+	}
+	if err := checkAdoption(cred, a); err != nil {
+		return Status{}, err
+	}
+	a.Credential, a.UID, a.Time, a.Variant = name, cred.UID, time.Now(), cred.Variant(nil, "", "")
+	g, tok, err := b.cfg.Store.Adopt(ctx, a)
+	if err != nil {
+		return Status{}, err
+	}
+	b.wrote()
+	b.adopted(e, g, a, tok)
+	b.scheduleExercise(e)
+	b.publishAll(e)
+	return b.tried(ctx, name)
+}
+
+func checkAdoption(c tokenbroker.Credential, a tokenbroker.Adoption) error {
+	switch {
+	case a.Holds != c.Grant.Keeps() && (a.Holds != tokenbroker.HoldsRefreshToken || !c.Grant.Refreshes()):
+		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(c.Grant) + " lives on nothing of the kind"}
+	case a.RefreshToken.IsZero() && (a.Token == nil || !c.Grant.Consents()) || len(a.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
+		return tokenbroker.Invalid(fieldOf(c.Grant.Keeps()), errors.New("is required, and at most 16 KiB long"))
+	}
+	return nil
+}
+
+// fieldOf is the request field that carries what a grant lives on.
+func fieldOf(h tokenbroker.Holding) string {
+	switch h {
+	case tokenbroker.HoldsToken:
+		return "staticToken"
+	case tokenbroker.HoldsPassword:
+		return "password"
+	case tokenbroker.HoldsSubjectToken:
+		return "subjectToken"
+	case tokenbroker.HoldsRefreshToken, tokenbroker.HoldsNothing:
+	}
+	return "refreshToken"
+}
+
+// adopted puts an adoption in place. The tokens there are came of the former grant, which may have been revoked.
+func (b *Broker) adopted(e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, tok tokenbroker.Token) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keep(g)
+	e.retryNow()
+	now := time.Now()
+	for _, v := range e.variants {
+		v.refreshAt = now
+	}
+	if v := e.own.Load(); a.Token != nil && v != nil && v.v.Key() == a.Variant.Key() && tok.Generation > v.generation {
+		v.handed.forget(v.generation)
+		v.token, v.generation, v.fetched = hold(tok, now), tok.Generation, now
+		v.refreshAt = refreshAt(tok, e.traits, draw())
+		e.cheer(v, false)
+		b.view(v, now)
+	}
+}
