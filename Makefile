@@ -55,6 +55,10 @@ proto-check: $(BUF) generate-check ## lint the protocol, compare it with the bas
 generate: $(BUF) ## Go code from the .proto files
 	$(BUF) generate
 
+.PHONY: docs
+docs: ## docs/providers.md and the tables of docs/errors.md, from the profiles and package explain
+	go run ./docs/gen
+
 # The sums of the generated files, here and made anew in a place apart.
 sums = (cd $(1) && find proto -name '*.pb.go' -exec sha256sum {} + | sort -k 2)
 

@@ -37,7 +37,7 @@ func TestEachBuiltInProfileMergesChecksAndLints(t *testing.T) {
 	for _, name := range provider.Builtins() {
 		t.Run(name, func(t *testing.T) {
 			p := merged(t, name)
-			if strings.Contains(p.TokenEndpoint, "{") || !strings.HasPrefix(p.TokenEndpoint, "https://") {
+			if strings.Contains(p.TokenEndpoint, "{") || p.TokenEndpoint != "" && !strings.HasPrefix(p.TokenEndpoint, "https://") {
 				t.Errorf("token endpoint: %q", p.TokenEndpoint)
 			}
 			for _, f := range provider.LintProfile(name, example(t, name)) {

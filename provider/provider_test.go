@@ -208,6 +208,7 @@ func TestNewRefuses(t *testing.T) {
 		{"an expiry field", with(func(p *provider.Profile) { p.ExpiryField = "a.b" }), "expiry_field"},
 		{"an expiry unit", with(func(p *provider.Profile) { p.ExpiryUnit = "h" }), "expiry_unit"},
 		{"metadata that is a token", with(func(p *provider.Profile) { p.Metadata = []string{"authed_user.refresh_token"} }), "metadata[0]"},
+		{"another expiry unit", with(func(p *provider.Profile) { p.ExpiryUnit = "rfc3339ish" }), "expiry_unit: must be s, ms, unix, unix_ms or rfc3339"},
 		{"a negative life", with(func(p *provider.Profile) { p.Grace = &negative }), "grace: must not be negative"},
 		{"negative strikes", with(func(p *provider.Profile) { p.Strikes = new(-1) }), "strikes"},
 		{"a negative rate", with(func(p *provider.Profile) { p.Rate = -1 }), "rate"},

@@ -1,0 +1,246 @@
+package explain_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/explain"
+	"github.com/tokenbroker/tokenbroker/provider"
+)
+
+func TestEachEntrySaysAllThereIsToSay(t *testing.T) {
+	seen := map[string]bool{}
+	for _, e := range explain.All() {
+		if seen[e.Name] {
+			t.Errorf("%s is there twice", e.Name)
+		}
+		seen[e.Name] = true
+		if e.Title == "" || e.Recovery == "" || !strings.HasSuffix(e.Meaning, ".") || !ends(e.Do) {
+			t.Errorf("%s: %+v", e.Name, e)
+		}
+		var code codes.Code
+		if err := code.UnmarshalJSON([]byte(strconv.Quote(e.Status))); e.Status != "" && err != nil {
+			t.Errorf("%s: %v", e.Name, err)
+		}
+		if (e.Kind == explain.KindReason || e.Kind == explain.KindState) != (e.Name == strings.ToUpper(e.Name)) {
+			t.Errorf("%s is written like another kind than %s", e.Name, e.Kind)
+		}
+		if rest := e.Fill("a/b", "c"); strings.ContainsAny(rest, "{}") {
+			t.Errorf("%s: the command has a place for something else: %q", e.Name, rest)
+		}
+	}
+}
+
+func ends(sentence string) bool {
+	return strings.HasSuffix(sentence, ".") || strings.HasSuffix(sentence, ".)")
+}
+
+func TestLookupFindsAWordInAnyCase(t *testing.T) {
+	for name, want := range map[string]explain.Kind{
+		"REAUTHORIZATION_REQUIRED": explain.KindReason, "reauthorization_required": explain.KindReason, "ready": explain.KindState,
+		"Invalid_Grant": explain.KindCode, "clock_skew": explain.KindCause, "canceled": explain.KindCode, "CANCELED": explain.KindReason,
+	} {
+		if e, ok := explain.Lookup(name); !ok || e.Kind != want {
+			t.Errorf("%s: got %q (%t), want a %s", name, e.Kind, ok, want)
+		}
+	}
+	if e, ok := explain.Lookup("no such word"); ok {
+		t.Errorf("got %+v of a word that nobody uses", e)
+	}
+}
+
+func TestACauseSaysMoreThanItsCode(t *testing.T) {
+	if e, ok := explain.Of("delegation_denied", "access_denied"); !ok || e.Name != "delegation_denied" {
+		t.Errorf("got %+v, want the cause", e)
+	}
+	for _, cause := range []tokenbroker.Cause{"", "not_a_cause", "access_denied"} {
+		if e, ok := explain.Of(cause, "access_denied"); !ok || e.Kind != explain.KindCode {
+			t.Errorf("%q: got %+v, want the code", cause, e)
+		}
+	}
+}
+
+func TestACommandGetsItsNames(t *testing.T) {
+	e := explain.Entry{Command: "tokenctl x {credential} --client {client}"}
+	if got, want := e.Fill("google/drive", "acme"), "tokenctl x google/drive --client acme"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDelegationSaysWhereToClick(t *testing.T) {
+	for _, name := range []string{"delegation_not_authorized", "delegation_scopes_not_authorized", "delegation_denied"} {
+		e, _ := explain.Lookup(name)
+		for _, want := range []string{"Security > Access and data control > API controls > Domain-wide delegation", "numeric client ID", "comma-delimited", "24 h"} {
+			if !strings.Contains(e.Do, want) {
+				t.Errorf("%s does not say %q: %q", name, want, e.Do)
+			}
+		}
+	}
+}
+
+func TestEachStateOfACredentialHasAnEntry(t *testing.T) {
+	for _, state := range []tokenbroker.State{
+		tokenbroker.StatePending, tokenbroker.StateReady, tokenbroker.StateDegraded, tokenbroker.StateReauthorize,
+		tokenbroker.StateMisconfigured, tokenbroker.StateDisabled, tokenbroker.StateUncertain, tokenbroker.StateQuarantined,
+	} {
+		if e, ok := explain.Lookup(string(state)); !ok || e.Kind != explain.KindState || e.Recovery != state.Recovery() {
+			t.Errorf("%s: got %+v, want the recovery %s", state, e, state.Recovery())
+		}
+	}
+}
+
+func TestEachCauseComesOfAProfile(t *testing.T) {
+	used := map[string]bool{"app_in_testing": true} // no reply tells it apart; another cause points to it
+	for _, name := range provider.Builtins() {
+		p, _ := provider.Builtin(name)
+		for _, rule := range p.Errors {
+			used[string(rule.Cause)] = true
+			if rule.Cause != "" && !explain.Known(rule.Cause) {
+				t.Errorf("%s: %q has no entry", name, rule.Cause)
+			}
+		}
+	}
+	for _, e := range explain.All() {
+		if e.Kind == explain.KindCause && !used[e.Name] {
+			t.Errorf("%s comes of no profile", e.Name)
+		}
+	}
+}
+
+func TestEachReasonOfTheServerHasAnEntry(t *testing.T) {
+	reason := regexp.MustCompile(`^[A-Z]+(_[A-Z]+)*$`)
+	found := words(t, "../server", func(n ast.Node) []string {
+		switch n := n.(type) {
+		case *ast.CompositeLit: // a row of the table
+			return literals(n.Elts...)
+		case *ast.KeyValueExpr:
+			if name, ok := n.Key.(*ast.Ident); ok && name.Name == "reason" {
+				return literals(n.Value)
+			}
+		}
+		return nil
+	})
+	if len(found) < 30 {
+		t.Fatalf("found only %q", found)
+	}
+	for _, word := range found {
+		if e, ok := explain.Lookup(word); reason.MatchString(word) && (!ok || e.Kind != explain.KindReason) {
+			t.Errorf("%s has no entry", word)
+		}
+	}
+}
+
+func TestEachErrorCodeHasAnEntry(t *testing.T) {
+	code := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+	for _, dir := range []string{"../grant", "../broker"} {
+		found := words(t, dir, codesIn)
+		if len(found) < 5 {
+			t.Fatalf("found only %q in %s", found, dir)
+		}
+		for _, word := range found {
+			if e, ok := explain.Lookup(word); code.MatchString(word) && (!ok || e.Kind != explain.KindCode) {
+				t.Errorf("%s of %s has no entry", word, dir)
+			}
+		}
+	}
+}
+
+// codesIn returns the error codes that a piece of code makes: what it refuses with, what it puts beside a class or into a Code.
+func codesIn(n ast.Node) []string {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		if name, ok := n.Fun.(*ast.Ident); ok && (name.Name == "refuse" || name.Name == "needsPerson") {
+			return literals(n.Args...)
+		}
+		if slices.ContainsFunc(n.Args, class) {
+			return literals(n.Args...)
+		}
+	case *ast.ReturnStmt:
+		if slices.ContainsFunc(n.Results, class) {
+			return literals(n.Results...)
+		}
+	case *ast.CompositeLit:
+		if slices.ContainsFunc(n.Elts, class) {
+			return literals(n.Elts...)
+		}
+	case *ast.KeyValueExpr:
+		if name, ok := n.Key.(*ast.Ident); ok && name.Name == "Code" {
+			return literals(n.Value)
+		}
+		if class(n.Value) {
+			return literals(n.Key)
+		}
+	case *ast.AssignStmt:
+		if slices.ContainsFunc(n.Lhs, takesCode) {
+			return literals(n.Rhs...)
+		}
+	case *ast.FuncDecl:
+		if name := n.Name.Name; name == "unsentCode" || name == "ended" {
+			var all []string
+			ast.Inspect(n, func(n ast.Node) bool {
+				if ret, ok := n.(*ast.ReturnStmt); ok {
+					all = append(all, literals(ret.Results...)...)
+				}
+				return true
+			})
+			return all
+		}
+	}
+	return nil
+}
+
+// class reports whether an expression is tokenbroker.ClassSomething.
+func class(e ast.Expr) bool {
+	sel, ok := e.(*ast.SelectorExpr)
+	return ok && strings.HasPrefix(sel.Sel.Name, "Class") && len(sel.Sel.Name) > len("Class")
+}
+
+func takesCode(e ast.Expr) bool {
+	sel, ok := e.(*ast.SelectorExpr)
+	return ok && (sel.Sel.Name == "Code" || sel.Sel.Name == "fault")
+}
+
+func literals(exprs ...ast.Expr) (list []string) {
+	for _, e := range exprs {
+		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if s, err := strconv.Unquote(lit.Value); err == nil && s != "" {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// words returns what a function finds in the source of a package, tests left out, each word once.
+func words(t *testing.T, dir string, find func(ast.Node) []string) (list []string) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			list = append(list, find(n)...)
+			return true
+		})
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
