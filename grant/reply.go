@@ -155,6 +155,9 @@ func (q *query) scopes(held fields) ([]string, bool) {
 func (q *query) named(held fields) []string {
 	given := held.texts("scope", q.at.profile.ScopeSeparator)
 	given = slices.DeleteFunc(given, func(s string) bool { return s == "" })
+	if len(given) == 0 {
+		return nil
+	}
 	for i, s := range given {
 		same := func(asked string) bool { return q.canonical(asked) == q.canonical(s) }
 		if at := slices.IndexFunc(q.asked.Scopes, same); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
