@@ -133,12 +133,12 @@ func TestWhatAReplySaysBesides(t *testing.T) {
 
 func TestACauseIsHandedOn(t *testing.T) {
 	rules := []provider.ErrorRule{
-		{Code: "invalid_grant", Description: "already being processed", Class: transient, Cause: "still_processing"},
-		{Code: "invalid_grant", Description: "AADSTS50196", Class: throttled, Cause: "client_loops"},
+		{Code: "invalid_grant", Description: "already being processed", Class: transient, Cause: "concurrent_refresh"},
+		{Code: "invalid_grant", Description: "AADSTS50196", Class: throttled, Cause: "refresh_loop"},
 	}
 	for description, want := range map[string]tokenbroker.Failure{
-		"token request is already being processed": {Class: transient, Code: "invalid_grant", Cause: "still_processing", HTTPStatus: 400, Sent: true},
-		"AADSTS50196: the server ended a loop":     {Class: throttled, Code: "invalid_grant", Cause: "client_loops", HTTPStatus: 400, Sent: true},
+		"token request is already being processed": {Class: transient, Code: "invalid_grant", Cause: "concurrent_refresh", HTTPStatus: 400, Sent: true},
+		"AADSTS50196: the server ended a loop":     {Class: throttled, Code: "invalid_grant", Cause: "refresh_loop", HTTPStatus: 400, Sent: true},
 		"expired":                                  {Class: dead, Code: "invalid_grant", HTTPStatus: 400, Sent: true},
 	} {
 		c := newClient(t, provider.Profile{TokenEndpoint: "https://login.example.com/token", Errors: rules},

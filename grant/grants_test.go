@@ -177,9 +177,15 @@ func TestPasswordUntilThereIsARefreshToken(t *testing.T) {
 	}
 }
 
+// consenting is a provider where people consent.
+func consenting(grants ...tokenbroker.GrantType) provider.Profile {
+	return provider.Profile{Grants: grants, AuthorizationEndpoint: "https://login.example.com/authorize",
+		DeviceAuthorizationEndpoint: "https://login.example.com/device"}
+}
+
 func TestGrantsWithNothingToLiveOn(t *testing.T) {
-	c, rec := recording(t, provider.Profile{Grants: []tokenbroker.GrantType{tokenbroker.GrantPassword, tokenbroker.GrantAuthorizationCode,
-		tokenbroker.GrantDeviceCode, tokenbroker.GrantTokenExchange}})
+	p := consenting(tokenbroker.GrantPassword, tokenbroker.GrantAuthorizationCode, tokenbroker.GrantDeviceCode, tokenbroker.GrantTokenExchange)
+	c, rec := recording(t, p)
 	none := func(r *tokenbroker.ExchangeRequest) { r.RefreshToken = tokenbroker.Secret{} }
 	for _, tt := range []struct {
 		grant  tokenbroker.GrantType
@@ -213,7 +219,9 @@ func TestGrantsWithNothingToLiveOn(t *testing.T) {
 // TestConsentedGrantsLiveOnTheirRefreshToken: what is sent is a refresh, whatever the credential's grant is called.
 func TestConsentedGrantsLiveOnTheirRefreshToken(t *testing.T) {
 	for _, g := range []tokenbroker.GrantType{tokenbroker.GrantAuthorizationCode, tokenbroker.GrantDeviceCode} {
-		c, rec := recording(t, provider.Profile{Grants: []tokenbroker.GrantType{g}, RefreshEndpoint: "https://login.example.com/refresh"})
+		p := consenting(g)
+		p.RefreshEndpoint = "https://login.example.com/refresh"
+		c, rec := recording(t, p)
 		r := refreshRequest("a")
 		r.Credential.Grant = g
 		if _, err := c.Exchange(t.Context(), r); err != nil {

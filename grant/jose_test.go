@@ -252,7 +252,7 @@ func (rec *recorder) requests() []recorded {
 func recording(t *testing.T, p provider.Profile, change ...func(*grant.Config)) (*grant.Client, *recorder) {
 	t.Helper()
 	rec := &recorder{status: http.StatusOK, body: plainReply, header: http.Header{}}
-	if p.TokenEndpoint == "" {
+	if p.TokenEndpoint == "" && p.Base == "" {
 		p.TokenEndpoint = "https://login.example.com/token"
 	}
 	if p.AuthMethods == nil {

@@ -44,7 +44,7 @@ type keyFile struct {
 func (c *Client) ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error) {
 	file, err := readKey(k.Text.Reveal())
 	if err != nil {
-		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("key", err)
+		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("privateKey", err)
 	}
 	if k.KeyID != "" {
 		file.keyID = k.KeyID
@@ -62,7 +62,7 @@ func (c *Client) ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error) {
 	}
 	secret, err := file.secret()
 	if err != nil {
-		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("key", err)
+		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("privateKey", err)
 	}
 	return tokenbroker.ParsedKey{Secret: secret, ClientID: file.clientID, Account: file.account, TokenURI: file.tokenURI}, nil
 }

@@ -207,7 +207,7 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := c.ParseKey(tokenbroker.NewKey{Text: tokenbroker.NewSecret(tt.text)})
 			var p *tokenbroker.Problem
-			if !errors.As(err, &p) || !errors.Is(err, tokenbroker.ErrInvalidArgument) || p.Field != "key" || !strings.Contains(p.Detail, tt.want) {
+			if !errors.As(err, &p) || !errors.Is(err, tokenbroker.ErrInvalidArgument) || p.Field != "privateKey" || !strings.Contains(p.Detail, tt.want) {
 				t.Fatalf("got %v, want it to say %q", err, tt.want)
 			}
 			if quote := quoted(p.Detail, tt.text); quote != "" {

@@ -62,6 +62,7 @@ func effects() []effect {
 		{field: "refresh_token_expiry_field", yaml: "refresh_token_expiry_field: rt_ttl", body: `{"access_token":"at","expires_in":3600,"refresh_token":"r2","rt_ttl":86400}`,
 			want: outcome{access: "at", life: time.Hour, scopes: "read write", refresh: "r2", refreshLife: 24 * time.Hour}},
 		{field: "refresh_endpoint", yaml: "refresh_endpoint: https://login.example.com/oauth/refresh", sent: map[string]string{":path": "/oauth/refresh"}},
+		{field: "grant_types", yaml: "grant_types: {refresh_token: renew}", sent: map[string]string{"grant_type": "renew"}},
 		{field: "body_format", yaml: "body_format: form", sent: map[string]string{"refresh_token": refreshCanary}},
 		{field: "expiry_unit", yaml: "expiry_field: expires_at\nexpiry_unit: unix", body: `{"access_token":"at","expires_at":99999999999}`, want: good(year)},
 		{field: "expiry_unit", yaml: "expiry_unit: unix_ms", body: `{"access_token":"at","expires_in":"99999999999999"}`, want: good(year)},
