@@ -178,6 +178,9 @@ func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 		"requested_token_type exchange_unauthenticated api_key_header grants pkce") {
 		known[field] = "of the tests of their grants"
 	}
+	for field := range strings.FieldsSeq("title notes sources test_of parts with") {
+		known[field] = "for people, and the catalogue's"
+	}
 	maps.Copy(known, consentFields())
 	for _, e := range effects() {
 		known[e.field] = "a row"
