@@ -186,6 +186,7 @@ func TestWhereAmbientCredentialsAreLookedFor(t *testing.T) {
 		{"Windows", "windows", map[string]string{"HOME": "/root", "APPDATA": "/a"},
 			grant.Ambient{Files: []string{"/a/gcloud/application_default_credentials.json"}, MetadataAddr: "169.254.169.254"}},
 		{"another metadata server", "linux", map[string]string{"GCE_METADATA_HOST": "127.0.0.1:99"}, grant.Ambient{MetadataAddr: "127.0.0.1:99"}},
+		{"a metadata server by name", "linux", map[string]string{"GCE_METADATA_HOST": "metadata.example.com"}, grant.Ambient{MetadataAddr: "169.254.169.254"}},
 	} {
 		got := grant.AmbientFrom(func(name string) string { return tt.environment[name] }, tt.system)
 		if diff := cmp.Diff(tt.want, got); diff != "" {

@@ -60,6 +60,11 @@ func (c *Client) ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error) {
 	if err := checkChain(file.chain, file.key, time.Now()); err != nil {
 		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("certificate", err)
 	}
+	if k.Provider != "" {
+		if err := c.CheckTokenURI(k.Provider, file.tokenURI); err != nil {
+			return tokenbroker.ParsedKey{}, err
+		}
+	}
 	secret, err := file.secret()
 	if err != nil {
 		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("privateKey", err)

@@ -293,6 +293,12 @@ func TestAFileMustNotSayWhereAssertionsGo(t *testing.T) {
 			t.Errorf("%q: got %v, want allowed %t", uri, err, ok)
 		}
 	}
+	altered := strings.ReplaceAll(serviceAccount(t), googleToken, "https://example.org/token")
+	for provider, want := range map[string]string{"acme": "another host", "nobody": "not configured"} {
+		if _, err := c.ParseKey(tokenbroker.NewKey{Text: tokenbroker.NewSecret(altered), Provider: provider}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want it to say %q", provider, err, want)
+		}
+	}
 	if err := c.CheckTokenURI("nobody", googleToken); !errors.Is(err, tokenbroker.ErrUnknownProvider) {
 		t.Errorf("got %v, want ErrUnknownProvider", err)
 	}

@@ -67,7 +67,7 @@ func TestSelfSignedJWTsThatAreNotMade(t *testing.T) {
 		{"an audience that is no endpoint", "invalid_target", func(r *tokenbroker.ExchangeRequest) { r.Variant.Audience = "pubsub" }},
 		{"no key", "key_missing", func(r *tokenbroker.ExchangeRequest) { r.Secret = tokenbroker.ClientSecret{} }},
 		{"a key without id", "key_id_missing", func(r *tokenbroker.ExchangeRequest) { r.Secret.KeyID = "" }},
-		{"a key of another kind", "key_not_rs256", func(r *tokenbroker.ExchangeRequest) { r.Secret.Algorithm = "ES256" }},
+		{"a key of another kind", "key_unusable", func(r *tokenbroker.ExchangeRequest) { r.Secret.Algorithm = "ES256" }},
 		{"no client id", "client_id_missing", func(r *tokenbroker.ExchangeRequest) { r.Client.ClientID = "" }},
 		{"a key that is none", "key_unreadable", func(r *tokenbroker.ExchangeRequest) { r.Secret.Secret = tokenbroker.NewSecret(secretCanary) }},
 	} {
