@@ -30,6 +30,7 @@ type NewKey struct {
 	Text        Secret // PEM, JWK or a provider's key file
 	Certificate string // its certificate chain in PEM, leaf first; "" = none, or it is in Text
 	KeyID       string // kid to name it by; "" = what Text says
+	Provider    string // whose key it is to be: a token endpoint that Text names must be there; "" = that is not looked at
 }
 
 // ParsedKey is what a [NewKey] holds.
@@ -37,7 +38,7 @@ type ParsedKey struct {
 	Secret   ClientSecret // without ID and times but Expiry
 	ClientID string       // whose key it is, where Text says so; "" = it does not
 	Account  string       // what Text says besides, e.g. the numeric client id of a Google service account; "" = nothing
-	TokenURI string       // the token endpoint that Text names; "" = none. To be checked before it is used
+	TokenURI string       // the token endpoint that Text names; "" = none. Nothing is sent there: the provider's profile says where to
 }
 
 // AuthorizationRequest is the first leg of an authorization code grant (RFC 6749 §4.1.1, RFC 7636 §4.3).

@@ -47,6 +47,7 @@ type Config struct {
 	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 250 ms
 	Log        *slog.Logger                            // nil = slog.Default()
 	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
+	Ambient    grant.Ambient                           // the machine's own Google credentials, for google_adc; zero = none
 	Observe    func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
 	Version    string                                  // for the metric build_info
 }
@@ -136,7 +137,7 @@ func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
 	d.tls, tlsErr = mtls.Open(d.cfg.TLS)
 	kek, kekErr := keyring.FileKEK(d.cfg.KEKFile)
 	if provErr == nil {
-		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport})
+		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport, Ambient: d.cfg.Ambient})
 	}
 	if d.grants != nil {
 		d.closers = append(d.closers, d.grants.Close)

@@ -1,7 +1,6 @@
 package grant
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,12 +23,18 @@ type Ambient struct {
 	MetadataAddr string   // of the metadata server: an address, with a port if that is not 80; loopback or link-local. "" = none
 }
 
-// AmbientFrom looks where Google's own libraries do. get reads an environment variable; system is a GOOS.
+// AmbientFrom looks where Google's own libraries do. get reads an environment variable; system is a GOOS. A GCE_METADATA_HOST that is no
+// loopback or link-local address is passed over: the environment must not say which host gets to answer.
 func AmbientFrom(get func(string) string, system string) Ambient {
 	if file := get("GOOGLE_APPLICATION_CREDENTIALS"); file != "" {
 		return Ambient{Files: []string{file}, Named: true}
 	}
-	a := Ambient{MetadataAddr: cmp.Or(get("GCE_METADATA_HOST"), metadataAddr)}
+	a := Ambient{MetadataAddr: metadataAddr}
+	if host := get("GCE_METADATA_HOST"); host != "" {
+		if _, err := metadataAt(host); err == nil {
+			a.MetadataAddr = host
+		}
+	}
 	switch dir, home := get("CLOUDSDK_CONFIG"), get("HOME"); {
 	case dir != "":
 		a.Files = []string{filepath.Join(dir, adcFile)}
@@ -41,21 +46,30 @@ func AmbientFrom(get func(string) string, system string) Ambient {
 	return a
 }
 
+// metadataAt reads the address of a metadata server.
+func metadataAt(text string) (netip.AddrPort, error) {
+	to, err := netip.ParseAddrPort(text)
+	if err != nil {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return to, errors.New("ambient: the metadata server must be given by its address, e.g. 169.254.169.254")
+		}
+		to = netip.AddrPortFrom(addr, 80)
+	}
+	if ip := to.Addr().Unmap(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+		return to, fmt.Errorf("ambient: %s is neither a link-local nor a loopback address, where metadata servers are", ip)
+	}
+	return to, nil
+}
+
 // newMetadata returns a connection to the metadata server and to nothing else: it alone may be link-local. nil = there is none.
 func (a Ambient) newMetadata() (*metadata, error) {
 	if a.MetadataAddr == "" {
 		return nil, nil
 	}
-	to, err := netip.ParseAddrPort(a.MetadataAddr)
+	to, err := metadataAt(a.MetadataAddr)
 	if err != nil {
-		addr, err := netip.ParseAddr(a.MetadataAddr)
-		if err != nil {
-			return nil, errors.New("ambient: the metadata server must be given by its address, e.g. 169.254.169.254")
-		}
-		to = netip.AddrPortFrom(addr, 80)
-	}
-	if ip := to.Addr().Unmap(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
-		return nil, fmt.Errorf("ambient: %s is neither a link-local nor a loopback address, where metadata servers are", ip)
+		return nil, err
 	}
 	dialer := &net.Dialer{Timeout: connectTimeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		if got, err := netip.ParseAddrPort(address); err != nil || got != to {

@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -12,7 +13,8 @@ import (
 
 // grantKind is what differs from grant to grant.
 type grantKind struct {
-	wire      string // grant_type as it is sent; "" = no form is
+	is        tokenbroker.GrantType
+	wire      string // grant_type of the standard; "" = no form is sent
 	public    bool   // a client without a secret may use it
 	refreshes bool   // sends a refresh token
 	subjects  bool   // whom the token acts for can be named
@@ -61,15 +63,6 @@ func kindOf(t tokenbroker.GrantType) (grantKind, bool) {
 		return password(), true
 	}
 	return grantKind{}, false
-}
-
-// offers reports whether the provider knows a grant. A refresh token may come from any grant that brings one.
-func (e *endpoint) offers(t tokenbroker.GrantType) bool {
-	list := e.profile.Grants
-	if len(list) == 0 {
-		return t != tokenbroker.GrantPassword
-	}
-	return slices.Contains(list, t) || t == tokenbroker.GrantRefreshToken && slices.ContainsFunc(list, tokenbroker.GrantType.Refreshes)
 }
 
 // newForm starts a form with the profile's own fields, so that those of the protocol win over them.
@@ -129,8 +122,13 @@ func (q *query) askTargets(audience string, cred tokenbroker.Credential) {
 }
 
 func (q *query) askGrant(r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
-	q.form.Set("grant_type", q.grant.wire)
+	q.askAs(q.grant)
 	return q.grant.fill(q, r)
+}
+
+// askAs writes the grant's name: the standard's, unless the server has another.
+func (q *query) askAs(kind grantKind) {
+	q.form.Set("grant_type", cmp.Or(q.at.profile.GrantTypes[kind.is], kind.wire))
 }
 
 // askScopes writes the scope field, if there is anything to write.

@@ -124,7 +124,7 @@ func TestRequestsThatAreNotSent(t *testing.T) {
 		{"another grant", "unsupported_grant_type", func(r *tokenbroker.ExchangeRequest) { r.Credential.Grant = "password" }},
 		{"no client id", "client_id_missing", func(r *tokenbroker.ExchangeRequest) { r.Client.ClientID = "" }},
 		{"no secret", "client_secret_missing", func(r *tokenbroker.ExchangeRequest) { r.Secret = tokenbroker.ClientSecret{} }},
-		{"another auth method", "auth_method_not_allowed", func(r *tokenbroker.ExchangeRequest) { r.Client.Auth = "private_key_jwt" }},
+		{"another auth method", "auth_method_not_allowed", func(r *tokenbroker.ExchangeRequest) { r.Client.Auth = "bearer" }},
 		{"no refresh token", "refresh_token_missing", func(r *tokenbroker.ExchangeRequest) { r.RefreshToken = tokenbroker.Secret{} }},
 		{"a subject", "subject_not_supported", func(r *tokenbroker.ExchangeRequest) { r.Variant.Subject = "somebody" }},
 		{"a scope beyond the grant", "invalid_scope", func(r *tokenbroker.ExchangeRequest) { r.Variant.Scopes = []string{"a", "admin"} }},

@@ -70,7 +70,7 @@ func (q *call) send(ctx context.Context) (answer, error) {
 func (q *call) request(ctx context.Context) (req *http.Request, gone func() bool, err error) {
 	to, body, err := q.written()
 	if err != nil {
-		return nil, nil, refuse("bad_endpoint")
+		return nil, nil, refuse("bad_token_endpoint")
 	}
 	method := q.method
 	if method == "" {
@@ -83,7 +83,7 @@ func (q *call) request(ctx context.Context) (req *http.Request, gone func() bool
 	}
 	req, err = http.NewRequestWithContext(ctx, method, to, nil)
 	if err != nil {
-		return nil, nil, refuse("bad_endpoint")
+		return nil, nil, refuse("bad_token_endpoint")
 	}
 	req.Header = q.header
 	if body == "" {

@@ -163,7 +163,7 @@ func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Fa
 	}
 	kind, ok := kindOf(r.Credential.Grant)
 	switch {
-	case !ok || !e.offers(r.Credential.Grant):
+	case !ok || !e.profile.Knows(r.Credential.Grant):
 		return nil, refuse("unsupported_grant_type")
 	case r.Client.Provider != e.name && !r.Credential.Grant.Clientless():
 		return nil, refuse("client_of_another_provider")

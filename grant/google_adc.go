@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -33,11 +34,12 @@ func mintADC(ctx context.Context, c *Client, q *query, r tokenbroker.ExchangeReq
 	case text == "":
 		return c.askMetadata(ctx, q)
 	}
+	q.form = url.Values{}
 	switch f := parseObject([]byte(text)); f.text("type") {
 	case "service_account":
-		r, failure = asServiceAccount(r, text)
+		failure = q.asServiceAccount(r, text)
 	case "authorized_user":
-		r, failure = asUser(r, f)
+		failure = q.asUser(f)
 	case "external_account", "external_account_authorized_user":
 		failure = refuse("ambient_external_account")
 	case "impersonated_service_account":
@@ -48,8 +50,12 @@ func mintADC(ctx context.Context, c *Client, q *query, r tokenbroker.ExchangeReq
 	if failure != nil {
 		return tokenbroker.ExchangeReply{}, failure
 	}
-	out, err := c.Exchange(ctx, r)
-	out.RefreshToken, out.RefreshEnd = tokenbroker.Secret{}, r.RefreshEnd // it is the file's, and Google keeps it as it is
+	raw, err := c.ask(ctx, &q.call)
+	if err != nil {
+		return tokenbroker.ExchangeReply{Sent: raw.sent}, err
+	}
+	out, err := q.conclude(raw)
+	out.RefreshToken, out.RefreshEnd = tokenbroker.Secret{}, time.Time{} // the file's is not ours to keep, and Google does not change it
 	return out, err
 }
 
@@ -77,30 +83,31 @@ func (a Ambient) read() (string, *tokenbroker.Failure) {
 }
 
 // asServiceAccount asks as the service account of a key file.
-func asServiceAccount(r tokenbroker.ExchangeRequest, text string) (tokenbroker.ExchangeRequest, *tokenbroker.Failure) {
+func (q *query) asServiceAccount(r tokenbroker.ExchangeRequest, text string) *tokenbroker.Failure {
 	file, err := readKey(text)
 	if err != nil {
-		return r, refuse("ambient_file_unreadable")
+		return refuse("ambient_file_unreadable")
 	}
 	if r.Secret, err = file.secret(); err != nil {
-		return r, refuse("ambient_file_unreadable")
+		return refuse("ambient_file_unreadable")
 	}
-	r.Credential.Grant = tokenbroker.GrantJWTBearer
-	r.Client = tokenbroker.OAuthClient{Provider: r.Credential.Provider, ClientID: file.clientID, Account: file.account, Auth: tokenbroker.AuthServiceAccount}
-	r.RefreshToken = tokenbroker.Secret{}
-	return r, nil
+	r.Client = tokenbroker.OAuthClient{ClientID: file.clientID, Account: file.account, Auth: tokenbroker.AuthServiceAccount}
+	q.grant = jwtBearer()
+	return q.askGrant(r)
 }
 
-// asUser asks as the user who logged in on this machine.
-func asUser(r tokenbroker.ExchangeRequest, f fields) (tokenbroker.ExchangeRequest, *tokenbroker.Failure) {
-	if f.text("refresh_token") == "" || f.text("client_id") == "" || f.text("client_secret") == "" {
-		return r, refuse("ambient_file_unreadable")
+// asUser asks as the user who logged in on this machine. That the refresh token is refused is no matter of a consent here.
+func (q *query) asUser(f fields) *tokenbroker.Failure {
+	secret, refresh := f.text("client_secret"), f.text("refresh_token")
+	if secret == "" || refresh == "" || f.text("client_id") == "" {
+		return refuse("ambient_file_unreadable")
 	}
-	r.Credential.Grant = tokenbroker.GrantRefreshToken
-	r.Client = tokenbroker.OAuthClient{Provider: r.Credential.Provider, ClientID: f.text("client_id"), Auth: tokenbroker.AuthClientSecretPost}
-	r.Secret = tokenbroker.ClientSecret{Secret: tokenbroker.NewSecret(f.text("client_secret"))}
-	r.RefreshToken, r.Holds = tokenbroker.NewSecret(f.text("refresh_token")), tokenbroker.HoldsRefreshToken
-	return r, nil
+	q.form = url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_id": {f.text("client_id")}, "client_secret": {secret}}
+	q.secrets = append(q.secrets, secret, refresh)
+	if q.narrower {
+		q.askScopes()
+	}
+	return nil
 }
 
 // askMetadata asks the metadata server for a token of the machine's service account.

@@ -20,7 +20,7 @@ const (
 
 // jwtBearer asks by RFC 7523 §2.1: with an assertion under the client's key, made anew for each request.
 func jwtBearer() grantKind {
-	return grantKind{wire: bearerGrant, subjects: true, exact: isGoogle, fill: fillJWTBearer, check: checkJWTBearer}
+	return grantKind{is: tokenbroker.GrantJWTBearer, wire: bearerGrant, subjects: true, exact: isGoogle, fill: fillJWTBearer, check: checkJWTBearer}
 }
 
 func fillJWTBearer(q *query, r tokenbroker.ExchangeRequest) *tokenbroker.Failure {

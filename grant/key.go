@@ -44,7 +44,7 @@ type keyFile struct {
 func (c *Client) ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error) {
 	file, err := readKey(k.Text.Reveal())
 	if err != nil {
-		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("key", err)
+		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("privateKey", err)
 	}
 	if k.KeyID != "" {
 		file.keyID = k.KeyID
@@ -60,9 +60,14 @@ func (c *Client) ParseKey(k tokenbroker.NewKey) (tokenbroker.ParsedKey, error) {
 	if err := checkChain(file.chain, file.key, time.Now()); err != nil {
 		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("certificate", err)
 	}
+	if k.Provider != "" {
+		if err := c.CheckTokenURI(k.Provider, file.tokenURI); err != nil {
+			return tokenbroker.ParsedKey{}, err
+		}
+	}
 	secret, err := file.secret()
 	if err != nil {
-		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("key", err)
+		return tokenbroker.ParsedKey{}, tokenbroker.Invalid("privateKey", err)
 	}
 	return tokenbroker.ParsedKey{Secret: secret, ClientID: file.clientID, Account: file.account, TokenURI: file.tokenURI}, nil
 }

@@ -162,7 +162,7 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	cert, _ := certify(t, p256, nil)
-	half := rsaPEM[:len(rsaPEM)/2]
+	half := strings.Join(strings.SplitAfter(rsaPEM, "\n")[:10], "")
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", " \n", "key is empty"},
 		{"far too much", strings.Repeat("x", 65<<10), "at most 65536"},
@@ -177,7 +177,7 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		{"a certificate request", encoded("CERTIFICATE REQUEST", []byte("x")), "certificate request"},
 		{"an unknown block", encoded("SESAME", []byte("x")), "no private key"},
 		{"cut off", half, "cut off"},
-		{"cut off inside, with its end", half + "\n-----END PRIVATE KEY-----\n", "can't be read"},
+		{"cut off inside, with its end", half + "-----END PRIVATE KEY-----\n", "can't be read"},
 		{"no base64", "-----BEGIN PRIVATE KEY-----\n*?*\n-----END PRIVATE KEY-----\n", "cut off or damaged"},
 		{"two keys", rsaPEM + sec1(t, p256), "two keys"},
 		{"a weak RSA key", pkcs8(t, weak), "1024 bits"},
@@ -207,7 +207,7 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := c.ParseKey(tokenbroker.NewKey{Text: tokenbroker.NewSecret(tt.text)})
 			var p *tokenbroker.Problem
-			if !errors.As(err, &p) || !errors.Is(err, tokenbroker.ErrInvalidArgument) || p.Field != "key" || !strings.Contains(p.Detail, tt.want) {
+			if !errors.As(err, &p) || !errors.Is(err, tokenbroker.ErrInvalidArgument) || p.Field != "privateKey" || !strings.Contains(p.Detail, tt.want) {
 				t.Fatalf("got %v, want it to say %q", err, tt.want)
 			}
 			if quote := quoted(p.Detail, tt.text); quote != "" {
@@ -291,6 +291,12 @@ func TestAFileMustNotSayWhereAssertionsGo(t *testing.T) {
 	} {
 		if err := c.CheckTokenURI("acme", uri); (err == nil) != ok {
 			t.Errorf("%q: got %v, want allowed %t", uri, err, ok)
+		}
+	}
+	altered := strings.ReplaceAll(serviceAccount(t), googleToken, "https://example.org/token")
+	for provider, want := range map[string]string{"acme": "another host", "nobody": "not configured"} {
+		if _, err := c.ParseKey(tokenbroker.NewKey{Text: tokenbroker.NewSecret(altered), Provider: provider}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want it to say %q", provider, err, want)
 		}
 	}
 	if err := c.CheckTokenURI("nobody", googleToken); !errors.Is(err, tokenbroker.ErrUnknownProvider) {

@@ -7,13 +7,13 @@ import (
 // password asks by RFC 6749 §4.3, where a profile says that the provider has nothing else (RFC 9700 §2.4). Once the reply brought a
 // refresh token, that is used in place of the password.
 func password() grantKind {
-	k := grantKind{wire: "password", public: true, subjects: true, check: checkPassword}
+	k := grantKind{is: tokenbroker.GrantPassword, wire: "password", public: true, subjects: true, check: checkPassword}
 	k.fill = func(q *query, r tokenbroker.ExchangeRequest) *tokenbroker.Failure {
 		switch {
 		case q.asked.Subject != r.Credential.Subject:
 			return refuse("subject_not_supported") // it is the user whose password this is
 		case r.Holds == tokenbroker.HoldsRefreshToken && !r.RefreshToken.IsZero():
-			q.form.Set("grant_type", refreshToken().wire)
+			q.askAs(refreshToken())
 			return fillRefreshToken(q, r)
 		case r.RefreshToken.IsZero() || r.Holds != tokenbroker.HoldsPassword:
 			return refuse("password_missing")

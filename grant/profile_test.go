@@ -62,6 +62,7 @@ func effects() []effect {
 		{field: "refresh_token_expiry_field", yaml: "refresh_token_expiry_field: rt_ttl", body: `{"access_token":"at","expires_in":3600,"refresh_token":"r2","rt_ttl":86400}`,
 			want: outcome{access: "at", life: time.Hour, scopes: "read write", refresh: "r2", refreshLife: 24 * time.Hour}},
 		{field: "refresh_endpoint", yaml: "refresh_endpoint: https://login.example.com/oauth/refresh", sent: map[string]string{":path": "/oauth/refresh"}},
+		{field: "grant_types", yaml: "grant_types: {refresh_token: renew}", sent: map[string]string{"grant_type": "renew"}},
 		{field: "body_format", yaml: "body_format: form", sent: map[string]string{"refresh_token": refreshCanary}},
 		{field: "expiry_unit", yaml: "expiry_field: expires_at\nexpiry_unit: unix", body: `{"access_token":"at","expires_at":99999999999}`, want: good(year)},
 		{field: "expiry_unit", yaml: "expiry_unit: unix_ms", body: `{"access_token":"at","expires_in":"99999999999999"}`, want: good(year)},
@@ -176,6 +177,9 @@ func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 	for field := range strings.FieldsSeq("assertion_audience grant_audience assertion_life scope_in_assertion assertion_claims subject_token_type " +
 		"requested_token_type exchange_unauthenticated api_key_header grants pkce") {
 		known[field] = "of the tests of their grants"
+	}
+	for field := range strings.FieldsSeq("title notes sources test_of parts with") {
+		known[field] = "for people, and the catalogue's"
 	}
 	maps.Copy(known, consentFields())
 	for _, e := range effects() {

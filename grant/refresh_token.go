@@ -8,7 +8,7 @@ import (
 
 // refreshToken asks by RFC 6749 §6. It is also how grants that a person consented to live on.
 func refreshToken() grantKind {
-	return grantKind{wire: "refresh_token", public: true, refreshes: true, fill: fillRefreshToken, check: checkConsent}
+	return grantKind{is: tokenbroker.GrantRefreshToken, wire: "refresh_token", public: true, refreshes: true, fill: fillRefreshToken, check: checkConsent}
 }
 
 // fillRefreshToken spends the refresh token. Scopes are left out when they are those of the grant, as the RFC has it, unless the

@@ -155,23 +155,19 @@ func (q *query) scopes(held fields) ([]string, bool) {
 func (q *query) named(held fields) []string {
 	given := held.texts("scope", q.at.profile.ScopeSeparator)
 	given = slices.DeleteFunc(given, func(s string) bool { return s == "" })
+	if len(given) == 0 {
+		return nil
+	}
+	canonical := q.at.profile.CanonicalScope
 	for i, s := range given {
-		same := func(asked string) bool { return q.canonical(asked) == q.canonical(s) }
+		same := func(asked string) bool { return canonical(asked) == canonical(s) }
 		if at := slices.IndexFunc(q.asked.Scopes, same); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
 			given[i] = q.asked.Scopes[at]
 		} else if at < 0 {
-			given[i] = q.canonical(s)
+			given[i] = canonical(s)
 		}
 	}
 	return tokenbroker.NewVariant(given, "", "").Scopes
-}
-
-// canonical returns a scope as it is asked for, where the provider has another spelling of it.
-func (q *query) canonical(scope string) string {
-	if s, ok := q.at.profile.ScopeAliases[scope]; ok {
-		return s
-	}
-	return scope
 }
 
 // account returns whose account it is, as far as the reply itself says so.

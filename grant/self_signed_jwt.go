@@ -27,7 +27,7 @@ func mintSelfSigned(_ context.Context, _ *Client, q *query, r tokenbroker.Exchan
 	case key.KeyID == "":
 		return out, refuse("key_id_missing")
 	case key.Algorithm != string(jose.RS256):
-		return out, refuse("key_not_rs256")
+		return out, refuse("key_unusable")
 	case r.Client.ClientID == "":
 		return out, refuse("client_id_missing")
 	case checkEndpointAudience(q.asked.Audience, len(q.asked.Scopes)) != nil:

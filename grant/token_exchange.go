@@ -17,7 +17,7 @@ const (
 
 // tokenExchange asks by RFC 8693: the token that the grant holds, or that of another credential, for another one.
 func tokenExchange() grantKind {
-	return grantKind{wire: exchangeGrant, public: true, fill: fillTokenExchange, anonymous: func(e *endpoint) bool {
+	return grantKind{is: tokenbroker.GrantTokenExchange, wire: exchangeGrant, public: true, fill: fillTokenExchange, anonymous: func(e *endpoint) bool {
 		quiet := e.profile.ExchangeUnauthenticated
 		return quiet != nil && *quiet
 	}}

@@ -33,7 +33,7 @@ func (c *Client) Validate(cred tokenbroker.Credential, client *tokenbroker.OAuth
 		problems = append(problems, invalid("spec.subject", "a %s grant can't name a subject", cred.Grant))
 	}
 	problems = append(problems, p.checkClient(known && !kind.public))
-	if kind.check != nil && e.offers(cred.Grant) {
+	if kind.check != nil && e.profile.Knows(cred.Grant) {
 		problems = append(problems, kind.check(p)...)
 	}
 	return errors.Join(problems...)
@@ -42,13 +42,13 @@ func (c *Client) Validate(cred tokenbroker.Credential, client *tokenbroker.OAuth
 // checkGrant says whether the provider knows a grant, and if not which it does.
 func (e *endpoint) checkGrant(t tokenbroker.GrantType) error {
 	switch _, known := kindOf(t); {
-	case known && e.offers(t):
+	case known && e.profile.Knows(t):
 		return nil
 	case known && t == tokenbroker.GrantPassword:
 		return fmt.Errorf("grant type password hands the user's password around, which RFC 9700 §2.4 forbids; it is for providers that have nothing else: "+
 			"use %s, or name it in grants of the provider's profile", tokenbroker.GrantAuthorizationCode)
 	}
-	offered := slices.DeleteFunc(slices.Clone(grantTypes()), func(g tokenbroker.GrantType) bool { return !e.offers(g) })
+	offered := slices.DeleteFunc(slices.Clone(grantTypes()), func(g tokenbroker.GrantType) bool { return !e.profile.Knows(g) })
 	return fmt.Errorf("grant type %q is not one of provider %s; use one of %v", t, e.name, offered)
 }
 

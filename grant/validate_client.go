@@ -62,9 +62,9 @@ func (e *endpoint) checkSecret(method tokenbroker.AuthMethod, s tokenbroker.Clie
 		return invalid("secret", "%s signs with a private key, not with a client secret; add the key, in PEM, as a JWK or as the provider's key file", method)
 	}
 	if _, err := privateKey(s.Secret); err != nil {
-		return invalid("key", "the key can't be read; add it anew")
+		return invalid("privateKey", "the key can't be read; add it anew")
 	}
-	signsGrant := method.Kind() == tokenbroker.KindSecret && e.offers(tokenbroker.GrantJWTBearer) // beside a secret that is shown, as at Box
+	signsGrant := method.Kind() == tokenbroker.KindSecret && e.profile.Knows(tokenbroker.GrantJWTBearer) // beside a secret that is shown, as at Box
 	switch {
 	case method == tokenbroker.AuthTLSClientAuth && kind == tokenbroker.KindKey:
 		return invalid("certificate", "%s shows a certificate; add it together with its key", method)
@@ -106,7 +106,7 @@ func (c *Client) CheckTokenURI(provider, uri string) error {
 	hosts := e.hosts()
 	u, err := url.Parse(uri)
 	if err != nil || u.Hostname() == "" || !slices.Contains(hosts, strings.ToLower(u.Hostname())) {
-		return invalid("key", "the token_uri of this key file is at another host than provider %s (%s): it is a key for another provider, or the file was altered",
+		return invalid("privateKey", "the token_uri of this key file is at another host than provider %s (%s): it is a key for another provider, or the file was altered",
 			provider, strings.Join(hosts, ", "))
 	}
 	return nil

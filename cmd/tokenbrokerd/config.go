@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/tokenbroker/tokenbroker/daemon"
+	"github.com/tokenbroker/tokenbroker/grant"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/provider"
 	"github.com/tokenbroker/tokenbroker/server"
@@ -121,6 +123,7 @@ func (s *settings) load() (daemon.Config, error) {
 		DrainFor:   time.Duration(f.DrainTimeout),
 		Limits:     f.Limits.server(),
 		Providers:  f.Providers,
+		Ambient:    grant.AmbientFrom(os.Getenv, runtime.GOOS),
 		Version:    version(),
 	}
 	return c, required(path, f, c)
