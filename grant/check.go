@@ -125,7 +125,7 @@ func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields) {
 	out.Expiry, _ = claims.instant("exp")
 	for _, name := range []string{"scope", "scp"} {
 		if out.Scopes == nil {
-			out.Scopes = e.granted(claims, name)
+			out.Scopes = e.scopesOf(claims, name)
 		}
 	}
 	for _, s := range claims.list("aud") {
@@ -138,6 +138,17 @@ func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields) {
 			return
 		}
 	}
+}
+
+// scopesOf returns the scopes that a claim names, as they are asked for; nil if it names none.
+func (e *endpoint) scopesOf(claims fields, name string) []string {
+	var scopes []string
+	for _, s := range claims.texts(name, e.profile.ScopeSeparator) {
+		if s = e.profile.CanonicalScope(s); tokenbroker.ValidateScopes([]string{s}) == nil {
+			scopes = append(scopes, s)
+		}
+	}
+	return tokenbroker.NewVariant(scopes, "", "").Scopes
 }
 
 // try makes the profile's test call with the token.

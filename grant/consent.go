@@ -60,7 +60,7 @@ func (q *query) askCode(r tokenbroker.AuthorizationRequest, scopes []string) *to
 	v.Set("redirect_uri", r.RedirectURI)
 	v.Set("state", r.State)
 	if len(scopes) > 0 {
-		v.Set(cmp.Or(q.at.profile.ScopeParameter, "scope"), strings.Join(scopes, q.at.profile.ScopeSeparator))
+		v.Set(q.at.profile.ScopeParameter, strings.Join(scopes, q.at.profile.ScopeSeparator))
 	}
 	if r.LoginHint != "" {
 		v.Set("login_hint", r.LoginHint)
@@ -148,9 +148,10 @@ func (q *query) askTokens(r tokenbroker.CodeRequest) *tokenbroker.Failure {
 		return refuse("redirect_uri_missing")
 	}
 	q.asked = tokenbroker.NewVariant(scopes, "", "")
-	q.form = q.at.newForm()
-	q.askTargets(r.Credential.Audience, r.Credential)
-	q.form.Set("grant_type", "authorization_code")
+	if failure := q.startTokens(r.Credential); failure != nil {
+		return failure
+	}
+	q.form.Set("grant_type", cmp.Or(q.at.profile.GrantTypes[tokenbroker.GrantAuthorizationCode], "authorization_code"))
 	q.form.Set("code", r.Code.Reveal())
 	q.form.Set("redirect_uri", r.RedirectURI)
 	q.secrets = append(q.secrets, r.Code.Reveal())
@@ -165,6 +166,19 @@ func (q *query) askTokens(r tokenbroker.CodeRequest) *tokenbroker.Failure {
 		q.secrets = append(q.secrets, r.Verifier.Reveal())
 	}
 	return q.identify(r.Client, r.Secret)
+}
+
+// startTokens starts the form of a token request: what the profile and the credential add, and whom the tokens are for.
+func (q *query) startTokens(cred tokenbroker.Credential) *tokenbroker.Failure {
+	q.form = q.at.newForm()
+	for name, value := range cred.Parameters {
+		if isProtocolField(name) {
+			return refuse("parameter_not_allowed")
+		}
+		q.form.Set(name, value)
+	}
+	q.askTargets(cred.Audience, cred)
+	return nil
 }
 
 // conclude sends the request that ends a consent and reads what it brought.
@@ -182,11 +196,9 @@ func (c *Client) conclude(ctx context.Context, q *query, check idCheck) (tokenbr
 		return out, q.consentFailure(failure, raw)
 	}
 	top := parse(raw.body, false)
-	out.Granted = q.at.granted(top.at(q.at.profile.TokenPath), "scope")
 	claims, failure := q.at.identity(top, check, raw)
 	if failure != nil {
-		out.Token, out.Granted = nil, nil
-		return out, failure
+		return tokenbroker.ExchangeReply{RefreshToken: out.RefreshToken, RefreshEnd: out.RefreshEnd, Sent: out.Sent, Skew: out.Skew}, failure
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -208,18 +220,6 @@ func (q *query) consentFailure(f *tokenbroker.Failure, a answer) *tokenbroker.Fa
 		f.Class = tokenbroker.ClassDeadGrant
 	}
 	return f
-}
-
-// granted returns the scopes that a field names, as they are asked for; nil if it names none.
-func (e *endpoint) granted(from fields, field string) []string {
-	var scopes []string
-	for _, s := range from.texts(field, e.profile.ScopeSeparator) {
-		s = e.profile.CanonicalScope(s)
-		if tokenbroker.ValidateScopes([]string{s}) == nil {
-			scopes = append(scopes, s)
-		}
-	}
-	return tokenbroker.NewVariant(scopes, "", "").Scopes
 }
 
 func seconds(n float64, most time.Duration) time.Duration {

@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -137,9 +138,10 @@ func (c *Client) PollDevice(ctx context.Context, r tokenbroker.DevicePoll) (toke
 		return tokenbroker.ExchangeReply{}, refuse("device_code_missing")
 	}
 	q.asked = tokenbroker.NewVariant(scopes, "", "")
-	q.form = q.at.newForm()
-	q.askTargets(r.Credential.Audience, r.Credential)
-	q.form.Set("grant_type", deviceGrant)
+	if failure := q.startTokens(r.Credential); failure != nil {
+		return tokenbroker.ExchangeReply{}, failure
+	}
+	q.form.Set("grant_type", cmp.Or(q.at.profile.GrantTypes[tokenbroker.GrantDeviceCode], deviceGrant))
 	q.form.Set("device_code", r.DeviceCode.Reveal())
 	q.secrets = append(q.secrets, r.DeviceCode.Reveal())
 	if failure := q.identify(r.Client, r.Secret); failure != nil {

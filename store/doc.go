@@ -15,10 +15,11 @@
 //	clientindex  <client>                     the record number of the client
 //	client       <client>                     an OAuth client with its secrets
 //	consent      <consent id>                 a consent, and what it brought until a credential has it
+//	metadata     <provider>                   what an authorization server says of itself
 //	meta         head, keyset                 in the clear: schema and store id; the wrapped keys
 //	meta         numbers, probe               sealed: boot count and bound of the numbers given out; what Prove writes
 //
-// Names of credentials and clients are in the clear, for they are keys; variants are keyed hashes, for a subject may be a
+// Names of credentials, clients and providers are in the clear, for they are keys; variants are keyed hashes, for a subject may be a
 // person. Everything else is sealed as drawn at sealer. The record numbers form a chain, index → config, grant → token: each
 // link says which writing of the next record is the right one.
 //
@@ -29,8 +30,8 @@
 //   - Commit never overwrites a refresh token that it did not spend, and never drops one that the provider gave.
 //   - Generations only rise, across restarts, deletes and re-creations; of a deleted credential's none comes back.
 //   - A record that was edited, swapped with another, or put back to an older state does not open: ErrTampered names it,
-//     and nothing else is affected. Limits: who puts back every record of a credential together, a consent, or the whole
-//     file, is not noticed here.
+//     and nothing else is affected. Limits: who puts back every record of a credential together, a consent, a provider's
+//     metadata, or the whole file, is not noticed here.
 //   - Open touches nothing before it has seen that the schema is known and that the keys open. It never makes keys for a
 //     store that holds records.
 //

@@ -22,6 +22,7 @@ const (
 	bucketClientIndex = "clientindex"
 	bucketClient      = "client"
 	bucketConsent     = "consent"
+	bucketMetadata    = "metadata"
 )
 
 const (
