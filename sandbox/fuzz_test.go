@@ -68,6 +68,7 @@ func FuzzScenario(f *testing.F) {
 	f.Add("issuers: [{name: acme}]\nfaults: [{issuer: acme, kind: hang}]")
 	f.Add("issuers: [{name: acme, clients: [{id: x, keys: [{id: k, pem: x}]}]}]")
 	f.Add("{")
+	f.Add("issuers: !0 0")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := sandbox.ParseScenario([]byte(text))
 		if err != nil {
