@@ -19,8 +19,12 @@ type Scenario struct {
 
 // ParseScenario reads a scenario from YAML. It is strict: an unknown or repeated key and a value of the wrong type are
 // errors that give line and column. The values are judged by [Scenario.New].
-func ParseScenario(data []byte) (Scenario, error) {
-	var s Scenario
+func ParseScenario(data []byte) (s Scenario, err error) {
+	defer func() { // the YAML reader gives up on some files by a panic
+		if recover() != nil {
+			s, err = Scenario{}, errors.New("read scenario: not YAML that can be read")
+		}
+	}()
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
 		return Scenario{}, fmt.Errorf("read scenario: %w", place(err))

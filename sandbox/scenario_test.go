@@ -107,7 +107,8 @@ func TestScenariosAreReadStrictly(t *testing.T) {
 		"issuers: [{name: acme}]\nfaults: [{issuer: acme, kind: magic}]":                   "entry 1 of faults: no kind",
 		"issuers: [{name: acme}]\nfaults: [{issuer: other, kind: hang}]":                   `entry 1 of faults: no issuer "other"`,
 		"issuers: [{name: acme}]\nfaults: [{issuer: acme, kind: hang, client_id: nobody}]": `no client "nobody"`,
-		"": "no issuer",
+		"issuers: !0 0": "not YAML that can be read",
+		"":              "no issuer",
 	} {
 		text = strings.ReplaceAll(text, "BAD", `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n`)
 		s, err := sandbox.ParseScenario([]byte(text))

@@ -31,8 +31,11 @@ func (s *Server) Providers(caFile string) string {
 	for _, i := range s.issuers {
 		line := func(format string, args ...any) { fmt.Fprintf(&b, "    "+format+"\n", args...) }
 		fmt.Fprintf(&b, "  %s:\n", i.Name)
-		line("token_endpoint: %s/%s/token", s.URL, i.Name)
 		line("issuer: %s", issuerURL(s.URL, i))
+		for _, e := range endpoints() {
+			line("%s: %s/%s/%s", e.field, s.URL, i.Name, e.at)
+		}
+		line("iss_parameter: true")
 		if s.CA == nil {
 			line("insecure_loopback: true")
 		} else {
@@ -44,6 +47,24 @@ func (s *Server) Providers(caFile string) string {
 		policy(i, line)
 	}
 	return b.String()
+}
+
+type endpoint struct {
+	field string // of a provider's profile
+	at    sandbox.Endpoint
+}
+
+func endpoints() []endpoint {
+	return []endpoint{
+		{"token_endpoint", sandbox.EndpointToken},
+		{"authorization_endpoint", sandbox.EndpointAuthorize},
+		{"device_authorization_endpoint", sandbox.EndpointDevice},
+		{"revocation_endpoint", sandbox.EndpointRevoke},
+		{"introspection_endpoint", sandbox.EndpointIntrospect},
+		{"userinfo_endpoint", sandbox.EndpointUserinfo},
+		{"test_endpoint", sandbox.EndpointResource},
+		{"jwks_uri", sandbox.EndpointJWKS},
+	}
 }
 
 func issuerURL(base string, i sandbox.Issuer) string {

@@ -12,6 +12,8 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -243,13 +245,23 @@ func TestTheSnippetIsABrokersConfiguration(t *testing.T) {
 		if got := strings.Join(s.Issuers(), " "); got != "acme still graceful" {
 			t.Errorf("got %s", got)
 		}
-		text := strings.TrimPrefix(s.Providers("/tmp/ca.pem"), "providers:\n")
+		caFile := filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(caFile, s.CA, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if plain {
+			caFile = ""
+		}
+		text := strings.TrimPrefix(s.Providers(caFile), "providers:\n")
 		profiles, err := provider.Parse([]byte(text))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
+		if _, err := provider.New(profiles); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
 		for name, p := range profiles {
-			if p.TokenEndpoint != s.URL+"/"+name+"/token" || p.AllowPrivate == plain || p.InsecureLoopback != plain || p.CAFile != "/tmp/ca.pem" {
+			if p.TokenEndpoint != s.URL+"/"+name+"/token" || p.AllowPrivate == plain || p.InsecureLoopback != plain || p.CAFile != caFile || p.TestEndpoint != s.URL+"/"+name+"/resource" {
 				t.Errorf("%s: got %+v", name, p)
 			}
 		}
