@@ -29,14 +29,17 @@ func (w *world) gaps(begun time.Time) []time.Duration {
 	return list
 }
 
-func (w *world) wantGaps(begun time.Time, want ...time.Duration) {
+func (w *world) wantGaps(begun time.Time, seconds ...int) {
 	w.t.Helper()
-	got := w.gaps(begun)
+	got, want := w.gaps(begun), []time.Duration{}
+	for _, n := range seconds {
+		want = append(want, time.Duration(n)*time.Second)
+	}
 	if len(got) != len(want) {
 		w.t.Fatalf("polls after %v, want %v", got, want)
 	}
 	for i := range want {
-		if got[i] != want[i]*time.Second {
+		if got[i] != want[i] {
 			w.t.Errorf("polls after %v, want %v", got, want)
 			return
 		}

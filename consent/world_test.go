@@ -156,15 +156,6 @@ func (w *world) stored(id string) tokenbroker.Consent {
 	return c
 }
 
-func (w *world) state(id string) tokenbroker.ConsentState {
-	w.t.Helper()
-	c, err := w.Consent(w.t.Context(), id)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c.State
-}
-
 func (w *world) wantState(id string, want tokenbroker.ConsentState, code string) tokenbroker.Consent {
 	w.t.Helper()
 	c, err := w.Consent(w.t.Context(), id)

@@ -15,12 +15,8 @@ import (
 
 // newConsent puts the consents over the store, the engine and the providers.
 func (d *Daemon) newConsent(records *store.Store, catalogue *provider.Catalogue) (*consent.Service, error) {
-	codes, _ := any(d.grants).(upstreamConsents)
-	if codes == nil {
-		codes = noUpstream{}
-	}
 	return consent.New(consent.Config{
-		Records: records, Configuration: records, Engine: consentEngine{d.broker}, Codes: codes, Devices: codes,
+		Records: records, Configuration: records, Engine: consentEngine{d.broker}, Codes: d.grants, Devices: d.grants,
 		Profiles: catalogue.Profile, PublicURL: d.cfg.Consent.PublicURL, Audit: d.recordConsent, Log: d.log,
 	})
 }

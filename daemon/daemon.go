@@ -58,22 +58,23 @@ const GCPercent = 400
 
 // Daemon is a broker that is open. Run serves it, once.
 type Daemon struct {
-	cfg     Config
-	log     *slog.Logger
-	policy  *policy.File
-	tls     *mtls.Source
-	sink    *audit.File
-	audit   *audit.Log
-	grants  *grant.Client
-	engine  *bolt.Engine
-	broker  *broker.Broker
-	server  *server.Server
-	consent *consent.Service
-	web     *webListener // nil = none
-	metrics *metrics
-	events  *engineLog
-	listen  net.Listener
-	ops     *ops
+	cfg         Config
+	log         *slog.Logger
+	policy      *policy.File
+	tls         *mtls.Source
+	sink        *audit.File
+	audit       *audit.Log
+	grants      *grant.Client
+	engine      *bolt.Engine
+	broker      *broker.Broker
+	server      *server.Server
+	consent     *consent.Service
+	web         *webListener // nil = none
+	certificate *mtls.Public // of web
+	metrics     *metrics
+	events      *engineLog
+	listen      net.Listener
+	ops         *ops
 
 	closers []func()
 }
@@ -136,13 +137,15 @@ func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
 	d.policy, policyErr = policy.Load(d.cfg.PolicyFile)
 	d.tls, tlsErr = mtls.Open(d.cfg.TLS)
 	kek, kekErr := keyring.FileKEK(d.cfg.KEKFile)
+	var webErr error
+	d.certificate, webErr = d.cfg.Consent.open()
 	if provErr == nil {
 		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport, Ambient: d.cfg.Ambient})
 	}
 	if d.grants != nil {
 		d.closers = append(d.closers, d.grants.Close)
 	}
-	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr)
+	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr, webErr)
 }
 
 func (d *Daemon) openNetwork(ctx context.Context) (err error) {
@@ -153,6 +156,9 @@ func (d *Daemon) openNetwork(ctx context.Context) (err error) {
 		}
 	}
 	d.closers = append(d.closers, func() { _ = d.listen.Close() })
+	if err := d.openWeb(ctx); err != nil {
+		return err
+	}
 	if d.cfg.OpsListen == "" {
 		return nil
 	}
@@ -264,7 +270,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	run := func(what string, do func() error) {
 		wg.Go(func() {
 			if err := do(); err != nil && life.Err() == nil {
@@ -281,6 +287,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	wg.Go(func() { d.watch(life) })
 	if d.ops != nil {
 		run("ops listener", func() error { return d.ops.serve(d.metrics.handler()) })
+	}
+	if d.web != nil {
+		run("consent listener", func() error { return d.web.serve(d.consent, d.cfg) })
 	}
 	run("gRPC", func() error { return d.server.Serve(d.listen) })
 	d.server.SetServing(true)
@@ -302,7 +311,12 @@ func (d *Daemon) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.DrainFor)
 	defer cancel()
 	d.log.Info("draining")
+	var wg sync.WaitGroup
+	if d.web != nil {
+		wg.Go(func() { d.web.close(ctx) })
+	}
 	d.server.Drain(ctx)
+	wg.Wait()
 	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "stop"})
 	if d.ops != nil {
 		d.ops.close()

@@ -18,6 +18,9 @@ func (d *Daemon) watch(ctx context.Context) {
 	})
 	wg.Go(func() { d.watchAudit(ctx) })
 	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
+	if d.web != nil {
+		wg.Go(func() { d.watchWeb(ctx) })
+	}
 	wg.Wait()
 }
 
@@ -51,6 +54,11 @@ func (d *Daemon) Reload(ctx context.Context) {
 	}
 	if changed, err := d.tls.Reload(); err != nil || changed {
 		d.certificatesChanged(err)
+	}
+	if d.web != nil {
+		if changed, err := d.web.certificate.Reload(); err != nil || changed {
+			d.webCertificateChanged(err)
+		}
 	}
 	if err := d.sink.Reopen(); err != nil {
 		d.log.Error("audit log not reopened, the open one stays in use", "error", err)

@@ -63,6 +63,17 @@ func (f Files) load(old *material) (*material, error) {
 
 // check reports whether the material is of use at now.
 func (m *material) check(now time.Time) error {
+	if err := m.checkChain(now); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(m.cas, func(c *x509.Certificate) bool { return validAt(c, now) }) {
+		return errors.New("no CA certificate of the bundle is valid now: add the current one")
+	}
+	return nil
+}
+
+// checkChain is check without the CA bundle.
+func (m *material) checkChain(now time.Time) error {
 	for i, c := range m.chain {
 		if now.Before(c.NotBefore) {
 			return fmt.Errorf("certificate %d of the chain is not valid before %s: check the clock, or wait", i+1, stamp(c.NotBefore))
@@ -70,9 +81,6 @@ func (m *material) check(now time.Time) error {
 		if !now.Before(c.NotAfter) {
 			return fmt.Errorf("certificate %d of the chain ended at %s: replace it", i+1, stamp(c.NotAfter))
 		}
-	}
-	if !slices.ContainsFunc(m.cas, func(c *x509.Certificate) bool { return validAt(c, now) }) {
-		return errors.New("no CA certificate of the bundle is valid now: add the current one")
 	}
 	return nil
 }

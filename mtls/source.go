@@ -57,6 +57,11 @@ func (s *Source) Reload() (changed bool, err error) {
 // files are in use or when files that had a problem are good again, and with the error when there is a problem: once,
 // until the problem changes. A problem is looked at again at each interval, so that a pair caught half-written heals.
 func (s *Source) Watch(ctx context.Context, interval time.Duration, notify func(error)) {
+	watch(ctx, interval, s.Reload, notify)
+}
+
+// watch is Watch over any reload.
+func watch(ctx context.Context, interval time.Duration, reload func() (bool, error), notify func(error)) {
 	if interval <= 0 {
 		interval = defaultInterval
 	}
@@ -69,7 +74,7 @@ func (s *Source) Watch(ctx context.Context, interval time.Duration, notify func(
 			return
 		case <-tick.C:
 		}
-		changed, err := s.Reload()
+		changed, err := reload()
 		problem := ""
 		if err != nil {
 			problem = err.Error()

@@ -28,6 +28,7 @@ const maxConfigBytes = 4 << 20
 type file struct {
 	Listen       string                      `yaml:"listen"`
 	OpsListen    *string                     `yaml:"ops_listen"`
+	Consent      consentFile                 `yaml:"consent"`
 	TLS          tlsFiles                    `yaml:"tls"`
 	Identity     identity                    `yaml:"identity"`
 	Store        storeFile                   `yaml:"store"`
@@ -43,6 +44,14 @@ type tlsFiles struct {
 	Cert     string `yaml:"cert_file"`
 	Key      string `yaml:"key_file"`
 	ClientCA string `yaml:"client_ca_file"`
+}
+
+// consentFile is the listener for browsers.
+type consentFile struct {
+	Listen    string `yaml:"listen"`
+	PublicURL string `yaml:"public_url"`
+	Cert      string `yaml:"cert_file"`
+	Key       string `yaml:"key_file"`
 }
 
 type identity struct {
@@ -113,6 +122,7 @@ func (s *settings) load() (daemon.Config, error) {
 		Listen:     pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
 		OpsListen:  opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
 		TLS:        mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA)},
+		Consent:    daemon.Consent{Listen: f.Consent.Listen, PublicURL: f.Consent.PublicURL, Cert: in(f.Consent.Cert), Key: in(f.Consent.Key)},
 		AllowDNS:   f.Identity.AllowDNS,
 		StorePath:  pick(s.store, "STORE", in(f.Store.File), in("tokenbroker.db")),
 		StoreSize:  f.Store.MaxSize,
