@@ -23,7 +23,7 @@ import (
 const maxRequest = 1 << 20
 
 // besideFile are the flags that go with -f.
-var besideFile = []string{"filename", "validate-only", "output", "no-headers"}
+var besideFile = []string{"filename", "validate-only", "dry-run", "output", "no-headers"}
 
 // besides reports whether a flag goes with -f: those of the secrets do, so that the file need not hold any.
 func besides(flag string) bool {
