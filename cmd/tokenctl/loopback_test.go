@@ -20,8 +20,15 @@ func served(t *testing.T, template string) *catcher {
 	return c
 }
 
+// answer is what an HTTP server answered.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // send makes a request and follows no redirect.
-func send(t *testing.T, method, url, host string) (*http.Response, string) {
+func send(t *testing.T, method, url, host string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -38,7 +45,7 @@ func send(t *testing.T, method, url, host string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 func TestOnlyTheAnswerToTheConsentIsTaken(t *testing.T) {
@@ -60,9 +67,9 @@ func TestOnlyTheAnswerToTheConsentIsTaken(t *testing.T) {
 		"two states":                           {http.MethodGet, right + "&state=other", c.uri.Host, http.StatusBadRequest},
 		"neither code nor error":               {http.MethodGet, base + "?state=st4te", c.uri.Host, http.StatusBadRequest},
 	} {
-		resp, body := send(t, row.method, row.url, row.host)
-		if resp.StatusCode != row.status || strings.Contains(body, "hush") || strings.Contains(body, "st4te") {
-			t.Errorf("%s: got %d %q, want %d and nothing of the request", name, resp.StatusCode, body, row.status)
+		got := send(t, row.method, row.url, row.host)
+		if got.status != row.status || strings.Contains(got.body, "hush") || strings.Contains(got.body, "st4te") {
+			t.Errorf("%s: got %d %q, want %d and nothing of the request", name, got.status, got.body, row.status)
 		}
 	}
 	select {
@@ -70,15 +77,15 @@ func TestOnlyTheAnswerToTheConsentIsTaken(t *testing.T) {
 		t.Fatal("one of them was taken")
 	default:
 	}
-	resp, _ := send(t, http.MethodGet, right, c.uri.Host)
-	if got := <-c.caught; got != right {
+	got := send(t, http.MethodGet, right, c.uri.Host)
+	if whole := <-c.caught; whole != right {
 		t.Error("the answer was not handed on as it came")
 	}
-	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusSeeOther || got != donePath {
-		t.Errorf("got %d to %q, want the browser to be sent to a path without the code", resp.StatusCode, got)
+	if to := got.header.Get("Location"); got.status != http.StatusSeeOther || to != donePath {
+		t.Errorf("got %d to %q, want the browser to be sent to a path without the code", got.status, to)
 	}
-	if resp, _ := send(t, http.MethodGet, right, c.uri.Host); resp.StatusCode != http.StatusConflict {
-		t.Errorf("got %d for a second answer, want %d", resp.StatusCode, http.StatusConflict)
+	if got := send(t, http.MethodGet, right, c.uri.Host); got.status != http.StatusConflict {
+		t.Errorf("got %d for a second answer, want %d", got.status, http.StatusConflict)
 	}
 }
 
@@ -86,16 +93,16 @@ func TestTheLastPageIsHarmlessAndSaysHowItWent(t *testing.T) {
 	for good, want := range map[bool]string{true: "<h1>Connected</h1>", false: "<h1>That did not work</h1>"} {
 		c := served(t, "http://localhost:{port}/")
 		go c.ended(t.Context(), good)
-		resp, body := send(t, http.MethodGet, "http://"+c.uri.Host+donePath, c.uri.Host)
-		if !strings.Contains(body, want) || !strings.Contains(body, "You can close this window.") {
-			t.Errorf("got %q, want %q", body, want)
+		got := send(t, http.MethodGet, "http://"+c.uri.Host+donePath, c.uri.Host)
+		if !strings.Contains(got.body, want) || !strings.Contains(got.body, "You can close this window.") {
+			t.Errorf("got %q, want %q", got.body, want)
 		}
 		for name, want := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "Content-Type": "text/html; charset=utf-8"} {
-			if got := resp.Header.Get(name); got != want {
-				t.Errorf("%s: got %q, want %q", name, got, want)
+			if is := got.header.Get(name); is != want {
+				t.Errorf("%s: got %q, want %q", name, is, want)
 			}
 		}
-		if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") {
+		if csp := got.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") {
 			t.Errorf("got the policy %q", csp)
 		}
 		<-c.shown
