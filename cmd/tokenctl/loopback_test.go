@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// served is a catcher that answers for the state "st4te".
-func served(t *testing.T, template string) *catcher {
+// catching is a catcher that answers for the state "st4te".
+func catching(t *testing.T, template string) *catcher {
 	t.Helper()
 	c, err := listen(t.Context(), template, 0)
 	if err != nil {
@@ -49,7 +49,7 @@ func send(t *testing.T, method, url, host string) answer {
 }
 
 func TestOnlyTheAnswerToTheConsentIsTaken(t *testing.T) {
-	c := served(t, "http://127.0.0.1:{port}/callback")
+	c := catching(t, "http://127.0.0.1:{port}/callback")
 	base := c.uri.String()
 	right := base + "?code=hush-code&state=st4te"
 	for name, row := range map[string]struct {
@@ -91,7 +91,7 @@ func TestOnlyTheAnswerToTheConsentIsTaken(t *testing.T) {
 
 func TestTheLastPageIsHarmlessAndSaysHowItWent(t *testing.T) {
 	for good, want := range map[bool]string{true: "<h1>Connected</h1>", false: "<h1>That did not work</h1>"} {
-		c := served(t, "http://localhost:{port}/")
+		c := catching(t, "http://localhost:{port}/")
 		go c.ended(t.Context(), good)
 		got := send(t, http.MethodGet, "http://"+c.uri.Host+donePath, c.uri.Host)
 		if !strings.Contains(got.body, want) || !strings.Contains(got.body, "You can close this window.") {
@@ -110,7 +110,7 @@ func TestTheLastPageIsHarmlessAndSaysHowItWent(t *testing.T) {
 }
 
 func TestTheRedirectURIIsThatOfTheProvider(t *testing.T) {
-	c := served(t, "http://[::1]:{port}/cb") // ::1 is there on each machine that tests run on
+	c := catching(t, "http://[::1]:{port}/cb") // ::1 is there on each machine that tests run on
 	if !strings.HasPrefix(c.uri.String(), "http://[::1]:") || c.uri.Port() == "0" {
 		t.Errorf("got %s", c.uri)
 	}
