@@ -103,7 +103,7 @@ func (s *session) returnAddress(ctx context.Context, provider string) (string, e
 	if code := status.Code(errors.Unwrap(err)); err != nil && (code == codes.PermissionDenied || code == codes.Unimplemented) {
 		return usualReturn, nil
 	}
-	return p.GetProvider().GetLoopbackRedirect(), err
+	return or(p.GetProvider().GetLoopbackRedirect(), usualReturn), err
 }
 
 // open shows the URL and opens it.

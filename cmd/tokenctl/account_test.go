@@ -245,7 +245,7 @@ func TestWhatCanNotBeConnectedIsSaid(t *testing.T) {
 }
 
 func TestAProviderWithoutALoopbackRedirectIsSaid(t *testing.T) {
-	for _, back := range []string{"", "https://127.0.0.1:{port}/cb", "http://evil.example:{port}/cb", "http://127.0.0.1:{port}" + donePath, "http://127.0.0.1:{port}"} {
+	for _, back := range []string{"none", "https://127.0.0.1:{port}/cb", "http://evil.example:{port}/cb", "http://127.0.0.1:{port}" + donePath, "http://127.0.0.1:{port}"} {
 		b := acme(t)
 		b.back = back
 		wants(t, b.run(t, "", unopenedBrowser(t), "connect", "example/drive", "--provider", "acme"), exitFix, "takes no redirect to this machine", "--link")

@@ -21,7 +21,7 @@ func opener(goos string) []string {
 // command ends. That it did nothing is no harm, since the URL is printed, too.
 func openBrowser(url string) error {
 	command := opener(runtime.GOOS)
-	cmd := exec.Command(command[0], append(command[1:], url)...) //nolint:gosec,noctx // the program is fixed; a browser outlives the command that opened it
+	cmd := exec.Command(command[0], append(command[1:], url)...) //nolint:noctx // the program is fixed; a browser outlives the command that opened it
 	cmd.SysProcAttr = detached()
 	if err := cmd.Start(); err != nil {
 		return err

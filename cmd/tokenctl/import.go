@@ -115,7 +115,7 @@ func (s *session) keyArgument(ctx context.Context, path string) (tokenbroker.Sec
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return tokenbroker.Secret{}, &failure{exit: exitUsage, what: "argument 2: " + cause(err), err: err}
+			return tokenbroker.Secret{}, unopened("argument 2", err)
 		}
 		defer f.Close()
 		in = f
@@ -124,7 +124,7 @@ func (s *session) keyArgument(ctx context.Context, path string) (tokenbroker.Sec
 	data, err := limited(in)
 	switch {
 	case err != nil:
-		return tokenbroker.Secret{}, &failure{exit: exitUsage, what: "argument 2: " + cause(err), err: err}
+		return tokenbroker.Secret{}, unopened("argument 2", err)
 	case len(data) > tokenbroker.MaxSecretBytes:
 		return tokenbroker.Secret{}, usagef("the file has more than %d bytes: is it the right one?", tokenbroker.MaxSecretBytes)
 	}

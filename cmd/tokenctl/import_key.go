@@ -53,7 +53,7 @@ func readKeyFile(data tokenbroker.Secret) (*keyFile, error) {
 func (k *keyFile) requests(im *importing) (*tokenbrokerv1.CreateOAuthClientRequest, *tokenbrokerv1.CreateCredentialRequest, error) {
 	client := &tokenbrokerv1.CreateOAuthClientRequest{OauthClient: or(im.spec.GetOauthClient(), im.name), ValidateOnly: im.validate, Spec: &tokenbrokerv1.OAuthClientSpec{}}
 	cred := &tokenbrokerv1.CreateCredentialRequest{Credential: im.name, Spec: &im.spec, ValidateOnly: im.validate}
-	grant := ""
+	var grant string
 	if k.Type == serviceAccount {
 		im.spec.Provider = or(im.spec.GetProvider(), "google-service-account")
 		client.Spec.ClientId, client.Spec.AuthMethod, client.PrivateKey = k.ClientEmail, tokenbrokerv1.AuthMethod_AUTH_METHOD_SERVICE_ACCOUNT, k.whole.Reveal()

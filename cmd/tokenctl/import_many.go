@@ -35,7 +35,7 @@ type step struct {
 }
 
 func (s *session) importMany(ctx context.Context, im *importing) error {
-	data, err := s.slurp(ctx, im.file)
+	data, err := s.slurp(ctx, "--filename", im.file)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func listen(ctx context.Context, template string, port int) (*catcher, error) {
 
 func noLoopback() error {
 	return &failure{exit: exitFix, what: "the provider takes no redirect to this machine",
-		action: "consent with --link, with --device if it has that, or with --no-browser"}
+		action: "consent with --link, or with --device if it has that"}
 }
 
 // open listens on the addresses that a browser can mean by the host.

@@ -13,7 +13,7 @@ import (
 )
 
 func (c *cli) providerCommand() *cobra.Command {
-	cmd := c.group("provider", "See the providers that the broker knows, and check a profile of your own", c.providerList(), c.providerShow())
+	cmd := c.group("provider", "See the providers that the broker knows, and check a profile of your own", c.providerList(), c.providerShow(), c.providerLint())
 	cmd.Aliases = []string{"providers"}
 	return cmd
 }
@@ -84,7 +84,7 @@ func (s *session) showProvider(w io.Writer, p *tokenbrokerv1.Provider) error {
 			{"Offers besides", list(p.GetOffers(), "-")},
 		}},
 		{"Redirect URIs to register there", [][2]string{
-			{"For connect", or(strings.Replace(p.GetLoopbackRedirect(), anyPort, "PORT", 1), "none: use --link or --device")},
+			{"For connect", localReturn(p)},
 			{"For connect --link", or(p.GetLinkRedirect(), "none: the broker has no consent listener")},
 		}},
 	}
@@ -102,6 +102,18 @@ func (s *session) showProvider(w io.Writer, p *tokenbrokerv1.Provider) error {
 		return err
 	}
 	return prose(w, p.GetNotes(), p.GetSources())
+}
+
+// localReturn is where connect has the provider send the browser.
+func localReturn(p *tokenbrokerv1.Provider) string {
+	uri := p.GetLoopbackRedirect()
+	if uri == "" && p.GetAuthorizationEndpoint() != "" {
+		uri = usualReturn
+	}
+	if !strings.HasPrefix(uri, "http") {
+		return "none: use --link or --device"
+	}
+	return strings.Replace(uri, anyPort, "PORT", 1)
 }
 
 // prose prints notes in Markdown as they are, line by line: they are written to be read that way.

@@ -23,7 +23,7 @@ import (
 const maxRequest = 1 << 20
 
 // besideFile are the flags that go with -f.
-var besideFile = []string{"filename", "validate-only", "output", "no-headers"}
+var besideFile = []string{"filename", "validate-only", "dry-run", "output", "no-headers"}
 
 // besides reports whether a flag goes with -f: those of the secrets do, so that the file need not hold any.
 func besides(flag string) bool {
@@ -49,19 +49,19 @@ func alone(cmd *cobra.Command, args []string) error {
 
 // load reads a request in JSON or YAML, strictly. The fields that hold secrets are taken out before anything can quote them in an error.
 func (c *cli) load(ctx context.Context, path string, m proto.Message) error {
-	data, err := c.slurp(ctx, path)
+	data, err := c.slurp(ctx, "--filename", path)
 	if err != nil {
 		return err
 	}
 	return parseRequest(path, data, m)
 }
 
-func (c *cli) slurp(ctx context.Context, path string) ([]byte, error) {
+func (c *cli) slurp(ctx context.Context, what, path string) ([]byte, error) {
 	in := c.in
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, unopened("filename", err)
+			return nil, unopened(what, err)
 		}
 		defer f.Close()
 		in = f
@@ -69,10 +69,10 @@ func (c *cli) slurp(ctx context.Context, path string) ([]byte, error) {
 	defer c.interruptible(ctx, func() {})()
 	data, err := io.ReadAll(io.LimitReader(in, maxRequest+1))
 	if err != nil {
-		return nil, err
+		return nil, unopened(what, err)
 	}
 	if len(data) > maxRequest {
-		return nil, usagef("%s has more than %d bytes: is it the right file?", path, maxRequest)
+		return nil, usagef("%s: the file has more than %d bytes: is it the right one?", what, maxRequest)
 	}
 	return data, nil
 }

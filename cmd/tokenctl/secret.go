@@ -76,15 +76,15 @@ func limited(r io.Reader) ([]byte, error) {
 func readFile(flag, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, unopened(flag, err)
+		return nil, unopened("--"+flag, err)
 	}
 	defer f.Close()
 	return limited(f)
 }
 
-// unopened is why the file of a flag can't be read, without its name: it may be a secret that somebody took the flag to want.
-func unopened(flag string, err error) error {
-	return &failure{exit: exitUsage, what: "--" + flag + ": " + cause(err), err: err}
+// unopened is why the file of a flag or an argument can't be read, without its name: it may be a secret that somebody took the flag to want.
+func unopened(what string, err error) error {
+	return &failure{exit: exitUsage, what: what + ": " + cause(err), err: err}
 }
 
 // cause is an error of the file system without the name of the file.

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tokenbroker/tokenbroker/explain"
+)
+
+// local runs a command that needs no broker.
+func local(t *testing.T, in string, args ...string) result {
+	t.Helper()
+	out, errs := &page{more: make(chan struct{}, 1)}, &page{more: make(chan struct{}, 1)}
+	c := &cli{in: strings.NewReader(in), out: out, errs: errs}
+	exit := c.run(t.Context(), args)
+	return result{out: out.shown(), errs: errs.shown(), exit: exit}
+}
+
+func TestAWordIsExplained(t *testing.T) {
+	wants(t, local(t, "", "explain", "reauthorization_required"), 0, "REAUTHORIZATION_REQUIRED, a reason", "gRPC code", "FAILED_PRECONDITION", "tokenctl connect CREDENTIAL --reauthorize", "Who acts")
+	wants(t, local(t, "", "explain", "invalid_grant", "-o", "json"), 0, `"kind": "code"`, `"recoveryAction": "REAUTHORIZE"`)
+	r := local(t, "", "explain", "--no-headers")
+	if got, want := strings.Count(r.out, "\n"), len(explain.All()); r.exit != 0 || got != want {
+		t.Errorf("got exit status %d and %d words, want all %d", r.exit, got, want)
+	}
+	wants(t, local(t, "", "explain", "invalid_grnat"), exitNotFound, "did you mean invalid_grant?", "tokenctl explain invalid_grant")
+	wants(t, local(t, "", "explain", "hush-not-a-word-at-all"), exitNotFound, "there is no such word", "tokenctl explain\n")
+	wants(t, local(t, "", "explain", "a", "b"), exitUsage, "argument 2 is too many")
+	if got := beginning(explain.All(), "reauth"); len(got) < 2 {
+		t.Errorf("got %v, want the reason and the state", got)
+	}
+}
+
+// TestTheCommandsOfExplanationsAreThere keeps explanations from naming a command or a flag that there is not.
+func TestTheCommandsOfExplanationsAreThere(t *testing.T) {
+	for _, e := range explain.All() {
+		if command := e.Fill("example/x", "acme"); strings.HasPrefix(command, "tokenctl ") {
+			checkCommand(t, command)
+		}
+	}
+}
+
+func TestALongTextIsFolded(t *testing.T) {
+	if got := strings.Join(fold("one two  three four", 9), "|"); got != "one two|three|four" {
+		t.Errorf("got %q", got)
+	}
+	if got := strings.Join(fold("", 9), "|"); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAProfileIsLinted(t *testing.T) {
+	dir := t.TempDir()
+	good := put(t, dir, "acme.yaml", "token_endpoint: https://auth.acme.example/token\n")
+	bad := put(t, dir, "bad.yaml", "token_endpoint: http://auth.acme.example/token\nauthorization_params: {response_type: token}\n")
+	wants(t, local(t, "", "provider", "lint", good), 0, "advice")
+	wants(t, local(t, "", "provider", "lint", bad), exitFix, "bad", "error", "the broker would refuse this")
+	wants(t, local(t, "providers: {acme: {token_endpoint: 'http://a.example/token'}}", "provider", "lint", "-", "-o", "json"), exitFix, `"provider": "acme"`)
+	wants(t, local(t, "", "provider", "lint", "hush"), exitUsage, "argument 1: no such file")
+}
