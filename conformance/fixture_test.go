@@ -117,8 +117,8 @@ type want struct {
 	Cause    string             `yaml:"cause"`
 	Advice   string             `yaml:"advice"` // part of the sentence that the operator reads
 	Serial   uint64             `yaml:"serial"`
-	EndsIn   *provider.Duration `yaml:"refresh_token_ends_in"`
-	Warnings *int               `yaml:"warnings"` // of the refresh token's end, in this step
+	EndsIn   *provider.Duration `yaml:"refresh_token_ends_in"` // to the hour
+	Warnings *int               `yaml:"warnings"`              // of the refresh token's end, in this step
 	Skew     *provider.Duration `yaml:"clock_skew"`
 	Variants int                `yaml:"variants"`
 
