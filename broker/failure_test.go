@@ -151,6 +151,24 @@ func TestLostAnswerByTraits(t *testing.T) {
 			}
 		})
 	})
+	t.Run("in the grace an outage is outlived to its last minute, breaker or not", func(t *testing.T) {
+		run(t, plan{traits: tokenbroker.Traits{Rotates: true, Grace: 30 * time.Minute}}, func(t *testing.T, w *world) {
+			w.create("a")
+			w.subscribe(nil)
+			w.up.use(after(2, lost, failure(tokenbroker.ClassTransient, "connect_failed")))
+			for w.up.count() < 2 {
+				w.pass(time.Second)
+			}
+			w.pass(28 * time.Minute)
+			w.wantState(tokenbroker.StateUncertain)
+			if got := w.up.count(); got > 60 {
+				t.Errorf("got %d requests in the grace, want a few", got)
+			}
+			w.up.use(gives(time.Hour, true))
+			w.pass(time.Minute)
+			w.wantState(tokenbroker.StateReady)
+		})
+	})
 	t.Run("a strict provider is probed just before the token ends", func(t *testing.T) {
 		run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 			w.create("a")

@@ -39,6 +39,7 @@ type gate struct {
 type turn struct {
 	gate  *gate
 	v     *variant
+	hurry bool // it replays a refresh token that the provider forgives for a while yet
 	ready chan struct{}
 	err   error // once ready: why the turn is none
 }
@@ -82,7 +83,7 @@ func newGate(key gateKey, l Limit) *gate {
 // pass waits for the variant's turn. It refuses, also those who wait already, while the provider wants us to wait or seems to be
 // down, and once the broker drains. Who got a turn has to tell its result, or that it was unused.
 func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
-	t := &turn{gate: g, v: v, ready: make(chan struct{})}
+	t := &turn{gate: g, v: v, hurry: v.e.forgiven(time.Now()), ready: make(chan struct{})}
 	g.mu.Lock()
 	if err := g.refusal(t, time.Now()); err != nil {
 		g.mu.Unlock()
@@ -103,6 +104,13 @@ func (g *gate) pass(ctx context.Context, v *variant) (*turn, error) {
 	}
 }
 
+// forgiven reports whether the answer to a refresh was lost and the refresh token may be sent again now.
+func (e *entry) forgiven(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.grant.Intent != nil && inGrace(e.traits, e.grant.Intent.Begun, now)
+}
+
 // refusal is the answer while nobody may pass. g.mu is held.
 func (g *gate) refusal(t *turn, now time.Time) error {
 	switch {
@@ -110,6 +118,8 @@ func (g *gate) refusal(t *turn, now time.Time) error {
 		return tokenbroker.ErrDraining
 	case now.Before(g.paused):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrThrottled, RetryAfter: g.paused.Sub(now)}
+	case t.hurry: // the grant would be lost to a breaker that opens again too late
+		return nil
 	case now.Before(g.openTill):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrUpstream, Detail: "its last requests all failed", RetryAfter: g.openTill.Sub(now)}
 	case g.failures >= breakerAfter && g.trial != nil && g.trial != t:

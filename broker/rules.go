@@ -25,6 +25,7 @@ const (
 	waitCap     = time.Hour        // the longest that a provider's Retry-After is obeyed at a time
 
 	probeMargin   = 30 * time.Second // before the last valid token ends, when an uncertain refresh token is tried
+	graceMargin   = time.Minute      // the most that is kept of a grace window for a request's own way
 	exerciseRetry = time.Minute      // after an exercise that could not even be begun
 	commitTimeout = 10 * time.Second // of one try to make a result durable
 	commitPause   = time.Minute      // the longest pause between two tries
@@ -91,10 +92,16 @@ func floor(t tokenbroker.Traits, life time.Duration, doublings int) time.Duratio
 }
 
 // inGrace reports whether a refresh token sent at begun may be sent once more because the provider forgives the previous one.
-// A clock that went back counts as grace passed. A fifth of the window is kept for the request's own way.
-func inGrace(t tokenbroker.Traits, begun, now time.Time) bool {
+func inGrace(t tokenbroker.Traits, begun, now time.Time) bool { return graceLeft(t, begun, now) > 0 }
+
+// graceLeft is for how long that may yet be done. A clock that went back counts as grace passed. A fifth of the window, at most a
+// minute, is kept for the request's own way.
+func graceLeft(t tokenbroker.Traits, begun, now time.Time) time.Duration {
 	since := now.Sub(begun)
-	return t.Grace > 0 && since >= 0 && since < t.Grace*4/5
+	if since < 0 {
+		return 0
+	}
+	return t.Grace - min(t.Grace/5, graceMargin) - since
 }
 
 // strikes is how many consecutive invalid_grant condemn a grant.

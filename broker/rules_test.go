@@ -142,6 +142,8 @@ func TestInGrace(t *testing.T) {
 		{"at once", minute, 0, true},
 		{"within four fifths", minute, 47 * time.Second, true},
 		{"too close to its end", minute, 48 * time.Second, false},
+		{"a minute before the end of a long one", tokenbroker.Traits{Grace: 30 * time.Minute}, 29*time.Minute - time.Second, true},
+		{"within the last minute of a long one", tokenbroker.Traits{Grace: 30 * time.Minute}, 29 * time.Minute, false},
 		{"passed", minute, time.Hour, false},
 		{"the clock went back", minute, -time.Second, false},
 	} {

@@ -189,8 +189,8 @@ func (b *Broker) apply(t try, j judgement, f *tokenbroker.Failure, now time.Time
 	case t.intent.Sends <= 1:
 		v.next, e.recoverNext = now, time.Time{} // recoverAt says when
 	default:
-		if inGrace(e.traits, t.intent.Begun, now) { // it does not wait for us
-			v.next = earlier(v.next, now.Add(max(retryBase, e.traits.Grace/20, f.RetryAfter)))
+		if left := graceLeft(e.traits, t.intent.Begun, now); left > 0 { // it does not wait for us
+			v.next = earlier(v.next, now.Add(max(retryBase, left/4, f.RetryAfter)))
 		}
 		e.recoverNext = v.next
 	}

@@ -82,8 +82,19 @@ type reply struct {
 	Gzip    bool              `yaml:"gzip"`   // it is packed
 	Delay   provider.Duration `yaml:"delay"`  // before the first byte
 	Drip    provider.Duration `yaml:"drip"`   // before each byte
-	Fault   string            `yaml:"fault"`  // refused (nothing sent), reset (sent, no reply), timeout (sent, no reply), cut (the body breaks off)
+	Fault   string            `yaml:"fault"`  // see faults
 	Always  bool              `yaml:"always"` // also to all later requests, until a step has replies of its own
+}
+
+// faults are what may happen to a request in place of a reply.
+var faults = []string{
+	"",
+	"refused", // no connection: nothing is sent
+	"reset",   // sent, and the connection breaks
+	"timeout", // sent, and nothing comes
+	"cut",     // the body breaks off
+	"pass",    // the sandbox answers
+	"lost",    // the sandbox does what was asked, and its answer is lost
 }
 
 // want is what is to be seen of a step. What is left out is not looked at.
@@ -106,8 +117,8 @@ type want struct {
 	Cause    string             `yaml:"cause"`
 	Advice   string             `yaml:"advice"` // part of the sentence that the operator reads
 	Serial   uint64             `yaml:"serial"`
-	EndsIn   *provider.Duration `yaml:"refresh_token_ends_in"`
-	Warnings *int               `yaml:"warnings"` // of the refresh token's end, in this step
+	EndsIn   *provider.Duration `yaml:"refresh_token_ends_in"` // to the hour
+	Warnings *int               `yaml:"warnings"`              // of the refresh token's end, in this step
 	Skew     *provider.Duration `yaml:"clock_skew"`
 	Variants int                `yaml:"variants"`
 
@@ -214,7 +225,7 @@ func (s step) check(last bool) error {
 		if slices.ContainsFunc(r.said(), func(text string) bool { return !strings.Contains(text, marker) }) {
 			return fmt.Errorf("replies[%d]: each text that the provider wrote has to hold %s", i, marker)
 		}
-		if r.Fault != "" && !slices.Contains([]string{"refused", "reset", "timeout", "cut"}, r.Fault) {
+		if !slices.Contains(faults, r.Fault) {
 			return fmt.Errorf("replies[%d]: unknown fault %q", i, r.Fault)
 		}
 	}

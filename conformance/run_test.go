@@ -42,6 +42,9 @@ rules:
 `
 )
 
+// today is when fixtures begin.
+var today = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTheOutcomeIsTheRightOneForTheUser(t *testing.T) {
@@ -57,6 +60,7 @@ func TestTheOutcomeIsTheRightOneForTheUser(t *testing.T) {
 // run plays a fixture.
 func (f fixture) run(t *testing.T, keys []string) {
 	r := &runner{t: t, f: f, up: &upstream{}, keys: keys}
+	time.Sleep(time.Until(today)) // a bubble starts in 2000, when no token had ever been given
 	release := r.up.hold()
 	r.b = brokertest.Start(t, r.config())
 	defer r.b.Stop()
@@ -218,6 +222,8 @@ func (r *runner) act(s step, o outcome) outcome {
 		return r.herd(ctx, s, number(arg), o)
 	case "report":
 		return r.report(ctx, s, number(arg), o)
+	case "nag":
+		return r.nag(ctx, s, number(arg), o)
 	case "refresh":
 		_, o.err = r.credentials.RefreshCredential(ctx, &tokenbrokerv1.RefreshCredentialRequest{Credential: name})
 	case "import":
@@ -225,8 +231,9 @@ func (r *runner) act(s step, o outcome) outcome {
 	case "subscribe":
 		r.subscribe()
 	case "rival":
-		status, err := r.up.rival()
-		if err != nil || status != number(arg) {
+		which, code, _ := strings.Cut(arg, " ")
+		status, err := r.up.rival(which)
+		if err != nil || status != number(code) {
 			r.t.Errorf("%s: the rival got status %d, %v", r.at, status, err)
 		}
 	case "restart":

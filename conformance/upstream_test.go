@@ -41,7 +41,8 @@ type upstream struct {
 	answered time.Time
 	starved  int // requests that there was no reply for
 	gate     chan struct{}
-	refresh  string // the refresh token that the sandbox gave last
+	first    string // the first refresh token of the sandbox
+	refresh  string // and the last that it gave
 }
 
 // play sets the replies to come.
@@ -62,6 +63,9 @@ func (u *upstream) hold() (release func()) {
 	return func() { close(gate) }
 }
 
+// errReset is what the network says when a connection breaks while one waits for a reply.
+var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+
 // RoundTrip implements http.RoundTripper.
 func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.mu.Lock()
@@ -74,8 +78,13 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	rep, n, scripted := u.next()
 	switch {
-	case !scripted && u.sandbox != nil:
+	case rep.Fault == "pass", !scripted && u.sandbox != nil:
 		return u.passOn(r)
+	case rep.Fault == "lost":
+		if resp, err := u.passOn(r); err == nil {
+			_ = resp.Body.Close()
+		}
+		return nil, errReset
 	case !scripted || rep.Fault == "refused":
 		if r.Body != nil {
 			_ = r.Body.Close()
@@ -134,9 +143,17 @@ func read(r *http.Request) request {
 func (u *upstream) passOn(r *http.Request) (*http.Response, error) {
 	q := read(r)
 	u.note(q)
+	if q.form == nil {
+		q.form = url.Values{}
+		for field, value := range q.json {
+			q.form.Set(field, fmt.Sprint(value))
+		}
+	}
 	to := r.Clone(r.Context())
 	to.URL = &url.URL{Scheme: "https", Host: "sandbox.example", Path: "/it/token"}
-	to.Body = io.NopCloser(strings.NewReader(q.form.Encode()))
+	body := q.form.Encode()
+	to.Body, to.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	to.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := u.sandbox.RoundTrip(to)
 	if err != nil {
 		return resp, err
@@ -161,19 +178,30 @@ func (u *upstream) keep(resp *http.Response) {
 	}
 }
 
-// rival spends the refresh token that the sandbox gave last, as somebody else would who holds it too.
-func (u *upstream) rival() (status int, err error) {
+// rival spends a refresh token of the sandbox, the last or the first, as somebody else would who holds it too.
+func (u *upstream) rival(which string) (status int, err error) {
 	last, ok := u.lastSent()
 	if !ok {
 		return 0, errors.New("nobody has sent anything yet")
 	}
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {u.refresh}}
+	token := u.refresh
+	if which == "first" {
+		token = u.first
+	}
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+	for _, field := range []string{"client_id", "client_secret"} {
+		if v := last.form.Get(field); v != "" {
+			form.Set(field, v)
+		}
+	}
 	r, err := http.NewRequest(http.MethodPost, "https://sandbox.example/it/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		return 0, err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Authorization", last.header.Get("Authorization"))
+	if auth := last.header.Get("Authorization"); auth != "" {
+		r.Header.Set("Authorization", auth)
+	}
 	resp, err := u.sandbox.RoundTrip(r)
 	if err != nil {
 		return 0, err
@@ -187,7 +215,7 @@ func (u *upstream) answer(r *http.Request, rep reply, n int) (*http.Response, er
 	}
 	switch rep.Fault {
 	case "reset":
-		return nil, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		return nil, errReset
 	case "timeout":
 		<-r.Context().Done()
 		return nil, r.Context().Err()

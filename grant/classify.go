@@ -207,7 +207,7 @@ func codeAt(top fields, path string) string {
 
 // description returns the text that profiles' patterns look at. It goes nowhere else.
 func description(top fields, body []byte) string {
-	for _, path := range []string{"error_description", "error.message", "message", "detail"} {
+	for _, path := range []string{"error_description", "error.message", "message", "detail", "reason", "errorSummary"} {
 		if s := top.text(path); s != "" {
 			return s
 		}

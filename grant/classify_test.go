@@ -191,6 +191,8 @@ func TestProfileRulesOverride(t *testing.T) {
 		{"the reply's wait wins", "", 503, http.Header{"Retry-After": {"9"}}, transient, 9 * time.Second},
 		{"by description", `{"error":"invalid_grant","error_description":"Try again in a minute"}`, 400, nil, throttled, 20 * time.Second},
 		{"by message", `{"error":"invalid_grant","message":"revoked by admin"}`, 400, nil, config, 0},
+		{"by reason", `{"error":"invalid_grant","reason":"revoked by admin"}`, 400, nil, config, 0},
+		{"by summary", `{"error":"invalid_grant","errorSummary":"revoked by admin"}`, 400, nil, config, 0},
 		{"none fits", `{"error":"invalid_grant","error_description":"revoked"}`, 400, nil, dead, 0},
 		{"a code of ours", `{}`, 200, nil, transient, 0},
 		{"a page in place of a reply", "<h1>maintenance</h1>", 200, nil, transient, 0},
