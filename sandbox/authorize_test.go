@@ -13,7 +13,7 @@ import (
 
 func TestAnAccountConsentsAndTheCodeBringsTokens(t *testing.T) {
 	inBothForms(t, people(), func(t *testing.T, w *world) {
-		got := w.authorize()
+		got := w.authorize("scope", "openid read")
 		if got.Get("state") != "st" || got.Get("iss") != w.base+"/acme" || !strings.HasPrefix(got.Get("code"), sandbox.CodePrefix) {
 			t.Fatalf("got %v", got)
 		}
@@ -256,8 +256,9 @@ func TestAutoApproveNeedsNoPage(t *testing.T) {
 		iss.AutoApprove = "bob@corp.test"
 		w := newWorld(t, iss)
 		status, to := w.follow(w.asking())
-		if got := w.callback(to, nil); status != 303 || w.opened(w.exchange(got.Get("code")).str("id_token"))["sub"] != "8" {
-			t.Errorf("got %d %v", status, got)
+		token := w.exchange(w.callback(to, nil).Get("code")).str("access_token")
+		if got := w.get("/acme/resource", token); status != 303 || got.str("sub") != "8" {
+			t.Errorf("got %d, %s", status, got.text)
 		}
 		w.srv.AutoApprove("acme", "")
 		if status, _ := w.follow(w.asking()); status != 200 {
