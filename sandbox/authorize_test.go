@@ -13,7 +13,7 @@ import (
 
 func TestAnAccountConsentsAndTheCodeBringsTokens(t *testing.T) {
 	inBothForms(t, people(), func(t *testing.T, w *world) {
-		got := w.authorize()
+		got := w.authorize("scope", "openid read")
 		if got.Get("state") != "st" || got.Get("iss") != w.base+"/acme" || !strings.HasPrefix(got.Get("code"), sandbox.CodePrefix) {
 			t.Fatalf("got %v", got)
 		}
@@ -133,6 +133,32 @@ func TestALoopbackRedirectMayHaveAnyPort(t *testing.T) {
 	}
 }
 
+func TestOnlyALoopbackRedirectMayHaveAnyPort(t *testing.T) {
+	iss := people()
+	iss.Clients = append(iss.Clients, sandbox.Client{ID: "lan", Auth: sandbox.AuthNone,
+		RedirectURIs: []string{"http://10.0.0.1/cb", "https://127.0.0.2/cb", "http://localhost/cb", "http://127.0.0.1/cb?tenant=1", "app:/cb"}})
+	w := newWorld(t, iss)
+	for uri, want := range map[string]int{
+		"http://10.0.0.1/cb": 200, "http://10.0.0.1:80/cb": 400, "https://127.0.0.2/cb": 200, "https://127.0.0.2:8443/cb": 400,
+		"http://localhost/cb": 200, "http://localhost:1/cb": 400, "http://127.0.0.1:7/cb?tenant=1": 200, "http://127.0.0.1:7/cb?tenant=2": 400,
+		"http://127.0.0.1:7/cb": 400, "http://127.0.0.3/cb?tenant=1": 400, "app:/cb": 200, "app:/CB": 400, "http://127.0.0.1:%zz/cb": 400,
+	} {
+		if status, _ := w.follow(w.asking("client_id", "lan", "redirect_uri", uri)); status != want {
+			t.Errorf("%s: got %d, want %d", uri, status, want)
+		}
+	}
+}
+
+func TestTheCallbackKeepsTheQueryOfTheRedirectURI(t *testing.T) {
+	iss := people()
+	iss.Clients = append(iss.Clients, sandbox.Client{ID: "tenant", Auth: sandbox.AuthNone, RedirectURIs: []string{"https://app.test/cb?tenant=1"}})
+	w := newWorld(t, iss)
+	got := w.authorize("client_id", "tenant", "redirect_uri", "https://app.test/cb?tenant=1")
+	if got.Get("tenant") != "1" || got.Get("code") == "" || got.Get("state") != "st" {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestTheOnlyRedirectURIMayBeLeftOut(t *testing.T) {
 	w := newWorld(t, people())
 	code := w.authorize("redirect_uri", "").Get("code")
@@ -230,8 +256,9 @@ func TestAutoApproveNeedsNoPage(t *testing.T) {
 		iss.AutoApprove = "bob@corp.test"
 		w := newWorld(t, iss)
 		status, to := w.follow(w.asking())
-		if got := w.callback(to, nil); status != 303 || w.opened(w.exchange(got.Get("code")).str("id_token"))["sub"] != "8" {
-			t.Errorf("got %d %v", status, got)
+		token := w.exchange(w.callback(to, nil).Get("code")).str("access_token")
+		if got := w.get("/acme/resource", token); status != 303 || got.str("sub") != "8" {
+			t.Errorf("got %d, %s", status, got.text)
 		}
 		w.srv.AutoApprove("acme", "")
 		if status, _ := w.follow(w.asking()); status != 200 {

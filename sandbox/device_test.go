@@ -12,9 +12,9 @@ import (
 )
 
 // begin is a device authorization by the client "web".
-func (w *world) begin() reply {
+func (w *world) begin(scope ...string) reply {
 	w.t.Helper()
-	r := w.post(sandbox.EndpointDevice, "scope", "openid read").want(w.t, 200, "")
+	r := w.post(sandbox.EndpointDevice, "scope", strings.Join(append(scope, "read"), " ")).want(w.t, 200, "")
 	if !strings.HasPrefix(r.str("device_code"), sandbox.DevicePrefix) || !regexp.MustCompile(`^[B-Z]{4}-[B-Z]{4}$`).MatchString(r.str("user_code")) ||
 		r.str("verification_uri") != w.base+"/acme/activate" || r.json["expires_in"] != 600.0 || r.json["interval"] != 5.0 {
 		w.t.Fatalf("got %s", r.text)
@@ -30,7 +30,7 @@ func (w *world) poll(started reply) reply {
 func TestADeviceWaitsUntilSomebodyAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, people())
-		d := w.begin()
+		d := w.begin("openid")
 		for range 3 {
 			w.poll(d).want(t, 400, "authorization_pending")
 			time.Sleep(5 * time.Second)

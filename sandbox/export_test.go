@@ -7,3 +7,14 @@ func (s *Server) RememberedAccessTokens(issuer string) int {
 	defer i.mu.Unlock()
 	return len(i.access)
 }
+
+// RememberedConsents is how many pages, codes, devices and used assertions an issuer holds.
+func (s *Server) RememberedConsents(issuer string) (pages, codes, devices, assertions int) {
+	i := s.mustIssuer(issuer)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, used := range i.used {
+		assertions += len(used)
+	}
+	return len(i.requests), len(i.codes), len(i.devices), assertions
+}

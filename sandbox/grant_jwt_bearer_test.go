@@ -209,3 +209,16 @@ func TestAnIssuerCanNameTheAudience(t *testing.T) {
 	w.assert(signed(t, jose.RS256, testKeys().rsa, "k1", with(googleClaims(), "aud", "https://login.test"))).want(t, 200, "")
 	w.assert(signed(t, jose.RS256, testKeys().rsa, "k1", googleClaims())).want(t, 400, "invalid_grant")
 }
+
+func TestAScopeWithACommaIsNoScopeEvenWhereEveryScopeIs(t *testing.T) {
+	w := newWorld(t, sandbox.Issuer{ServiceAccounts: []sandbox.ServiceAccount{{Email: robot, Keys: []sandbox.Key{{ID: "k1", Public: &testKeys().rsa.PublicKey}}}}})
+	ask := func(scope any) reply {
+		return w.assert(signed(t, jose.RS256, testKeys().rsa, "k1", with(googleClaims(), "scope", scope)))
+	}
+	ask("https://api.test/any").want(t, 200, "")
+	for _, scope := range []any{"a,b", "a, b", "", nil, " ", "a  b", "a b ", `a"b`} {
+		if got := ask(scope).want(t, 400, "invalid_scope"); got.str("error_description") != sandbox.GoogleErrors()["scope"].Description {
+			t.Errorf("%v: got %s", scope, got.text)
+		}
+	}
+}

@@ -88,7 +88,7 @@ func (w *world) get(path, bearer string) reply {
 
 // asking is an authorization URL with further parameters as pairs; "" takes one away.
 func (w *world) asking(params ...string) string {
-	f := url.Values{"response_type": {"code"}, "client_id": {"web"}, "redirect_uri": {callback}, "scope": {"openid read"}, "state": {"st"},
+	f := url.Values{"response_type": {"code"}, "client_id": {"web"}, "redirect_uri": {callback}, "scope": {"read"}, "state": {"st"},
 		"code_challenge": {challenge}, "code_challenge_method": {"S256"}, "nonce": {"n0"}}
 	for i := 0; i < len(params); i += 2 {
 		if f.Set(params[i], params[i+1]); params[i+1] == "" {

@@ -47,7 +47,7 @@ func TestIntrospection(t *testing.T) {
 		got := w.postAs(client, "introspect", "token", r.str("access_token")).want(t, 200, "")
 		exp, iat := got.json["exp"].(float64), got.json["iat"].(float64)
 		if got.json["active"] != true || got.str("client_id") != "web" || got.str("sub") != "7" || got.str("username") != "ann@corp.test" ||
-			got.str("scope") != "openid read" || got.str("iss") != w.base+"/acme" || exp-iat != 3600 || !strings.Contains(got.text, `"aud":["https://api.test"]`) {
+			got.str("scope") != "read" || got.str("iss") != w.base+"/acme" || exp-iat != 3600 || !strings.Contains(got.text, `"aud":["https://api.test"]`) {
 			t.Errorf("%s: got %s", client, got.text)
 		}
 		if got := w.postAs(client, "introspect", "token", r.str("refresh_token")).want(t, 200, ""); got.json["active"] != true {
@@ -101,7 +101,7 @@ func TestJWTAccessTokens(t *testing.T) {
 	w := newWorld(t, iss)
 	token := w.exchange(w.authorize("resource", "https://api.test").Get("code")).want(t, 200, "").str("access_token")
 	got := w.opened(token)
-	if got["sub"] != "7" || got["client_id"] != "web" || got["scope"] != "openid read" || !strings.HasPrefix(got["jti"].(string), sandbox.AccessPrefix) ||
+	if got["sub"] != "7" || got["client_id"] != "web" || got["scope"] != "read" || !strings.HasPrefix(got["jti"].(string), sandbox.AccessPrefix) ||
 		got["exp"].(float64)-got["iat"].(float64) != 3600 {
 		t.Errorf("got %v", got)
 	}

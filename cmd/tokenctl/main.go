@@ -9,13 +9,14 @@
 //	tokenctl consent …                 list, describe, accept, cancel
 //	tokenctl provider …                list, show, lint
 //	tokenctl explain WORD              what a reason, code, cause or state means
+//	tokenctl sandbox …                 an OAuth provider for tests, without a broker: serve, fault, journal, advance and more
 //	tokenctl completion, man, version
 //
 // It speaks to the broker over mTLS, as TOKENBROKER_ADDR, _CA, _CERT, _KEY and _SERVER_NAME say, or the flags of these names.
 //
 // Promises. Data goes to standard output and everything else to standard error. The exit status says who has to act (see exit.go). A
 // secret goes in by standard input, a file or a prompt without echo; no flag takes one. Nothing that came from the broker reaches a
-// terminal with control characters in it. No colour, no pager, no file of its own.
+// terminal with control characters in it. No colour, no pager, no file of its own; sandbox serve writes the CA that it makes.
 package main
 
 import (
