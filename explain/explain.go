@@ -40,7 +40,7 @@ type Entry struct {
 
 // All returns every entry: reasons, states, causes, codes, each in the order in which one reads them. The caller may change what it gets.
 func All() []Entry {
-	return slices.Concat(reasons, states, causes, providerCodes, grantCodes, ownCodes)
+	return slices.Concat(reasons, states, causes, providerCodes, grantCodes, consentCodes, ownCodes)
 }
 
 // Lookup finds a word, as it is written or in any case.

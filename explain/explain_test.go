@@ -142,7 +142,7 @@ func TestEachReasonOfTheServerHasAnEntry(t *testing.T) {
 
 func TestEachErrorCodeHasAnEntry(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
-	for _, dir := range []string{"../grant", "../broker"} {
+	for _, dir := range []string{"../grant", "../broker", "../consent"} {
 		found := words(t, dir, codesIn)
 		if len(found) < 5 {
 			t.Fatalf("found only %q in %s", found, dir)
@@ -162,7 +162,7 @@ func codesIn(n ast.Node) []string {
 		if name, ok := n.Fun.(*ast.Ident); ok && (name.Name == "refuse" || name.Name == "needsPerson") {
 			return literals(n.Args...)
 		}
-		if slices.ContainsFunc(n.Args, class) {
+		if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "need" || slices.ContainsFunc(n.Args, class) {
 			return literals(n.Args...)
 		}
 	case *ast.ReturnStmt:
@@ -184,8 +184,12 @@ func codesIn(n ast.Node) []string {
 		if slices.ContainsFunc(n.Lhs, takesCode) {
 			return literals(n.Rhs...)
 		}
+	case *ast.ValueSpec:
+		if strings.HasPrefix(n.Names[0].Name, "code") {
+			return literals(n.Values...)
+		}
 	case *ast.FuncDecl:
-		if name := n.Name.Name; name == "unsentCode" || name == "ended" {
+		if slices.Contains([]string{"unsentCode", "ended", "judgeIdentity", "judgeClaims"}, n.Name.Name) {
 			var all []string
 			ast.Inspect(n, func(n ast.Node) bool {
 				if ret, ok := n.(*ast.ReturnStmt); ok {

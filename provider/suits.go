@@ -70,9 +70,9 @@ func beginning(g tokenbroker.GrantType) string {
 	case tokenbroker.GrantDeviceCode:
 		return "tokenctl connect --device"
 	case tokenbroker.GrantJWTBearer:
-		return "tokenctl import, or a client with a key and tokenctl credential create --grant jwt_bearer"
+		return "tokenctl import with a key file, or a client with a key and tokenctl credential create --grant jwt_bearer"
 	case tokenbroker.GrantSelfSignedJWT:
-		return "tokenctl import, then tokenctl credential create --grant self_signed_jwt"
+		return "tokenctl import with a key file and --audience"
 	case tokenbroker.GrantRefreshToken, tokenbroker.GrantStatic, tokenbroker.GrantClientCredentials, tokenbroker.GrantTokenExchange,
 		tokenbroker.GrantGoogleADC, tokenbroker.GrantPassword:
 	}

@@ -1,0 +1,4 @@
+// Package explain does something.
+package explain
+
+import _ "os" // for its arrow
