@@ -25,6 +25,9 @@ func (w *world) made(grant tokenbroker.GrantType, held string, change func(*brok
 	if !grant.Clientless() {
 		n.Credential.Client = "app"
 	}
+	if grant == tokenbroker.GrantJWTBearer {
+		n.Credential.Subject = "robot@acme"
+	}
 	if change != nil {
 		change(&n)
 	}
