@@ -45,7 +45,6 @@ func wantCode(t *testing.T, err, sentinel error, code string) {
 	}
 }
 
-
 func TestAStaticTokenIsServedUntilItsEndAndWarnedOf(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		end := time.Now().Add(40 * day)
