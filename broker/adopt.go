@@ -38,10 +38,14 @@ func (b *Broker) Adopt(ctx context.Context, name string, a tokenbroker.Adoption)
 
 func checkAdoption(c tokenbroker.Credential, a tokenbroker.Adoption) error {
 	switch {
+	case c.Source != "":
+		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "it gets its subject token from another credential"}
 	case a.Holds != c.Grant.Keeps() && (a.Holds != tokenbroker.HoldsRefreshToken || !c.Grant.Refreshes()):
 		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the grant " + string(c.Grant) + " lives on nothing of the kind"}
 	case a.RefreshToken.IsZero() && (a.Token == nil || !c.Grant.Consents()) || len(a.RefreshToken.Reveal()) > tokenbroker.MaxSecretBytes:
 		return tokenbroker.Invalid(fieldOf(c.Grant.Keeps()), errors.New("is required, and at most 16 KiB long"))
+	case !a.RefreshToken.IsZero() && a.Holds != tokenbroker.HoldsRefreshToken && !a.RefreshEnd.IsZero() && !a.RefreshEnd.After(time.Now()):
+		return tokenbroker.Invalid("secretExpireTime", errors.New("has passed"))
 	}
 	return nil
 }

@@ -196,6 +196,9 @@ func (v *variant) blocked(w want, now time.Time) error {
 
 // inBackoff is the answer while the next try is not due: the last error, with the time that is left. e.mu is held.
 func (v *variant) inBackoff(now time.Time) error {
+	if isOfSource(v.lastErr) {
+		return v.lastErr // it is there that something has to be done
+	}
 	for _, kept := range []error{tokenbroker.ErrStoreUnavailable, tokenbroker.ErrAuditUnavailable, tokenbroker.ErrThrottled} {
 		if errors.Is(v.lastErr, kept) {
 			return problem(kept, v.code, v.next.Sub(now))

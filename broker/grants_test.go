@@ -25,6 +25,9 @@ func (w *world) made(grant tokenbroker.GrantType, held string, change func(*brok
 	if !grant.Clientless() {
 		n.Credential.Client = "app"
 	}
+	if grant == tokenbroker.GrantJWTBearer {
+		n.Credential.Subject = "robot@acme"
+	}
 	if change != nil {
 		change(&n)
 	}
@@ -41,7 +44,6 @@ func wantCode(t *testing.T, err, sentinel error, code string) {
 		t.Errorf("got %v, want %v with code %s", err, sentinel, code)
 	}
 }
-
 
 func TestAStaticTokenIsServedUntilItsEndAndWarnedOf(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {

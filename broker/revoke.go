@@ -226,7 +226,9 @@ func (b *Broker) revokeAll(ctx context.Context, e *entry, c tokenbroker.Credenti
 		f := b.revokeToken(ctx, e, tokenbroker.RevokeRequest{Credential: c, Client: client, Token: doomed.Token, Kind: doomed.Kind})
 		switch {
 		case f == nil:
-			p.outcome, p.left = RevokeDone, p.left[1:]
+			if p.left = p.left[1:]; p.outcome != RevokeRefused {
+				p.outcome = RevokeDone
+			}
 			if doomed.Kind == tokenbroker.RefreshTokenKind {
 				p.grant, p.left = true, nil
 			}

@@ -71,7 +71,7 @@ func ownAdvice(code string) string {
 	case codeConsentNeeded:
 		return "Nobody has consented yet. Connect it: tokenctl connect, or import what its grant lives on."
 	case codeNoRefreshToken:
-		return "The consent brought no refresh token, and the access token has ended. Connect it again, asking for offline access if the provider has that."
+		return "The consent brought no refresh token, so its access token can't be renewed. Connect it again, asking for offline access if the provider has that."
 	case codeSecretExpired, codeTokenExpired:
 		return "What the credential lives on has reached the end that was given with it. Import the next one."
 	case codeRevoked:
