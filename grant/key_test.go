@@ -201,6 +201,8 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		{"a JWK for encryption", privateJWK(t, p256, map[string]any{"use": "enc"}), "encryption"},
 		{"a JWK for another algorithm", privateJWK(t, p256, map[string]any{"alg": "RS256"}), "drop alg"},
 		{"a JWK off its curve", privateJWK(t, p256, map[string]any{"x": b64.EncodeToString(big.NewInt(7).FillBytes(make([]byte, 32)))}), "can't be read"},
+		{"a JWK far too large", `{"kty":"RSA","n":"` + strings.Repeat("A", 2000) + `","e":"AQAB","d":"AQ"}`, "too large"},
+		{"a PEM key far too large", encoded("PRIVATE KEY", make([]byte, 9<<10)), "too large"},
 		{"an empty JWK set", `{"keys":[]}`, "exactly one"},
 		{"a set of two", `{"keys":[` + privateJWK(t, p256, nil) + `,` + privateJWK(t, p256, nil) + `]}`, "exactly one"},
 	} {
