@@ -152,7 +152,7 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
@@ -161,7 +161,7 @@ func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-func edKey(t *testing.T) ed25519.PrivateKey {
+func edKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -171,7 +171,7 @@ func edKey(t *testing.T) ed25519.PrivateKey {
 }
 
 // pkcs8 writes a key in PEM.
-func pkcs8(t *testing.T, key any) string {
+func pkcs8(t testing.TB, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -181,7 +181,7 @@ func pkcs8(t *testing.T, key any) string {
 }
 
 // publicJWK writes a public key by RFC 7518 §6 and RFC 8037 §2.
-func publicJWK(t *testing.T, key crypto.PublicKey) map[string]any {
+func publicJWK(t testing.TB, key crypto.PublicKey) map[string]any {
 	t.Helper()
 	switch k := key.(type) {
 	case *rsa.PublicKey:

@@ -90,8 +90,11 @@ func readJWKSet(list json.RawMessage) (keyFile, error) {
 
 // readJWK reads a private key by RFC 7517.
 func readJWK(text []byte) (keyFile, error) {
-	if parseObject(text).text("kty") == "oct" {
+	switch members := parseObject(text); {
+	case members.text("kty") == "oct":
 		return keyFile{}, errors.New("this JWK is a shared secret; add it as a client secret")
+	case len(members.text("n")) > maxRSA/8*4/3+4, len(members.text("d")) > maxRSA/8*4/3+4:
+		return keyFile{}, errors.New(tooLarge)
 	}
 	var k jose.JSONWebKey
 	if err := k.UnmarshalJSON(text); err != nil || !k.Valid() {

@@ -10,7 +10,11 @@ import (
 	"time"
 )
 
-const maxChain = 10
+const (
+	maxChain  = 10
+	maxKeyDER = 8 << 10 // an RSA key of 8192 bits has 4.7 KiB; to read a much larger one takes long
+	tooLarge  = "the key is too large; make an RSA key of 2048 to 8192 bits, or one on P-256"
+)
 
 // refusedPEM says of PEM blocks that are no private key what they are and what to do.
 var refusedPEM = map[string]string{
@@ -59,6 +63,9 @@ func readKeyPEM(text string) (keyFile, error) {
 func readBlock(b *pem.Block) (crypto.Signer, error) {
 	if strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, errors.New(refusedPEM["ENCRYPTED PRIVATE KEY"])
+	}
+	if len(b.Bytes) > maxKeyDER {
+		return nil, errors.New(tooLarge)
 	}
 	var (
 		key any

@@ -33,7 +33,7 @@ func encoded(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-func sec1(t *testing.T, key *ecdsa.PrivateKey) string {
+func sec1(t testing.TB, key *ecdsa.PrivateKey) string {
 	t.Helper()
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
@@ -43,7 +43,7 @@ func sec1(t *testing.T, key *ecdsa.PrivateKey) string {
 }
 
 // privateJWK writes an EC key by RFC 7518 §6.2, with further members.
-func privateJWK(t *testing.T, key *ecdsa.PrivateKey, further map[string]any) string {
+func privateJWK(t testing.TB, key *ecdsa.PrivateKey, further map[string]any) string {
 	t.Helper()
 	d, err := key.Bytes()
 	if err != nil {
@@ -201,6 +201,8 @@ func TestBadKeysAreRefusedWithWhatTheyAre(t *testing.T) {
 		{"a JWK for encryption", privateJWK(t, p256, map[string]any{"use": "enc"}), "encryption"},
 		{"a JWK for another algorithm", privateJWK(t, p256, map[string]any{"alg": "RS256"}), "drop alg"},
 		{"a JWK off its curve", privateJWK(t, p256, map[string]any{"x": b64.EncodeToString(big.NewInt(7).FillBytes(make([]byte, 32)))}), "can't be read"},
+		{"a JWK far too large", `{"kty":"RSA","n":"` + strings.Repeat("A", 2000) + `","e":"AQAB","d":"AQ"}`, "too large"},
+		{"a PEM key far too large", encoded("PRIVATE KEY", make([]byte, 9<<10)), "too large"},
 		{"an empty JWK set", `{"keys":[]}`, "exactly one"},
 		{"a set of two", `{"keys":[` + privateJWK(t, p256, nil) + `,` + privateJWK(t, p256, nil) + `]}`, "exactly one"},
 	} {
@@ -230,7 +232,7 @@ func quoted(message, text string) string {
 }
 
 // certify makes a certificate for a key, and returns it in PEM and when it ends.
-func certify(t *testing.T, key *ecdsa.PrivateKey, change func(*x509.Certificate)) (string, time.Time) {
+func certify(t testing.TB, key *ecdsa.PrivateKey, change func(*x509.Certificate)) (string, time.Time) {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, DNSNames: []string{"client.example.com"}}
