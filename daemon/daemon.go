@@ -65,6 +65,7 @@ type Daemon struct {
 	sink        *audit.File
 	audit       *audit.Log
 	grants      *grant.Client
+	metadata    grant.MetadataCache
 	engine      *bolt.Engine
 	broker      *broker.Broker
 	server      *server.Server
@@ -126,6 +127,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.openAudit(); err != nil {
 		return err
 	}
+	d.loadMetadata(ctx, records)
 	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry, d.policy.Err)
 	return d.assemble(ctx, records, catalogue)
 }

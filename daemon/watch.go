@@ -17,6 +17,7 @@ func (d *Daemon) watch(ctx context.Context) {
 		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(_, now *policy.Policy) { d.policyChanged(ctx, now) }, d.policyRefused)
 	})
 	wg.Go(func() { d.watchAudit(ctx) })
+	wg.Go(func() { d.watchMetadata(ctx) })
 	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
 	if d.web != nil {
 		wg.Go(func() { d.watchWeb(ctx) })
