@@ -89,6 +89,8 @@ type Config struct {
 	TCP bool
 	// Ops opens the ops listener, on a loopback port.
 	Ops bool
+	// Web opens the consent listener, on a loopback port; see Broker.WebURL.
+	Web bool
 	// AuditFile is where the audit log goes. "" = a file in the temporary folder.
 	AuditFile string
 	// StoreSize bounds the database file in bytes. 0 = no bound.
@@ -115,12 +117,14 @@ type Broker struct {
 	Dir     string // holds all its files: tokenbroker.db, policy.yaml, audit.jsonl, …
 	Sandbox *sandbox.Server
 	Daemon  *daemon.Daemon
+	WebURL  string // with Config.Web: the public URL of the consent listener, whose certificate is of the broker's CA
 
 	t    testing.TB
 	cfg  Config
 	dc   daemon.Config
 	ca   *mtls.CA
-	addr string // over TCP: the same after a Restart, for clients that know no Dialer
+	web  net.Listener // of the next start; nil = there is none yet
+	addr string       // over TCP: the same after a Restart, for clients that know no Dialer
 	stop context.CancelFunc
 	done chan error
 
@@ -134,6 +138,9 @@ type Broker struct {
 func Start(t testing.TB, cfg Config) *Broker {
 	t.Helper()
 	b := &Broker{Dir: t.TempDir(), t: t, cfg: cfg, made: map[string]bool{}}
+	if cfg.Web {
+		b.openWeb()
+	}
 	b.sandbox()
 	b.files()
 	b.start()
@@ -155,6 +162,7 @@ func (b *Broker) sandbox() {
 	if b.cfg.Issuers == nil {
 		b.cfg.Issuers = defaultIssuers()
 	}
+	b.registerWeb()
 	var err error
 	b.Sandbox, err = sandbox.New(sandbox.Config{Issuers: b.cfg.Issuers})
 	b.must("make the sandbox", err)
@@ -171,6 +179,7 @@ func (b *Broker) profiles() map[string]provider.Profile {
 			idle := provider.Duration(is.RefreshLife)
 			p.IdleLife = &idle
 		}
+		consentEndpoints(is, &p)
 		if b.cfg.Profile != nil {
 			b.cfg.Profile(is.Name, &p)
 		}
@@ -245,6 +254,9 @@ func (b *Broker) start() {
 		b.mem = Listen(256 << 10)
 		dc.Listener = b.mem
 		b.mu.Unlock()
+	}
+	if b.cfg.Web {
+		dc.Consent = b.startWeb()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d, err := daemon.Open(ctx, dc)
