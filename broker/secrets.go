@@ -108,7 +108,7 @@ func same(a, b tokenbroker.ClientSecret) bool {
 
 // parseKey reads a private key, and takes over what it says of its client.
 func (b *Broker) parseKey(c *tokenbroker.OAuthClient, n NewSecret) (tokenbroker.ClientSecret, error) {
-	parsed, err := b.cfg.Judge.ParseKey(tokenbroker.NewKey{Text: n.PrivateKey, Certificate: n.Certificate, KeyID: n.KeyID})
+	parsed, err := b.cfg.Judge.ParseKey(tokenbroker.NewKey{Text: n.PrivateKey, Certificate: n.Certificate, KeyID: n.KeyID, Provider: c.Provider})
 	if err != nil {
 		return parsed.Secret, ofKey(err)
 	}
