@@ -40,7 +40,10 @@ func (b *Broker) checkClient(c tokenbroker.OAuthClient) error {
 		return tokenbroker.Invalid("spec.labels", err)
 	}
 	if kind := c.Auth.Kind(); kind != "" {
-		other := func(s tokenbroker.ClientSecret) bool { return cmp.Or(s.Kind, tokenbroker.KindSecret) != kind }
+		other := func(s tokenbroker.ClientSecret) bool {
+			has := cmp.Or(s.Kind, tokenbroker.KindSecret)
+			return has != kind && (kind != tokenbroker.KindSecret || has != tokenbroker.KindKey) // a key may sign beside a secret that is shown
+		}
 		if slices.ContainsFunc(c.Secrets, other) {
 			return tokenbroker.Invalid("spec.authMethod", fmt.Errorf("%s takes a %s, and the client holds something else; create another client", c.Auth, kind))
 		}

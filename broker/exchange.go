@@ -80,7 +80,13 @@ func (e *entry) secretsToTry(c tokenbroker.OAuthClient) []tokenbroker.ClientSecr
 		}
 		return 1
 	}
-	s := slices.Clone(c.Secrets)
+	beside := func(s tokenbroker.ClientSecret) bool {
+		return c.Auth.Kind() == tokenbroker.KindSecret && s.Kind != "" && s.Kind != tokenbroker.KindSecret
+	}
+	s := slices.DeleteFunc(slices.Clone(c.Secrets), beside)
+	if len(s) == 0 {
+		return []tokenbroker.ClientSecret{{}}
+	}
 	slices.Reverse(s)
 	slices.SortStableFunc(s, func(x, y tokenbroker.ClientSecret) int { return cmp.Compare(rank(x), rank(y)) })
 	return s

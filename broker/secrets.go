@@ -48,8 +48,6 @@ func (n NewSecret) check(auth tokenbroker.AuthMethod, now time.Time) error {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "a public client has no secret"}
 	case !n.Secret.IsZero() && !n.PrivateKey.IsZero():
 		return tokenbroker.Invalid("privateKey", errors.New("can't be given together with clientSecret"))
-	case kind == tokenbroker.KindSecret && n.Secret.IsZero():
-		return tokenbroker.Invalid("privateKey", fmt.Errorf("%s takes a clientSecret, not a key", auth))
 	case kind != tokenbroker.KindSecret && n.PrivateKey.IsZero():
 		return tokenbroker.Invalid("clientSecret", fmt.Errorf("%s takes a privateKey, not a secret", auth))
 	case kind == tokenbroker.KindCertificate && n.Certificate == "":
@@ -122,7 +120,9 @@ func (b *Broker) parseKey(c *tokenbroker.OAuthClient, n NewSecret) (tokenbroker.
 	if parsed.Account != "" {
 		c.Account = parsed.Account
 	}
-	parsed.Secret.Kind = c.Auth.Kind()
+	if kind := c.Auth.Kind(); kind != tokenbroker.KindSecret { // else it signs the assertions of a grant, beside the secret that is shown
+		parsed.Secret.Kind = kind
+	}
 	return parsed.Secret, nil
 }
 

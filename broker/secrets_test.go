@@ -124,7 +124,6 @@ func TestBadSecretsAreRefused(t *testing.T) {
 		}{
 			{"none", "app", broker.NewSecret{}, "clientSecret"},
 			{"no key", "robot", broker.NewSecret{}, "privateKey"},
-			{"a key for a client with secrets", "app", broker.NewSecret{PrivateKey: key}, "privateKey"},
 			{"a secret for a client with keys", "robot", broker.NewSecret{Secret: text}, "clientSecret"},
 			{"both", "app", broker.NewSecret{Secret: text, PrivateKey: key}, "privateKey"},
 			{"no key at all", "robot", broker.NewSecret{PrivateKey: text}, "privateKey"},
@@ -137,6 +136,28 @@ func TestBadSecretsAreRefused(t *testing.T) {
 			var p *tokenbroker.Problem
 			if !errors.Is(err, tokenbroker.ErrInvalidArgument) || !errors.As(err, &p) || p.Field != c.field {
 				t.Errorf("%s: got %v, want field %s at fault", c.name, err, c.field)
+			}
+		}
+	})
+}
+
+// TestAKeyBesideASecretIsNotShown: it signs the assertion of the grant, and what the client shows is its secret.
+func TestAKeyBesideASecretIsNotShown(t *testing.T) {
+	key := newKey(t)
+	run(t, plan{answer: failure(tokenbroker.ClassConfiguration, "invalid_client")}, func(t *testing.T, w *world) {
+		w.client()
+		c, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{PrivateKey: key})
+		fatal(t, err)
+		if n := len(c.Secrets); n != 2 || c.Secrets[n-1].Kind != tokenbroker.KindKey {
+			t.Fatalf("got %d secrets, want the key as the second", n)
+		}
+		w.createOnlyMachine("a")
+		_, err = w.ask(broker.Request{})
+		wantCode(t, err, tokenbroker.ErrMisconfigured, "invalid_client")
+		for i := 1; i <= w.up.count(); i++ {
+			r, _ := w.up.request(i)
+			if r.Secret.Secret.Reveal() != "s3cret" || len(r.Client.Secrets) != 2 {
+				t.Errorf("request %d was made with a %q of %d secrets", i, r.Secret.Kind, len(r.Client.Secrets))
 			}
 		}
 	})
