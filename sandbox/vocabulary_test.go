@@ -116,7 +116,7 @@ func TestEveryAlgorithmOfAKeyIsVerified(t *testing.T) {
 // A public key is no HMAC secret: the oldest trick on servers that take what the header says.
 func TestAPublicKeyIsNoSecret(t *testing.T) {
 	w := withServiceAccount(t)
-	public := testKeys().rsa.PublicKey.N.Bytes()
+	public := testKeys().rsa.N.Bytes()
 	w.assert(signed(t, jose.HS256, public, "k1", googleClaims())).want(t, 400, "invalid_client")
 	w.assert("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJpc3MiOiJyb2JvdEBwcm9qZWN0LmlhbS50ZXN0In0.").want(t, 400, "invalid_grant")
 }
