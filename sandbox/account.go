@@ -52,7 +52,7 @@ type TrustedIssuer struct {
 }
 
 // account finds an account by e-mail address or ID, nil if there is none.
-func (i Issuer) account(name string) *Account {
+func (i *Issuer) account(name string) *Account {
 	n := slices.IndexFunc(i.Accounts, func(a Account) bool { return name != "" && (a.Email == name || a.subject() == name) })
 	if n < 0 {
 		return nil
@@ -60,7 +60,7 @@ func (i Issuer) account(name string) *Account {
 	return &i.Accounts[n]
 }
 
-func (i Issuer) serviceAccount(email string) *ServiceAccount {
+func (i *Issuer) serviceAccount(email string) *ServiceAccount {
 	n := slices.IndexFunc(i.ServiceAccounts, func(a ServiceAccount) bool { return a.Email == email })
 	if n < 0 {
 		return nil

@@ -19,7 +19,7 @@ import (
 
 const clientAssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-var longSecret = strings.Repeat("s3cret", 8)
+var longSecret = strings.Repeat("s3cret", 12)
 
 func withAssertingClients(iss sandbox.Issuer) sandbox.Issuer {
 	keys := testKeys()

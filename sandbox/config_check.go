@@ -120,7 +120,7 @@ func (c Client) validateGrants() error {
 	return nil
 }
 
-func (i Issuer) supports(scopes []string) bool {
+func (i *Issuer) supports(scopes []string) bool {
 	return len(i.ScopesSupported) == 0 || subset(scopes, i.ScopesSupported)
 }
 

@@ -83,6 +83,6 @@ func (s *Server) SetRotation(issuer string, rotation Rotation, grace time.Durati
 	if err := changed.validate(); err != nil {
 		return err
 	}
-	i.Issuer = changed
+	i.Rotation, i.Grace = rotation, grace // and nothing else: the rest is read without the lock
 	return nil
 }
