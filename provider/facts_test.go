@@ -171,7 +171,7 @@ func TestErrorsAreWhatTheyAreThere(t *testing.T) {
 		{"paypal-sandbox", 401, "invalid_client", "Client Authentication failed", config, "sandbox_mismatch"},
 		{"zoom", 400, "invalid_grant", "Invalid Token!", dead, "refresh_token_spent"},
 		{"docusign", 400, "consent_required", "", config, "user_not_preauthorized"},
-		{"x", 400, "invalid_request", "Value passed for the token was invalid.", dead, "refresh_token_spent"},
+		{"twitter", 400, "invalid_request", "Value passed for the token was invalid.", dead, "refresh_token_spent"},
 	} {
 		t.Run(tt.profile+" "+tt.code+" "+tt.description, func(t *testing.T) {
 			p := merged(t, tt.profile)
