@@ -52,7 +52,8 @@ type Revocation struct {
 }
 
 // Revoke ends grants: their tokens are forgotten here and subscribers told at once, durably, whatever the provider answers, who is asked
-// then. What does not get through is tried again. The result is in name order.
+// then. What does not get through is tried again. The result is in name order. ctx governs the asking alone: whoever begins to revoke many
+// and leaves has still revoked them here.
 func (b *Broker) Revoke(ctx context.Context, q RevokeQuery) ([]Revocation, error) {
 	names, err := b.meant(ctx, q)
 	if err != nil {
@@ -108,7 +109,8 @@ func (b *Broker) configured(ctx context.Context, name string) (tokenbroker.Crede
 }
 
 func (b *Broker) revokeOne(ctx context.Context, q RevokeQuery, name string) (Revocation, error) {
-	e, err := b.entry(ctx, name)
+	here := context.WithoutCancel(ctx)
+	e, err := b.entry(here, name)
 	if err != nil {
 		return Revocation{Credential: name}, err
 	}
@@ -117,11 +119,11 @@ func (b *Broker) revokeOne(ctx context.Context, q RevokeQuery, name string) (Rev
 		return r, nil
 	}
 	if q.Record != nil {
-		if err := q.Record(ctx, name); err != nil {
+		if err := q.Record(here, name); err != nil {
 			return r, err
 		}
 	}
-	g, err := b.strip(ctx, e)
+	g, err := b.strip(here, e)
 	if err != nil {
 		return r, err
 	}
@@ -164,7 +166,9 @@ func (b *Broker) strip(ctx context.Context, e *entry) (tokenbroker.Grant, error)
 	e.mu.Lock()
 	uid := e.cred.UID
 	e.mu.Unlock()
-	g, err := b.cfg.Store.Revoke(ctx, e.name, uid, time.Now())
+	write, done := context.WithTimeout(ctx, commitTimeout)
+	defer done()
+	g, err := b.cfg.Store.Revoke(write, e.name, uid, time.Now())
 	if err != nil {
 		return g, err
 	}

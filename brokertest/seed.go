@@ -30,7 +30,7 @@ func (b *Broker) AddRefreshToken(name, issuer string, scopes ...string) string {
 func (b *Broker) Add(r *tokenbrokerv1.CreateCredentialRequest) {
 	b.t.Helper()
 	conn := b.Operator()
-	if r.GetSpec().GetOauthClient() == "" {
+	if r.GetSpec().GetOauthClient() == "" && !clientless(r.GetSpec().GetGrantType()) {
 		r.Spec.OauthClient = r.GetSpec().GetProvider()
 		b.addClient(conn, r.GetSpec().GetProvider())
 	}
@@ -38,6 +38,10 @@ func (b *Broker) Add(r *tokenbrokerv1.CreateCredentialRequest) {
 	defer cancel()
 	_, err := tokenbrokerv1.NewCredentialServiceClient(conn).CreateCredential(ctx, r)
 	b.must("create credential "+r.GetCredential(), err)
+}
+
+func clientless(g tokenbrokerv1.GrantType) bool {
+	return g == tokenbrokerv1.GrantType_GRANT_TYPE_STATIC || g == tokenbrokerv1.GrantType_GRANT_TYPE_GOOGLE_ADC
 }
 
 func (b *Broker) addClient(conn *grpc.ClientConn, issuer string) {

@@ -77,7 +77,9 @@ func TestARevocationIsKeptUntilItIsDone(t *testing.T) {
 	if _, _, err := s.Adopt(t.Context(), tokenbroker.Adoption{Credential: "a", UID: c.UID, RefreshToken: canary("rt-new"), Time: noon}); err != nil {
 		t.Fatal(err)
 	}
-	_, g, err := p.open(t).Load(t.Context(), "a")
+	p.stop(t)
+	s = p.open(t)
+	_, g, err := s.Load(t.Context(), "a")
 	if err != nil || g.Revoking == nil || g.Revoking.Tries != 3 || g.Revoking.Code != "http_503" || !g.Revoking.Next.Equal(r.Next) || !slices.Equal(doomed(g), []string{"refresh_token rt-1"}) {
 		t.Errorf("got %+v, %v; want what was noted, also after a new consent", g.Revoking, err)
 	}
