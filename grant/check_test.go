@@ -179,9 +179,9 @@ func TestWaysToCheck(t *testing.T) {
 		{name: "introspection's failure, where there is nothing else", reply: 401, code: "http_401",
 			edit: func(p *provider.Profile, _ *tokenbroker.CheckRequest) { *p = only(*p, tokenbroker.CheckIntrospection) }},
 		{name: "without a token", code: "token_missing", edit: func(_ *provider.Profile, r *tokenbroker.CheckRequest) { r.Token = tokenbroker.Token{} }},
-		{name: "at another provider", code: "unknown_provider", edit: func(_ *provider.Profile, r *tokenbroker.CheckRequest) { r.Credential.Provider = "x" }},
+		{name: "at another provider", code: "unknown_provider", edit: func(_ *provider.Profile, r *tokenbroker.CheckRequest) { r.Credential.Provider = "nobody" }},
 		{name: "of a static token at another provider", code: "unknown_provider", edit: func(_ *provider.Profile, r *tokenbroker.CheckRequest) {
-			r.Credential.Provider, r.Credential.Grant = "x", tokenbroker.GrantStatic
+			r.Credential.Provider, r.Credential.Grant = "nobody", tokenbroker.GrantStatic
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
