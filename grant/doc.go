@@ -25,4 +25,10 @@
 //
 // The connection: TLS 1.2 or better, the system's roots or the profile's, no proxy but the profile's, no compression, a reply of
 // at most 256 KiB. The address is judged when the connection is made, after the name was resolved.
+//
+// Around the token: [Client.AuthorizationURL], [Client.CheckCallback] and [Client.Redeem] are the two legs of a consent, [Client.StartDevice]
+// and [Client.PollDevice] those on another device, [Client.Revoke] ends a token, [Client.Check] judges one, [Client.RefreshMetadata] finds
+// what a profile leaves open. The same rules hold: no redirect, replies of bounded size (512 KiB for keys), addresses judged, and nothing of
+// a provider's text but codes and names that were looked at. A code is sent once, on a connection of its own. Keys, accounts and test calls
+// are asked for where the profile says and nowhere else; what a token or a document names besides counts for nothing.
 package grant
