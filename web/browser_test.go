@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +20,17 @@ import (
 
 // browserSite is a site at whose provider a real browser can sign in, over HTTPS, and a Chromium that trusts its CA.
 func browserSite(t *testing.T) (*site, *browsertest.Driver) {
+	return browserSiteVia(t, func(_ string, pages http.Handler) http.Handler { return pages })
+}
+
+// browserSiteVia is browserSite with a handler before the provider's pages, which is told another origin that leads to it.
+func browserSiteVia(t *testing.T, before func(elsewhere string, pages http.Handler) http.Handler) (*site, *browsertest.Driver) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +45,12 @@ func browserSite(t *testing.T) (*site, *browsertest.Driver) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := &httptest.Server{Listener: l, Config: &http.Server{Handler: s.Sandbox}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}
-	front.StartTLS()
-	t.Cleanup(front.Close)
+	handler := before("https://"+other.Addr().String(), s.Sandbox)
+	for _, l := range []net.Listener{l, other} {
+		front := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}
+		front.StartTLS()
+		t.Cleanup(front.Close)
+	}
 	own, err := os.ReadFile(filepath.Join(s.Dir, "server.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -162,4 +175,25 @@ func TestInABrowserAConsentByLoopbackIsCaught(t *testing.T) {
 	if err != nil || done.GetConsent().GetAccount() != bob || done.GetConsent().GetState() != tokenbrokerv1.ConsentState_CONSENT_STATE_DONE {
 		t.Errorf("got %s of %q (%v)", done.GetConsent().GetState(), done.GetConsent().GetAccount(), err)
 	}
+}
+
+func TestInABrowserAProviderMaySendThePersonToSignInElsewhere(t *testing.T) {
+	s, d := browserSiteVia(t, func(elsewhere string, pages http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			back := r.URL.Query().Get("back")
+			switch {
+			case r.URL.Path == "/signin": // at the other host, where the person is signed in already
+				http.Redirect(w, r, back+"&signed=in", http.StatusFound)
+			case r.Method == http.MethodGet && r.URL.Path == "/people/authorize" && r.URL.Query().Get("signed") == "":
+				http.Redirect(w, r, elsewhere+"/signin?"+url.Values{"back": {"https://" + r.Host + r.URL.String()}}.Encode(), http.StatusFound)
+			default:
+				pages.ServeHTTP(w, r)
+			}
+		})
+	})
+	begun, owner := s.link(), d.Browser(browsertest.Phone())
+	owner.Open(begun.GetLink())
+	owner.Click("button", "Continue to People & Files")
+	owner.Select("Account", ann)
+	wantPage(t, owner.Click("button", "Allow"), http.StatusOK, "Thank you")
 }
