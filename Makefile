@@ -12,9 +12,10 @@ PACKAGES  ?= ./...
 LINT := bin/golangci-lint
 BUF  := tools/buf/node_modules/.bin/buf
 OIDC := cmd/tokenbrokerd/testdata/oidc
+BROWSER := web/testdata/browser
 
 # What tests run against. They find grpcurl in PATH.
-PEERS := bin/grpcurl $(OIDC)/node_modules/.package-lock.json
+PEERS := bin/grpcurl $(OIDC)/node_modules/.package-lock.json $(BROWSER)/node_modules/.package-lock.json need-chromium
 export PATH := $(CURDIR)/bin:$(PATH)
 
 # What a command prints is shown when it ends, so that jobs that run side by side do not mix.
@@ -103,7 +104,7 @@ deps: $(LINT) $(BUF) $(PEERS) ## install what tests and checks call, at the vers
 
 .PHONY: clean
 clean: ## remove what make built or installed
-	rm -rf bin tools/buf/node_modules $(OIDC)/node_modules
+	rm -rf bin tools/buf/node_modules $(OIDC)/node_modules $(BROWSER)/node_modules
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd $(<D) && go build -o $(CURDIR)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -120,6 +121,13 @@ $(BUF): tools/buf/node_modules/.package-lock.json
 	@command -v npm >/dev/null || { echo 'npm is missing: install node 20 or newer (Debian: apt-get install nodejs npm)' >&2; exit 1; }
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+# The browser that tests of the consent pages drive. Root on a Debian gets it; everybody else is told by the tests.
+.PHONY: need-chromium
+need-chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+		|| echo 'chromium is missing: the browser tests will fail (Debian: apt-get install chromium)' >&2
 
 .PHONY: need-cc
 need-cc:

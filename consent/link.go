@@ -3,6 +3,7 @@ package consent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -60,10 +61,15 @@ func (s *Service) Invitation(ctx context.Context, link string, browser func(id s
 	if i.Account == "" {
 		i.Account = p.grant.Account
 	}
-	for _, name := range c.Scopes {
+	for _, name := range slices.Concat(c.Scopes, extra(p, c.Scopes)) {
 		i.Scopes = append(i.Scopes, Scope{Name: name, Meaning: meaning(p, name)})
 	}
 	return i, nil
+}
+
+// extra are the scopes that the profile asks for besides.
+func extra(p party, asked []string) []string {
+	return slices.DeleteFunc(slices.Clone(p.profile.ConsentScopes), func(s string) bool { return slices.Contains(asked, s) })
 }
 
 func meaning(p party, scope string) string {

@@ -83,13 +83,14 @@ func TestALinkTakesEffectWhenAnOperatorAcceptsTheAccount(t *testing.T) {
 
 func TestLookingAtALinkChangesNothing(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
+		w.profile.ConsentScopes = []string{"openid", "files.read"}
 		start := w.beginLink()
 		for range 3 {
 			i, err := w.Invitation(t.Context(), token(start), jar{}.get)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i.Provider != "Acme Files" || i.App != "acme" || i.Origin != "https://acme.example" || i.Scopes[0].Meaning != "See your files" || i.Scopes[1].Meaning != "" {
+			if i.Provider != "Acme Files" || i.App != "acme" || i.Origin != "https://acme.example" || i.Scopes[0].Meaning != "See your files" || i.Scopes[1].Meaning != "" || len(i.Scopes) != 3 || i.Scopes[2].Name != "openid" {
 				t.Errorf("got %+v", i)
 			}
 		}

@@ -186,3 +186,35 @@ func TestIdentitiesAreThePatternsOfAllRules(t *testing.T) {
 		t.Errorf("nil policy: got %q", got)
 	}
 }
+
+func TestWhoNamesTheIdentitiesOfTheRulesThatCoverACredential(t *testing.T) {
+	p, err := policy.Parse([]byte(`version: 1
+rules:
+  - name: b
+    identities: ["spiffe://x.example/worker/b", "spiffe://x.example/worker/a"]
+    actions: ["token.get"]
+    credentials: ["acme/*"]
+    scopes: ["**"]
+  - name: a
+    identities: ["spiffe://x.example/worker/a"]
+    actions: ["token.*"]
+    credentials: ["acme/reports"]
+    scopes: ["**"]
+  - name: other
+    identities: ["spiffe://x.example/worker/c"]
+    actions: ["credential.get"]
+    credentials: ["**"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(p.Who(policy.TokenGet, "acme/reports"), " "); got != "spiffe://x.example/worker/a spiffe://x.example/worker/b" {
+		t.Errorf("got %q", got)
+	}
+	if got := p.Who(policy.TokenGet, "other/x"); len(got) != 0 {
+		t.Errorf("of another credential: %v", got)
+	}
+	if got := (*policy.Policy)(nil).Who(policy.TokenGet, "acme/reports"); got != nil {
+		t.Errorf("of no policy: %v", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -35,8 +36,17 @@ func (h *Handler) invite(w http.ResponseWriter, r *http.Request) {
 		value = rand.Text() + rand.Text()
 		bake(w, formCookie, value, cookieLife)
 	}
-	h.protect(w.Header(), i.Origin)
+	h.protect(w.Header(), leadsTo(i.Origin))
 	h.render(w, http.StatusOK, "consent", invitationPage(i, r.URL.Path, formToken(value, link)))
+}
+
+// leadsTo is where the button may lead besides. Chromium holds a form to this over all redirects, and a provider may send people on to sign in
+// at another host before it shows a page of its own, so one origin is not enough. Plain http is a provider of development.
+func leadsTo(origin string) string {
+	if strings.HasPrefix(origin, "https://") {
+		return "https:"
+	}
+	return origin
 }
 
 // formToken is what the form of a link carries for the browser with that cookie. Who can't read the cookie can't make one.

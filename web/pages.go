@@ -22,7 +22,7 @@ var (
 // message is a page that only says something.
 type message struct {
 	Title  string
-	Tone   string // good, wait or bad
+	Tone   string // good, wait, calm or bad
 	Text   []string
 	Code   string // error code, for whoever is asked about it
 	Reload bool   // it changes by itself
@@ -97,12 +97,12 @@ func outcomePage(c tokenbroker.Consent) message {
 	case tokenbroker.ConsentDone:
 		return message{Title: "Connected", Tone: "good", Text: []string{"The account is connected to " + c.Credential + ". You can close this page."}}
 	case tokenbroker.ConsentDenied:
-		return message{Title: "You said no", Tone: "wait", Code: c.Code, Text: []string{"Nothing was connected, and the link can't be used any more.",
+		return message{Title: "You said no", Tone: "calm", Code: c.Code, Text: []string{"Nothing was connected, and the link can't be used any more.",
 			"If that was a mistake, or an administrator has to allow it first, ask whoever sent it for a new one."}}
 	case tokenbroker.ConsentExpired:
 		return stops[stopExpired].page
 	case tokenbroker.ConsentCancelled:
-		return message{Title: "This was cancelled", Tone: "wait", Text: []string{"Whoever sent the link took it back. What you allowed is ended at the provider."}}
+		return message{Title: "This was cancelled", Tone: "calm", Text: []string{"Whoever sent the link took it back. What you allowed is ended at the provider."}}
 	case tokenbroker.ConsentFailed:
 		return failedPage(c)
 	case tokenbroker.ConsentPending:

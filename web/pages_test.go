@@ -120,9 +120,18 @@ func TestEveryAnswerIsHardened(t *testing.T) {
 				t.Errorf("%s: %s: got %q, want %q", target, name, got, want)
 			}
 		}
-		if target == "/consent/l/x.y" && !strings.Contains(csp, "form-action 'self' https://acme.example;") {
-			t.Errorf("the form may not lead to the provider: %q", csp)
+		if onPage := strings.Contains(csp, "form-action 'self' https:;"); onPage != (target == "/consent/l/x.y") {
+			t.Errorf("%s: where a form may lead: %q", target, csp)
 		}
+	}
+}
+
+func TestAProviderOfDevelopmentMayBeReachedByPlainHTTP(t *testing.T) {
+	i := sample()
+	i.Origin = "http://127.0.0.1:9999"
+	csp := ask(pages(t, &faulty{invitation: i}, io.Discard), http.MethodGet, "/consent/l/x.y", "").Header.Get("Content-Security-Policy")
+	if !strings.Contains(csp, "form-action 'self' http://127.0.0.1:9999;") {
+		t.Errorf("policy %q", csp)
 	}
 }
 

@@ -91,11 +91,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// protect sets the headers that every answer has. form is one more origin that a form may lead to.
+// protect sets the headers that every answer has. form is one more source that a form may lead to.
 func (h *Handler) protect(head http.Header, form string) {
 	action := "'self'"
 	if form != "" {
-		action += " " + form // browsers hold a form to this over its redirects, too
+		action += " " + form
 	}
 	head.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action "+action+"; frame-ancestors 'none'; base-uri 'none'")
 	head.Set("Referrer-Policy", "no-referrer")

@@ -39,7 +39,7 @@ type ProviderServiceClient interface {
 	ListProviders(ctx context.Context, in *ListProvidersRequest, opts ...grpc.CallOption) (*ListProvidersResponse, error)
 	// GetProvider shows one provider.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND (UNKNOWN_PROVIDER).
+	// Status codes: INVALID_ARGUMENT (also UNKNOWN_PROVIDER).
 	GetProvider(ctx context.Context, in *GetProviderRequest, opts ...grpc.CallOption) (*GetProviderResponse, error)
 }
 
@@ -87,7 +87,7 @@ type ProviderServiceServer interface {
 	ListProviders(context.Context, *ListProvidersRequest) (*ListProvidersResponse, error)
 	// GetProvider shows one provider.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND (UNKNOWN_PROVIDER).
+	// Status codes: INVALID_ARGUMENT (also UNKNOWN_PROVIDER).
 	GetProvider(context.Context, *GetProviderRequest) (*GetProviderResponse, error)
 	mustEmbedUnimplementedProviderServiceServer()
 }
