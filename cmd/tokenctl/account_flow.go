@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +148,13 @@ func await(ctx context.Context, consent *tokenbrokerv1.Consent, caught <-chan st
 
 // complete has the broker redeem what the provider sent. The URL gets into no error: it holds the code.
 func (s *session) complete(ctx context.Context, begun *tokenbrokerv1.BeginConsentResponse, callback string) (*ending, error) {
-	resp, err := call(ctx, s, s.consents.CompleteConsent, &tokenbrokerv1.CompleteConsentRequest{ConsentId: begun.GetConsent().GetConsentId(), CallbackUrl: callback})
+	id := begun.GetConsent().GetConsentId()
+	resp, err := call(ctx, s, s.consents.CompleteConsent, &tokenbrokerv1.CompleteConsentRequest{ConsentId: id, CallbackUrl: callback})
+	if f, ok := errors.AsType[*failure](err); ok && f.reason == "CONSENT_ENDED" { // how it ended tells more
+		if got, askErr := call(ctx, s, s.consents.GetConsent, &tokenbrokerv1.GetConsentRequest{ConsentId: id}); askErr == nil {
+			err = cmp.Or((&ending{consent: got.GetConsent()}).failed(), err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

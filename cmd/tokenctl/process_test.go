@@ -98,10 +98,15 @@ func TestACommandRunsInThisProcess(t *testing.T) {
 func awaitFile(t *testing.T, path string) string {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if data, err := os.ReadFile(path); err == nil {
-			return string(data)
+		if text := readIfThere(path); text != "" {
+			return text
 		}
 	}
 	t.Fatalf("%s does not come", path)
 	return ""
+}
+
+func readIfThere(path string) string {
+	data, _ := os.ReadFile(path)
+	return string(data)
 }

@@ -37,7 +37,7 @@ func TestScript(t *testing.T) {
 				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
-				"exits": exitsWith, "eventually": eventually, "sandbox": sandboxCommand, "broker": brokerCommand, "certificate": certificateCommand,
+				"exits": exitsWith, "eventually": eventually, "sandbox": sandboxCommand, "broker": brokerCommand, "certificate": certificateCommand, "person": personCommand,
 			},
 		})
 	})

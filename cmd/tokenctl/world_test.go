@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/provider"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // patience is how long a test waits for what has to come.
@@ -26,16 +28,38 @@ type world struct {
 
 // newWorld starts a broker and writes the files into dir.
 func newWorld(t testing.TB, dir string) *world {
-	w := &world{Broker: brokertest.Start(t, brokertest.Config{TCP: true, Profile: hasty}), t: t, dir: dir, secrets: []string{brokertest.Secret}}
+	w := &world{Broker: brokertest.Start(t, brokertest.Config{TCP: true, Issuers: issuers(), Profile: profile}), t: t, dir: dir, secrets: []string{brokertest.Secret}}
 	w.certificate("operator", brokertest.OperatorID)
 	w.certificate("worker", brokertest.WorkerID)
 	return w
 }
 
-// hasty lets the provider "rotating" be asked again at once; the others have their floor interval.
-func hasty(issuer string, p *provider.Profile) {
-	if floor := provider.Duration(time.Millisecond); issuer == "rotating" {
+// issuers are those that a broker in a test has by default, and "people", where accounts consent.
+func issuers() []sandbox.Issuer {
+	job := []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}
+	return []sandbox.Issuer{
+		{Name: "fast", Clients: job, Rotation: sandbox.RotateNone, Downscope: true},
+		{Name: "rotating", Clients: job, Rotation: sandbox.RotateStrict, Downscope: true},
+		{Name: "graceful", Clients: job, Rotation: sandbox.RotateGrace, Grace: time.Minute},
+		{Name: "people", Rotation: sandbox.RotateStrict, DeviceInterval: time.Second,
+			Accounts: []sandbox.Account{{Email: "reports@corp.example"}, {Email: "other@corp.example"}},
+			Clients:  []sandbox.Client{{ID: "app", Secrets: []string{brokertest.Secret}, RedirectURIs: []string{"http://127.0.0.1/callback"}}}},
+	}
+}
+
+// profile says what an issuer does, as an operator would. The provider "rotating" can be asked again at once; the others have their floor
+// interval.
+func profile(issuer string, p *provider.Profile) {
+	floor := provider.Duration(time.Millisecond)
+	switch issuer {
+	case "rotating":
 		p.Floor = &floor
+	case "people":
+		base := "https://sandbox.example/people/"
+		p.AuthorizationEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint, p.IntrospectionEndpoint, p.UserinfoEndpoint =
+			base+"authorize", base+"device", base+"revoke", base+"introspect", base+"userinfo"
+		p.ConsentScopes = []string{"openid"}
+		p.Account, p.Title, p.Floor = []string{"userinfo.email"}, "People", &floor
 	}
 }
 
@@ -83,6 +107,25 @@ func (w *world) seed(issuer, file string, scopes ...string) {
 	token := w.Sandbox.SeedRefreshToken(issuer, "job", scopes...)
 	w.secrets = append(w.secrets, token)
 	w.write(file, []byte(token+"\n"))
+}
+
+// AddClient adds the OAuth client of the provider "people".
+func (w *world) AddClient(t *testing.T) {
+	t.Helper()
+	w.write("app-secret", []byte(brokertest.Secret))
+	w.tokenctl(t, "client", "create", "people-app", "--provider", "people", "--client-id", "app", "--secret-file", filepath.Join(w.dir, "app-secret"))
+}
+
+// tokenctl runs a command that has to go well, and returns what it printed.
+func (w *world) tokenctl(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("tokenctl", args...)
+	cmd.Env = w.environ()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // expired writes a certificate that has ended.
