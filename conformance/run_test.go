@@ -236,7 +236,9 @@ func (r *runner) act(s step, o outcome) outcome {
 		if err != nil || status != number(code) {
 			r.t.Errorf("%s: the rival got status %d, %v", r.at, status, err)
 		}
-	case "restart":
+	case "off": // the broker is, for a while
+		r.b.Shutdown()
+		time.Sleep(r.duration(arg))
 		r.b.Restart()
 	case "wait":
 		time.Sleep(r.duration(arg))

@@ -163,7 +163,7 @@ func (r *runner) checkStatus(w want) {
 	if w.EndsIn != nil {
 		got := time.Duration(0)
 		if end := st.GetRefreshTokenExpireTime(); end != nil {
-			got = end.AsTime().Sub(time.Now())
+			got = time.Until(end.AsTime())
 		}
 		same(r, "refresh token ends in", got.Round(time.Hour), time.Duration(*w.EndsIn))
 	}
