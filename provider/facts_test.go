@@ -84,7 +84,9 @@ func TestProvidersAreAsTheirVendorsSay(t *testing.T) {
 		}},
 		{"GitLab's loser gets invalid_grant", "gitlab", func(_ provider.Profile, is tokenbroker.Traits) bool { return is.Rotates && is.Grace == 0 }},
 		{"Cognito's rotation is optional", "cognito", func(_ provider.Profile, is tokenbroker.Traits) bool { return is.Rotates && is.Grace == 0 }},
-		{"Docusign's assertions are for its host", "docusign-demo", func(p provider.Profile, _ tokenbroker.Traits) bool { return p.GrantAudience == "account-d.docusign.com" }},
+		{"Docusign's assertions are for its host", "docusign-demo", func(p provider.Profile, _ tokenbroker.Traits) bool {
+			return p.GrantAudience == "account-d.docusign.com"
+		}},
 		{"Box's assertions live under a minute and say for what the subject stands", "box", func(p provider.Profile, _ tokenbroker.Traits) bool {
 			return time.Duration(*p.AssertionLife) < time.Minute && p.AssertionClaims["box_sub_type"] == "enterprise"
 		}},

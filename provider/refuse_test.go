@@ -35,7 +35,9 @@ func TestNewRefusesWhatWouldSendAPersonOrASecretAstray(t *testing.T) {
 		{"an issuer with an open part", with(func(p *provider.Profile) { p.Issuer = "https://login.example.com/{x}" }), "issuer: names a part"},
 
 		{"the implicit grant", with(func(p *provider.Profile) { p.AuthorizationParams = map[string]string{"response_type": "token"} }), "implicit grant, RFC 9700 §2.1.2"},
-		{"the implicit grant of OpenID Connect", with(func(p *provider.Profile) { p.AuthorizationParams = map[string]string{"response_type": "id_token token"} }), "tokens in URLs"},
+		{"the implicit grant of OpenID Connect", with(func(p *provider.Profile) {
+			p.AuthorizationParams = map[string]string{"response_type": "id_token token"}
+		}), "tokens in URLs"},
 		{"the hybrid flow", with(func(p *provider.Profile) { p.AuthorizationParams = map[string]string{"response_type": "code id_token"} }), "authorization_params: response_type"},
 		{"the implicit grant in the URL", with(func(p *provider.Profile) { p.AuthorizationEndpoint = "https://login.example.com/a?Response_Type=token" }), "authorization_endpoint: response_type"},
 		{"two response types in the URL", with(func(p *provider.Profile) {
@@ -76,7 +78,9 @@ func TestNewRefusesWhatWouldSendAPersonOrASecretAstray(t *testing.T) {
 		{"a scope with a blank", with(func(p *provider.Profile) { p.ConsentScopes = []string{"a b"} }), "consent_scopes"},
 		{"a scope without a meaning", with(func(p *provider.Profile) { p.Scopes = []provider.ScopeInfo{{Name: "a"}} }), "scopes[0].meaning"},
 		{"a meaning of two lines", with(func(p *provider.Profile) { p.Scopes = []provider.ScopeInfo{{Name: "a", Meaning: "b\nc"}} }), "scopes[0].meaning"},
-		{"a scope twice", with(func(p *provider.Profile) { p.Scopes = []provider.ScopeInfo{{Name: "a", Meaning: "b"}, {Name: "a", Meaning: "c"}} }), "scopes[1].name"},
+		{"a scope twice", with(func(p *provider.Profile) {
+			p.Scopes = []provider.ScopeInfo{{Name: "a", Meaning: "b"}, {Name: "a", Meaning: "c"}}
+		}), "scopes[1].name"},
 		{"an alias of nothing", with(func(p *provider.Profile) { p.ScopeAliases = map[string]string{"email": ""} }), "scope_aliases"},
 		{"a test environment of nothing", with(func(p *provider.Profile) { p.TestOf = "acme" }), "test_of"},
 		{"a cause that has no entry", with(func(p *provider.Profile) {
@@ -103,15 +107,19 @@ func duration(d time.Duration) *provider.Duration {
 func TestNewTakesWhatServersReallyHave(t *testing.T) {
 	for name, p := range map[string]provider.Profile{
 		"the response type that there is": with(func(p *provider.Profile) { p.AuthorizationParams = map[string]string{"response_type": "code"} }),
-		"a query in an endpoint":          with(func(p *provider.Profile) { p.AuthorizationEndpoint = "https://login.example.com/a?response_type=code&x=y" }),
-		"a loopback redirect in IPv6":     with(func(p *provider.Profile) { p.LoopbackRedirect = "http://[::1]:{port}/" }),
-		"a fixed port":                    with(func(p *provider.Profile) { p.LoopbackRedirect = "http://localhost:8765/callback" }),
-		"no loopback redirect":            with(func(p *provider.Profile) { p.LoopbackRedirect = "none" }),
-		"an audience that is a host":      with(func(p *provider.Profile) { p.GrantAudience = "account-d.docusign.com" }),
-		"a token without an endpoint":     {Grants: []tokenbroker.GrantType{tokenbroker.GrantStatic}},
-		"an endpoint to be discovered":    {Issuer: "https://login.example.com", Discover: new(true)},
-		"an issuer for development":       {TokenEndpoint: "http://127.0.0.1:1/t", Issuer: "http://127.0.0.1:1", InsecureLoopback: true},
-		"a client id in a revocation":     with(func(p *provider.Profile) { p.RevocationStyle, p.RevocationEndpoint = "github", "https://login.example.com/{client_id}/token" }),
+		"a query in an endpoint": with(func(p *provider.Profile) {
+			p.AuthorizationEndpoint = "https://login.example.com/a?response_type=code&x=y"
+		}),
+		"a loopback redirect in IPv6":  with(func(p *provider.Profile) { p.LoopbackRedirect = "http://[::1]:{port}/" }),
+		"a fixed port":                 with(func(p *provider.Profile) { p.LoopbackRedirect = "http://localhost:8765/callback" }),
+		"no loopback redirect":         with(func(p *provider.Profile) { p.LoopbackRedirect = "none" }),
+		"an audience that is a host":   with(func(p *provider.Profile) { p.GrantAudience = "account-d.docusign.com" }),
+		"a token without an endpoint":  {Grants: []tokenbroker.GrantType{tokenbroker.GrantStatic}},
+		"an endpoint to be discovered": {Issuer: "https://login.example.com", Discover: new(true)},
+		"an issuer for development":    {TokenEndpoint: "http://127.0.0.1:1/t", Issuer: "http://127.0.0.1:1", InsecureLoopback: true},
+		"a client id in a revocation": with(func(p *provider.Profile) {
+			p.RevocationStyle, p.RevocationEndpoint = "github", "https://login.example.com/{client_id}/token"
+		}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := provider.New(map[string]provider.Profile{"acme": p}); err != nil {
