@@ -43,9 +43,12 @@ func All() []Entry {
 	return slices.Concat(reasons, states, causes, providerCodes, grantCodes, consentCodes, ownCodes)
 }
 
-// Lookup finds a word, as it is written or in any case.
+// Lookup finds a word, as it is written or in any case. A code such as http_503 is found as http_5xx.
 func Lookup(name string) (Entry, bool) {
 	all := All()
+	if status, ok := strings.CutPrefix(strings.ToLower(name), "http_"); ok && len(status) == 3 {
+		name = "http_" + status[:1] + "xx"
+	}
 	for _, same := range []func(string) bool{
 		func(s string) bool { return s == name },
 		func(s string) bool { return strings.EqualFold(s, name) },

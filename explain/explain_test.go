@@ -54,8 +54,15 @@ func TestLookupFindsAWordInAnyCase(t *testing.T) {
 			t.Errorf("%s: got %q (%t), want a %s", name, e.Kind, ok, want)
 		}
 	}
-	if e, ok := explain.Lookup("no such word"); ok {
-		t.Errorf("got %+v of a word that nobody uses", e)
+	for status, want := range map[string]string{"http_404": "http_4xx", "HTTP_503": "http_5xx", "http_5xx": "http_5xx"} {
+		if e, _ := explain.Lookup(status); e.Name != want {
+			t.Errorf("%s: got %+v, want %s", status, e, want)
+		}
+	}
+	for _, word := range []string{"no such word", "http_200", "http_"} {
+		if e, ok := explain.Lookup(word); ok {
+			t.Errorf("%s: got %+v of a word that nobody uses", word, e)
+		}
 	}
 }
 
