@@ -116,19 +116,21 @@ func TestInvariant6AChosenSubjectFailsAlone(t *testing.T) {
 
 func TestClockSkewIsRemembered(t *testing.T) {
 	run(t, plan{}, func(t *testing.T, w *world) {
-		ahead := 90 * time.Second
-		w.up.use(func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
-			reply, err := gives(time.Hour, false)(ctx, n, r)
-			reply.Skew = ahead
-			return reply, err
-		})
+		ahead := func(skew time.Duration) answer {
+			return func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+				reply, err := gives(time.Hour, false)(ctx, n, r)
+				reply.Skew = skew
+				return reply, err
+			}
+		}
+		w.up.use(ahead(90 * time.Second))
 		w.createMachine("a")
 		w.subscribe(nil)
-		if got := w.status().Skew; got != ahead {
-			t.Errorf("got skew %v, want %v", got, ahead)
+		if got := w.status().Skew; got != 90*time.Second {
+			t.Errorf("got skew %v, want 90s", got)
 		}
 		w.pass(55 * time.Minute)
-		ahead = 3 * time.Second
+		w.up.use(ahead(3 * time.Second))
 		w.pass(time.Hour)
 		if got := w.status().Skew; got != 0 {
 			t.Errorf("got skew %v, want none that is worth telling", got)

@@ -290,3 +290,28 @@ func TestScopesThatWereNotGranted(t *testing.T) {
 		}
 	})
 }
+
+// A consent that lands between the commit of an exchange and its publication is the newer one.
+func TestAnAdoptionRightAfterACommitIsNotOverwritten(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		r := w.subscribe(nil)
+		r.take()
+		w.store.hook(nil, func(_ context.Context, op string) error {
+			if op != "commit" {
+				return nil
+			}
+			w.store.hook(nil, nil)
+			_, err := w.b.Adopt(context.Background(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-consent"), Token: fresh("at-consent", time.Hour, []string{"a"})})
+			return err
+		})
+		w.up.use(gives(time.Hour, true))
+		w.pass(55 * time.Minute)
+		if got := w.get(); got.Token.AccessToken.Reveal() != "at-consent" {
+			t.Error("got the token of the exchange, want that of the consent")
+		}
+		if u := r.take(); len(u) == 0 || u[len(u)-1].Snapshot.Token.AccessToken.Reveal() != "at-consent" {
+			t.Error("got another token last than that of the consent")
+		}
+	})
+}

@@ -204,6 +204,22 @@ func TestSecretsAreWarnedOfBeforeTheyAreDue(t *testing.T) {
 	})
 }
 
+// What lives shorter than a warning comes before its end is not warned of as soon as it is there.
+func TestABriefSecretIsNotWarnedOfAtOnce(t *testing.T) {
+	run(t, plan{}, func(t *testing.T, w *world) {
+		w.client()
+		_, err := w.b.AddSecret(t.Context(), "app", broker.NewSecret{Secret: tokenbroker.NewSecret("brief"), Expiry: time.Now().Add(10 * day)})
+		fatal(t, err)
+		for _, want := range []int{0, 1, 1, 2} { // after 1, 4, 7 and 10 days
+			w.pass(day)
+			if got := len(w.log.of(broker.EventSecret)); got != want {
+				t.Errorf("got %d warnings, want %d", got, want)
+			}
+			w.pass(2 * day)
+		}
+	})
+}
+
 func TestWarningsOfManyClientsCostOneItem(t *testing.T) {
 	run(t, plan{}, func(t *testing.T, w *world) {
 		for _, name := range []string{"one", "two", "three"} {
