@@ -5,8 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -65,8 +64,8 @@ func (d *Daemon) openWeb(ctx context.Context) (err error) {
 	}
 	d.web = &webListener{listen: l, certificate: d.certificate, server: &http.Server{
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		WriteTimeout: 2 * time.Minute,             // more than redeeming a code takes
-		ErrorLog:     log.New(io.Discard, "", 0)}} // what strangers do to a public port is not worth a line
+		WriteTimeout: 2 * time.Minute,                                          // more than redeeming a code takes
+		ErrorLog:     slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}} // what strangers do to a public port is not worth a line
 	d.closers = append(d.closers, func() { _ = l.Close() })
 	return nil
 }

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"embed"
-	"html/template"
 	"net/http"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -15,8 +14,6 @@ var (
 	files embed.FS
 	//go:embed static/style.css
 	styleSheet []byte
-
-	templates = template.Must(template.ParseFS(files, "templates/*.html"))
 )
 
 // message is a page that only says something.
@@ -133,7 +130,7 @@ func (h *Handler) say(w http.ResponseWriter, why string) {
 
 func (h *Handler) render(w http.ResponseWriter, status int, name string, page any) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, page); err != nil {
+	if err := h.templates.ExecuteTemplate(&b, name, page); err != nil {
 		h.log.Error("a page can't be made", "page", name, "error", err)
 		w.WriteHeader(http.StatusInternalServerError)
 		return

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -71,7 +70,7 @@ func pages(t *testing.T, f *faulty, log io.Writer) *web.Handler {
 }
 
 // ask makes one request of a browser that has the cookies given.
-func ask(h http.Handler, method, target, body string, cookies ...*http.Cookie) *http.Response {
+func ask(h http.Handler, method, target, body string, cookies ...*http.Cookie) answer {
 	r := httptest.NewRequest(method, public+target, strings.NewReader(body))
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -79,24 +78,29 @@ func ask(h http.Handler, method, target, body string, cookies ...*http.Cookie) *
 	for _, c := range cookies {
 		r.AddCookie(c)
 	}
+	return serve(h, r)
+}
+
+// answer is what a browser is answered.
+type answer struct {
+	status  int
+	header  http.Header
+	cookies []*http.Cookie
+	body    string
+}
+
+func serve(h http.Handler, r *http.Request) answer {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.Result()
+	result := w.Result()
+	defer result.Body.Close()
+	return answer{result.StatusCode, result.Header, result.Cookies(), w.Body.String()}
 }
 
-func text(t *testing.T, r *http.Response) string {
+func wantStatus(t *testing.T, what string, got, want int) {
 	t.Helper()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func wantStatus(t *testing.T, what string, r *http.Response, want int) {
-	t.Helper()
-	if r.StatusCode != want {
-		t.Errorf("%s: got %d, want %d", what, r.StatusCode, want)
+	if got != want {
+		t.Errorf("%s: got %d, want %d", what, got, want)
 	}
 }
 
@@ -105,7 +109,7 @@ func TestEveryAnswerIsHardened(t *testing.T) {
 	h := pages(t, f, io.Discard)
 	for _, target := range []string{"/consent/l/x.y", "/consent/done", "/consent/callback?code=c&state=s", "/consent/stopped/used", "/consent/style.css", "/", "/none", "/consent/l/"} {
 		r := ask(h, http.MethodGet, target, "")
-		csp := r.Header.Get("Content-Security-Policy")
+		csp := r.header.Get("Content-Security-Policy")
 		for _, part := range []string{"default-src 'none'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 			if !strings.Contains(csp, part) {
 				t.Errorf("%s: policy %q lacks %s", target, csp, part)
@@ -116,7 +120,7 @@ func TestEveryAnswerIsHardened(t *testing.T) {
 		}
 		for name, want := range map[string]string{"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
 			"Strict-Transport-Security": "max-age=31536000", "X-Frame-Options": "DENY"} {
-			if got := r.Header.Get(name); got != want {
+			if got := r.header.Get(name); got != want {
 				t.Errorf("%s: %s: got %q, want %q", target, name, got, want)
 			}
 		}
@@ -129,7 +133,7 @@ func TestEveryAnswerIsHardened(t *testing.T) {
 func TestAProviderOfDevelopmentMayBeReachedByPlainHTTP(t *testing.T) {
 	i := sample()
 	i.Origin = "http://127.0.0.1:9999"
-	csp := ask(pages(t, &faulty{invitation: i}, io.Discard), http.MethodGet, "/consent/l/x.y", "").Header.Get("Content-Security-Policy")
+	csp := ask(pages(t, &faulty{invitation: i}, io.Discard), http.MethodGet, "/consent/l/x.y", "").header.Get("Content-Security-Policy")
 	if !strings.Contains(csp, "form-action 'self' http://127.0.0.1:9999;") {
 		t.Errorf("policy %q", csp)
 	}
@@ -142,13 +146,14 @@ func TestNoRuleForAllOfLocalhostIsMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := httptest.NewRequest(http.MethodGet, public+"/", nil)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if got := w.Result().Header.Get("Strict-Transport-Security"); got != "" || w.Code != http.StatusNotFound {
-			t.Errorf("%s: %d, %q", public, w.Code, got)
+		w := serve(h, r)
+		if got := w.header.Get("Strict-Transport-Security"); got != "" || w.status != http.StatusNotFound {
+			t.Errorf("%s: %d, %q", public, w.status, got)
 		}
 	}
 }
+
+var titlePattern = regexp.MustCompile(`<title>[^<]+</title>`)
 
 var tag = regexp.MustCompile(`<[a-zA-Z]+`)
 
@@ -174,7 +179,7 @@ func wantGoodPage(t *testing.T, what, body string) {
 }
 
 func TestThePageSaysWhatIsAskedFor(t *testing.T) {
-	body := text(t, ask(pages(t, &faulty{invitation: sample()}, io.Discard), http.MethodGet, "/consent/l/x.y", ""))
+	body := ask(pages(t, &faulty{invitation: sample()}, io.Discard), http.MethodGet, "/consent/l/x.y", "").body
 	wantGoodPage(t, "the page", body)
 	for _, part := range []string{"Connect Acme Files", "ann@acme.example", "reports", "acme/reports", "spiffe://example.org/operator/ann", "See your files", "files.read",
 		"files.write", "https://acme.example", "15:04 UTC", `<button type="submit">`} {
@@ -188,7 +193,7 @@ func TestWhatOthersWroteIsShownAndNotDone(t *testing.T) {
 	i := sample()
 	i.Provider, i.App, i.Account = `<script>alert(1)</script>`, `"><img src=x>`, `' onclick='x`
 	i.Scopes = []consent.Scope{{Name: "</code><script>", Meaning: "<b>all</b>"}}
-	body := text(t, ask(pages(t, &faulty{invitation: i}, io.Discard), http.MethodGet, "/consent/l/x.y", ""))
+	body := ask(pages(t, &faulty{invitation: i}, io.Discard), http.MethodGet, "/consent/l/x.y", "").body
 	wantGoodPage(t, "the page", strings.ReplaceAll(body, "&#39; onclick=", ""))
 	if strings.Contains(body, "<b>all") || !strings.Contains(body, "&lt;b&gt;all") {
 		t.Error("a meaning is taken for HTML")
@@ -199,11 +204,11 @@ func TestWhatOthersWroteIsShownAndNotDone(t *testing.T) {
 func form(t *testing.T, h http.Handler, link string) (*http.Cookie, string) {
 	t.Helper()
 	r := ask(h, http.MethodGet, link, "")
-	m := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(text(t, r))
-	if len(r.Cookies()) != 1 || m == nil {
-		t.Fatalf("%d cookies, token %v", len(r.Cookies()), m)
+	m := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(r.body)
+	if len(r.cookies) != 1 || m == nil {
+		t.Fatalf("%d cookies, token %v", len(r.cookies), m)
 	}
-	return r.Cookies()[0], m[1]
+	return r.cookies[0], m[1]
 }
 
 func TestTheButtonNeedsThePageItIsOn(t *testing.T) {
@@ -212,7 +217,7 @@ func TestTheButtonNeedsThePageItIsOn(t *testing.T) {
 	cookie, token := form(t, h, "/consent/l/x.y")
 	_, otherToken := form(t, h, "/consent/l/x.y")
 	_, otherLink := form(t, h, "/consent/l/x.z")
-	for name, r := range map[string]*http.Response{
+	for name, r := range map[string]answer{
 		"no cookie":            ask(h, http.MethodPost, "/consent/l/x.y", "token="+token),
 		"no token":             ask(h, http.MethodPost, "/consent/l/x.y", "", cookie),
 		"a token in the URL":   ask(h, http.MethodPost, "/consent/l/x.y?token="+token, "", cookie),
@@ -220,24 +225,22 @@ func TestTheButtonNeedsThePageItIsOn(t *testing.T) {
 		"another link's token": ask(h, http.MethodPost, "/consent/l/x.y", "token="+otherLink, cookie),
 		"far too much":         ask(h, http.MethodPost, "/consent/l/x.y", "token="+token+"&x="+strings.Repeat("x", 20<<10), cookie),
 	} {
-		wantStatus(t, name, r, http.StatusForbidden)
+		wantStatus(t, name, r.status, http.StatusForbidden)
 	}
 	from := httptest.NewRequest(http.MethodPost, public+"/consent/l/x.y", strings.NewReader("token="+token))
 	from.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	from.Header.Set("Sec-Fetch-Site", "cross-site")
 	from.AddCookie(cookie)
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, from)
-	wantStatus(t, "from another site", w.Result(), http.StatusForbidden)
+	wantStatus(t, "from another site", serve(h, from).status, http.StatusForbidden)
 	if f.departs != 0 {
 		t.Fatalf("the button was pressed %d times", f.departs)
 	}
 	r := ask(h, http.MethodPost, "/consent/l/x.y", "token="+token, cookie)
-	wantStatus(t, "from the page", r, http.StatusSeeOther)
-	if to := r.Header.Get("Location"); to != "https://acme.example/authorize?state=x" {
+	wantStatus(t, "from the page", r.status, http.StatusSeeOther)
+	if to := r.header.Get("Location"); to != "https://acme.example/authorize?state=x" {
 		t.Errorf("goes to %q", to)
 	}
-	c := r.Cookies()[0]
+	c := r.cookies[0]
 	if c.Name != "__Host-consent-abc" || !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
 		t.Errorf("cookie %+v", c)
 	}
@@ -256,21 +259,21 @@ func TestEachErrorHasAPageOfItsOwn(t *testing.T) {
 		var log bytes.Buffer
 		h := pages(t, &faulty{err: tt.err}, &log)
 		r := ask(h, http.MethodGet, "/consent/l/link-secret", "")
-		wantStatus(t, tt.err.Error(), r, tt.status)
-		body := text(t, r)
+		wantStatus(t, tt.err.Error(), r.status, tt.status)
+		body := r.body
 		wantGoodPage(t, tt.err.Error(), body)
-		title, _, _ := strings.Cut(body[strings.Index(body, "<title>"):], "</title>")
+		title := titlePattern.FindString(body)
 		if titles[title] || strings.Contains(body, "secret-path") {
 			t.Errorf("%v: %s is shown, or says too much", tt.err, title)
 		}
 		titles[title] = true
 		back := ask(h, http.MethodGet, "/consent/callback?code=code-secret&state=state-secret", "")
-		wantStatus(t, "the callback", back, http.StatusSeeOther)
-		to := back.Header.Get("Location")
+		wantStatus(t, "the callback", back.status, http.StatusSeeOther)
+		to := back.header.Get("Location")
 		if !strings.HasPrefix(to, "/consent/stopped/") || strings.Contains(to, "secret") {
 			t.Errorf("the callback goes on to %q", to)
 		}
-		wantStatus(t, to, ask(h, http.MethodGet, to, ""), tt.status)
+		wantStatus(t, to, ask(h, http.MethodGet, to, "").status, tt.status)
 		if strings.Contains(log.String(), "code-secret") || strings.Contains(log.String(), "state-secret") || strings.Contains(log.String(), "link-secret") {
 			t.Errorf("logged: %s", log.String())
 		}
@@ -286,10 +289,10 @@ func TestHowItWentIsSaidWithoutNamesOfAccounts(t *testing.T) {
 	} {
 		c.Account, c.Credential = "ann@acme.example", "acme/reports"
 		r := ask(pages(t, &faulty{outcome: c}, io.Discard), http.MethodGet, "/consent/done", "")
-		wantStatus(t, string(c.State), r, http.StatusOK)
-		body := text(t, r)
+		wantStatus(t, string(c.State), r.status, http.StatusOK)
+		body := r.body
 		wantGoodPage(t, string(c.State), body)
-		title, _, _ := strings.Cut(body[strings.Index(body, "<title>"):], "</title>")
+		title := titlePattern.FindString(body)
 		if titles[title] || strings.Contains(body, c.Account) {
 			t.Errorf("%s %s: %s", c.State, c.Code, title)
 		}
@@ -301,21 +304,19 @@ func TestWhatIsNotAskedForProperlyIsRefused(t *testing.T) {
 	h := pages(t, &faulty{invitation: sample()}, io.Discard)
 	for target, method := range map[string]string{"/consent/callback": http.MethodPost, "/consent/done": http.MethodPost, "/consent/l/x.y": http.MethodPut, "/consent/style.css": http.MethodDelete} {
 		r := ask(h, method, target, "")
-		wantStatus(t, method+" "+target, r, http.StatusMethodNotAllowed)
-		if r.Header.Get("Allow") == "" {
+		wantStatus(t, method+" "+target, r.status, http.StatusMethodNotAllowed)
+		if r.header.Get("Allow") == "" {
 			t.Errorf("%s: no Allow", target)
 		}
 	}
-	wantStatus(t, "HEAD of the callback", ask(h, http.MethodHead, "/consent/callback?code=c&state=s", ""), http.StatusMethodNotAllowed)
+	wantStatus(t, "HEAD of the callback", ask(h, http.MethodHead, "/consent/callback?code=c&state=s", "").status, http.StatusMethodNotAllowed)
 	for _, target := range []string{"/", "/consent", "/consent/", "/consent/l/", "/consent/l/a/b", "/consent/stopped/none", "/consent/static", "/consent/../etc", "/favicon.ico"} {
-		if r := ask(h, http.MethodGet, target, ""); r.StatusCode != http.StatusNotFound && r.StatusCode != http.StatusTemporaryRedirect {
-			t.Errorf("%s: %d", target, r.StatusCode)
+		if r := ask(h, http.MethodGet, target, ""); r.status != http.StatusNotFound && r.status != http.StatusTemporaryRedirect {
+			t.Errorf("%s: %d", target, r.status)
 		}
 	}
 	r := httptest.NewRequest(http.MethodGet, "https://evil.example/consent/l/x.y", nil)
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	wantStatus(t, "another host", w.Result(), http.StatusMisdirectedRequest)
+	wantStatus(t, "another host", serve(h, r).status, http.StatusMisdirectedRequest)
 }
 
 func TestARemoteAddressHasARate(t *testing.T) {
@@ -324,9 +325,7 @@ func TestARemoteAddressHasARate(t *testing.T) {
 		from := func(addr string) int {
 			r := httptest.NewRequest(http.MethodGet, public+"/consent/style.css", nil)
 			r.RemoteAddr = addr
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			return w.Code
+			return serve(h, r).status
 		}
 		for range 60 {
 			if code := from("192.0.2.1:1000"); code != http.StatusOK {
@@ -357,8 +356,5 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		if _, err := web.New(cfg); err == nil {
 			t.Errorf("%+v is taken", cfg)
 		}
-	}
-	if _, err := url.Parse(public); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -123,7 +124,11 @@ func (s *site) open(c *http.Client, target string) (status int, body, location s
 		s.t.Fatal(err)
 	}
 	defer r.Body.Close()
-	return r.StatusCode, text(s.t, r), r.Header.Get("Location")
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.StatusCode, string(text), r.Header.Get("Location")
 }
 
 // press opens a link, presses its button, and returns where that leads.
@@ -139,7 +144,7 @@ func (s *site) press(c *http.Client, link string) string {
 		s.t.Fatal(err)
 	}
 	defer r.Body.Close()
-	wantStatus(s.t, "the button", r, http.StatusSeeOther)
+	wantStatus(s.t, "the button", r.StatusCode, http.StatusSeeOther)
 	return r.Header.Get("Location")
 }
 

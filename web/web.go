@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -41,12 +42,13 @@ const (
 
 // Handler serves the pages.
 type Handler struct {
-	consents Consents
-	host     string // as a browser sends it
-	hsts     bool
-	log      *slog.Logger
-	mux      *http.ServeMux
-	rates    *rates
+	consents  Consents
+	host      string // as a browser sends it
+	hsts      bool
+	log       *slog.Logger
+	mux       *http.ServeMux
+	rates     *rates
+	templates *template.Template
 }
 
 // New makes a Handler.
@@ -58,10 +60,14 @@ func New(cfg Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	templates, err := template.ParseFS(files, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &Handler{consents: cfg.Consents, host: browserHost(u.Host), log: cfg.Log, mux: http.NewServeMux(), rates: newRates()}
+	h := &Handler{templates: templates, consents: cfg.Consents, host: browserHost(u.Host), log: cfg.Log, mux: http.NewServeMux(), rates: newRates()}
 	_, err = netip.ParseAddr(u.Hostname())
 	h.hsts = err != nil && u.Hostname() != "localhost" // of which a browser would make a rule for all that is on this machine
 	h.mux.HandleFunc(consent.LinkPath+"{link}", h.only(map[string]http.HandlerFunc{http.MethodGet: h.invite, http.MethodHead: h.invite, http.MethodPost: h.depart}))
