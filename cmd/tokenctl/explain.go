@@ -90,7 +90,7 @@ func (c *cli) explainAll() error {
 // fold breaks a text into lines of a width.
 func fold(text string, width int) (lines []string) {
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if line != "" && len(line)+1+len(word) > width {
 			lines, line = append(lines, line), ""
 		}

@@ -72,7 +72,7 @@ func follow(url string) error {
 	defer resp.Body.Close()
 	page, err := io.ReadAll(resp.Body)
 	if err != nil || !strings.HasSuffix(resp.Request.URL.String(), donePath) || !strings.Contains(string(page), "close this window") {
-		return fmt.Errorf("the browser ended with %s and a page of %d bytes: %v", resp.Status, len(page), err)
+		return fmt.Errorf("the browser ended with %s and a page of %d bytes: %w", resp.Status, len(page), err)
 	}
 	return nil
 }

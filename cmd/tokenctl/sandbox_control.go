@@ -116,7 +116,8 @@ func (c *cli) sandboxFault() *cobra.Command {
 	})
 	cmd.Long = "Adds a fault to what is to come at an issuer. Each request meets the first fault that matches it.\n\nKinds:\n\n" + help.String() + `
 Fields are those of a fault in a scenario: times, after_commit, endpoint, grant_type, client_id, chance, code, description, status,
-retry_after, retry_date, delay, delay_to, life, skew, expires, body, redirect, omit (separated by commas), truncate, drip, bearer, name.`
+retry_after, retry_date, delay, delay_to, life, skew, expires, body, redirect, omit (separated by commas), truncate, drip, bearer
+and name.`
 	cmd.Example = "  tokenctl sandbox fault acme error code=invalid_grant times=2\n  tokenctl sandbox fault acme lost grant_type=refresh_token\n" +
 		"  tokenctl sandbox fault acme throttle retry_after=30s times=-1"
 	return cmd

@@ -111,6 +111,8 @@ func sandboxCommand(ts *testscript.TestScript, _ bool, args []string) {
 	switch verb := args[0]; verb {
 	case "seed": // ISSUER FILE SCOPE…: somebody consents; the refresh token is in the file
 		w.seed(args[1], args[2], args[3:]...)
+	case "key": // ISSUER EMAIL FILE: the provider's console makes a key for a service account
+		w.write(args[3], w.Sandbox.AddServiceAccountKey(args[1], args[2], "https://sandbox.example"))
 	case "revoke": // FILE: the user takes the consent back
 		if !w.Sandbox.RevokeFamily(strings.TrimSpace(ts.ReadFile(args[1]))) {
 			ts.Fatalf("no such refresh token")

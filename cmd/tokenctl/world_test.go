@@ -42,8 +42,9 @@ func issuers() []sandbox.Issuer {
 		{Name: "rotating", Clients: job, Rotation: sandbox.RotateStrict, Downscope: true},
 		{Name: "graceful", Clients: job, Rotation: sandbox.RotateGrace, Grace: time.Minute},
 		{Name: "people", Rotation: sandbox.RotateStrict, DeviceInterval: time.Second,
-			Accounts: []sandbox.Account{{Email: "reports@corp.example"}, {Email: "other@corp.example"}},
-			Clients:  []sandbox.Client{{ID: "app", Secrets: []string{brokertest.Secret}, RedirectURIs: []string{"http://127.0.0.1/callback"}}}},
+			Accounts:        []sandbox.Account{{Email: "reports@corp.example"}, {Email: "other@corp.example"}},
+			Clients:         []sandbox.Client{{ID: "app", Secrets: []string{brokertest.Secret}, RedirectURIs: []string{"http://127.0.0.1/callback"}}},
+			ServiceAccounts: []sandbox.ServiceAccount{{Email: "robot@proj.iam.example", ClientID: "104857600000000000001", Delegated: []string{"mail.read"}}}},
 	}
 }
 
