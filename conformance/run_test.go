@@ -101,7 +101,8 @@ type runner struct {
 	mu       sync.Mutex
 	out      bytes.Buffer // log, events, errors and states: nothing of it may hold a provider's text, a token or a secret
 	warnings int
-	pushed   string // the token that the subscriber was sent last
+	told     string // the state that the subscriber was told last
+	pushed   string // and the token that it was sent
 	pushedAt time.Time
 }
 
