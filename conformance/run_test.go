@@ -229,6 +229,8 @@ func (r *runner) act(s step, o outcome) outcome {
 		_, o.err = r.credentials.RefreshCredential(ctx, &tokenbrokerv1.RefreshCredentialRequest{Credential: name})
 	case "import":
 		_, o.err = r.credentials.ImportRefreshToken(ctx, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: name, RefreshToken: arg})
+	case "secret":
+		_, o.err = r.clients.AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "app", ClientSecret: arg})
 	case "subscribe":
 		r.subscribe()
 	case "rival":

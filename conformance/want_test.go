@@ -258,23 +258,34 @@ func (r *runner) checkSilence() {
 		r.t.Errorf("read the audit log: %v", err)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	told := r.out.String() + string(audit)
-	secrets := append([]string{marker, clientSecret, firstRefresh}, r.had...)
-	for _, s := range r.f.Steps {
-		for _, rep := range s.Replies {
-			secrets = append(secrets, rep.said()...)
-			for n := range r.up.count() + 1 {
-				for _, m := range tokenValue.FindAllStringSubmatch(fill(rep.Body, n), -1) {
-					secrets = append(secrets, m[1])
-				}
-			}
-		}
-	}
+	r.mu.Unlock()
+	secrets := slices.Concat([]string{marker, clientSecret, firstRefresh}, r.had, r.received(), r.up.secrets())
 	slices.Sort(secrets)
 	for _, secret := range slices.Compact(secrets) {
 		if strings.Contains(told, secret) {
 			r.t.Errorf("%q is told somewhere", secret)
 		}
 	}
+}
+
+// received is what the provider wrote and gave, and what an operator typed.
+func (r *runner) received() (list []string) {
+	for _, file := range r.keys {
+		list = append(list, strings.Split(file, `\n`)[1]) // the first line of the key
+	}
+	for _, s := range r.f.Steps {
+		if verb, arg, _ := strings.Cut(s.Do, " "); verb == "import" || verb == "secret" {
+			list = append(list, arg)
+		}
+		for _, rep := range s.Replies {
+			list = append(list, rep.said()...)
+			for n := range r.up.count() + 1 {
+				for _, m := range tokenValue.FindAllStringSubmatch(fill(rep.Body, n), -1) {
+					list = append(list, m[1])
+				}
+			}
+		}
+	}
+	return list
 }
