@@ -127,6 +127,9 @@ func (r *runner) subscribe() {
 func (r *runner) receive(m *tokenbrokerv1.SubscribeResponse) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if u := m.GetUpdate(); u != nil {
+		r.told = strings.TrimPrefix(u.GetState().String(), "CREDENTIAL_STATE_")
+	}
 	if token := m.GetUpdate().GetToken().GetAccessToken(); token != "" && token != r.pushed {
 		r.pushed, r.pushedAt = token, time.Now()
 	}
@@ -138,8 +141,8 @@ func (r *runner) warned() int {
 	return r.warnings
 }
 
-func (r *runner) newest() (token string, at time.Time) {
+func (r *runner) newest() (token, state string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pushed, r.pushedAt
+	return r.pushed, r.told, r.pushedAt
 }

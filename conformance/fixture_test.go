@@ -127,6 +127,7 @@ type want struct {
 	SendsMax int      `yaml:"sends_at_most"`
 	Sent     sent     `yaml:"sent"`   // the last of them
 	Pushed   string   `yaml:"pushed"` // token that the subscriber was sent last, within a second of the reply
+	Told     string   `yaml:"told"`   // state that the subscriber was told last
 	Lives    []string `yaml:"lives"`  // sandbox: "current" or "first": the token is still valid there
 	Dead     []string `yaml:"dead"`
 }

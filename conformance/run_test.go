@@ -101,7 +101,8 @@ type runner struct {
 	mu       sync.Mutex
 	out      bytes.Buffer // log, events, errors and states: nothing of it may hold a provider's text, a token or a secret
 	warnings int
-	pushed   string // the token that the subscriber was sent last
+	told     string // the state that the subscriber was told last
+	pushed   string // and the token that it was sent
 	pushedAt time.Time
 }
 
@@ -228,6 +229,8 @@ func (r *runner) act(s step, o outcome) outcome {
 		_, o.err = r.credentials.RefreshCredential(ctx, &tokenbrokerv1.RefreshCredentialRequest{Credential: name})
 	case "import":
 		_, o.err = r.credentials.ImportRefreshToken(ctx, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: name, RefreshToken: arg})
+	case "secret":
+		_, o.err = r.clients.AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "app", ClientSecret: arg})
 	case "subscribe":
 		r.subscribe()
 	case "rival":

@@ -8,9 +8,15 @@ import (
 // rowOfTable is one thing that authorization servers were seen to do.
 type rowOfTable struct{ id, what string }
 
-// table is all that there has to be a fixture for. 2.x is what single providers do, 3.x what a widespread client library was measured
+// table is all that there has to be a fixture for. 1.x are the classes of failures, whoever sends them, 2.x is what single providers do, 3.x what a widespread client library was measured
 // to make of odd replies, google.x the errors that Google documents for service accounts.
 var table = []rowOfTable{
+	{"1.dead", "the grant is refused: a person has to consent, and what is left is served"},
+	{"1.configuration", "what was configured is refused: nobody has to consent, and a bad secret is no dead grant"},
+	{"1.throttled", "too many requests, however that is said: Retry-After as seconds or date, an epoch, 429 with a page"},
+	{"1.transient", "certainly not processed: the refresh token is as good as before"},
+	{"1.ambiguous", "perhaps processed: codes of trouble whatever the status"},
+	{"1.clock", "a token that is over on arrival"},
 	{"2.1", "Google: the refresh token stays, and dies of six months' disuse or of a password change"},
 	{"2.2", "Google: HTML in a 502, internal_failure"},
 	{"2.3", "Microsoft Entra: a new refresh token each time and the old one lives; 429 in plain text; AADSTS50196"},

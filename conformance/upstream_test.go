@@ -356,6 +356,23 @@ func (u *upstream) sentLocked() (n int) {
 	return n
 }
 
+// secrets are those that left.
+func (u *upstream) secrets() (list []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, r := range u.requests {
+		for _, field := range []string{"refresh_token", "client_secret", "assertion", "client_assertion"} {
+			if v := r.form.Get(field); v != "" {
+				list = append(list, v)
+			}
+		}
+		if auth := r.header.Get("Authorization"); auth != "" {
+			list = append(list, auth)
+		}
+	}
+	return list
+}
+
 // lastSent is the last request that left.
 func (u *upstream) lastSent() (request, bool) {
 	u.mu.Lock()

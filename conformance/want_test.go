@@ -31,6 +31,10 @@ func (r *runner) check(w want, got outcome) {
 	if w.Pushed != "" {
 		r.checkPushed(w.Pushed)
 	}
+	if w.Told != "" {
+		_, state, _ := r.newest()
+		same(r, "state that the subscriber was told", state, w.Told)
+	}
 	r.checkLives(w)
 	if w.Warnings != nil {
 		same(r, "warnings", r.warned()-got.warned, *w.Warnings)
@@ -59,10 +63,13 @@ func holds(r *runner, what, got, part string) {
 // checkCall looks at the error that the caller saw.
 func (r *runner) checkCall(w want, got outcome) {
 	r.t.Helper()
-	reason, field, after := r.read(got.err)
+	reason, field, recovery, after := r.read(got.err)
 	same(r, "error", reason, w.Error)
 	if w.Field != "" {
 		same(r, "field", field, w.Field)
+	}
+	if recovery != "" && w.Action != "" { // the worker is told of the same as the operator
+		same(r, "recovery action of the error", recovery, w.Action)
 	}
 	if w.Says != "" {
 		holds(r, "error", status.Convert(got.err).Message(), w.Says)
@@ -82,16 +89,16 @@ func (r *runner) checkCall(w want, got outcome) {
 }
 
 // read takes apart an error, and keeps it for checkSilence.
-func (r *runner) read(err error) (reason, field string, after time.Duration) {
+func (r *runner) read(err error) (reason, field, recovery string, after time.Duration) {
 	if err == nil {
-		return "", "", 0
+		return "", "", "", 0
 	}
 	st := status.Convert(err)
 	r.hear("%s", st.Message())
 	for _, d := range st.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
-			reason = d.GetReason()
+			reason, recovery = d.GetReason(), d.GetMetadata()["recoveryAction"]
 			r.hear("%v", d.GetMetadata())
 		case *errdetails.RetryInfo:
 			after = d.GetRetryDelay().AsDuration()
@@ -105,7 +112,7 @@ func (r *runner) read(err error) (reason, field string, after time.Duration) {
 	if reason == "" {
 		reason = st.Code().String()
 	}
-	return reason, field, after
+	return reason, field, recovery, after
 }
 
 func (r *runner) checkToken(w want, got outcome) {
@@ -213,7 +220,7 @@ func (r *runner) checkSends(w want, before int) {
 // checkPushed looks at what the subscriber was sent. A token that came has to be there within a second of the reply that brought it.
 func (r *runner) checkPushed(want string) {
 	r.t.Helper()
-	token, at := r.newest()
+	token, _, at := r.newest()
 	if want != "*" {
 		same(r, "pushed", token, want)
 	}
@@ -251,23 +258,34 @@ func (r *runner) checkSilence() {
 		r.t.Errorf("read the audit log: %v", err)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	told := r.out.String() + string(audit)
-	secrets := append([]string{marker, clientSecret, firstRefresh}, r.had...)
-	for _, s := range r.f.Steps {
-		for _, rep := range s.Replies {
-			secrets = append(secrets, rep.said()...)
-			for n := range r.up.count() + 1 {
-				for _, m := range tokenValue.FindAllStringSubmatch(fill(rep.Body, n), -1) {
-					secrets = append(secrets, m[1])
-				}
-			}
-		}
-	}
+	r.mu.Unlock()
+	secrets := slices.Concat([]string{marker, clientSecret, firstRefresh}, r.had, r.received(), r.up.secrets())
 	slices.Sort(secrets)
 	for _, secret := range slices.Compact(secrets) {
 		if strings.Contains(told, secret) {
 			r.t.Errorf("%q is told somewhere", secret)
 		}
 	}
+}
+
+// received is what the provider wrote and gave, and what an operator typed.
+func (r *runner) received() (list []string) {
+	for _, file := range r.keys {
+		list = append(list, strings.Split(file, `\n`)[1]) // the first line of the key
+	}
+	for _, s := range r.f.Steps {
+		if verb, arg, _ := strings.Cut(s.Do, " "); verb == "import" || verb == "secret" {
+			list = append(list, arg)
+		}
+		for _, rep := range s.Replies {
+			list = append(list, rep.said()...)
+			for n := range r.up.count() + 1 {
+				for _, m := range tokenValue.FindAllStringSubmatch(fill(rep.Body, n), -1) {
+					list = append(list, m[1])
+				}
+			}
+		}
+	}
+	return list
 }
