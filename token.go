@@ -64,3 +64,14 @@ type Token struct {
 
 // Life is how long the token was to live when it was obtained.
 func (t Token) Life() time.Duration { return t.Expiry.Sub(t.Obtained) }
+
+// HeaderField names the metadata of a token that goes into a header of its own, in place of Authorization.
+const HeaderField = "header"
+
+// Header is the HTTP header that carries the token: "Authorization: Bearer …" (RFC 6750 §2.1), or an API key's own.
+func (t Token) Header() (name, value string) {
+	if own := t.Metadata[HeaderField]; own != "" {
+		return own, t.AccessToken.Reveal()
+	}
+	return "Authorization", cmp.Or(t.Type, "Bearer") + " " + t.AccessToken.Reveal()
+}

@@ -72,7 +72,7 @@ func (b *Broker) adopted(e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, 
 	e.retryNow()
 	now := time.Now()
 	for _, v := range e.variants {
-		v.refreshAt = now
+		v.refreshAt, v.attempted = now, time.Time{} // a try of what is new need not wait for the floor
 	}
 	if v := e.own.Load(); a.Token != nil && v != nil && v.v.Key() == a.Variant.Key() && tok.Generation > v.generation {
 		v.handed.forget(v.generation)

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"golang.org/x/oauth2"
+
+	"github.com/tokenbroker/tokenbroker"
 )
 
 // TokenSource is Token for libraries that take an oauth2.TokenSource. ctx governs every wait of it: give it the lifetime of the job, not of
@@ -14,6 +16,10 @@ func (c *Client) TokenSource(ctx context.Context, credential string, opts ...Opt
 		t, err := c.token(ctx, s, least)
 		if err != nil {
 			return nil, err
+		}
+		if name, _ := t.Header(); name != "Authorization" {
+			return nil, &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the token goes into the header " + name +
+				", which no oauth2.Token can say: use Transport"}
 		}
 		return &oauth2.Token{AccessToken: t.AccessToken.Reveal(), TokenType: t.Type, Expiry: t.Expiry}, nil
 	})

@@ -80,7 +80,7 @@ func (t *transport) token(req *http.Request) (tokenbroker.Token, error) {
 // authorized is a copy of a request with a token; a RoundTripper must not change the one that it was given.
 func authorized(req *http.Request, tok tokenbroker.Token) *http.Request {
 	r := req.Clone(req.Context())
-	r.Header.Set("Authorization", tok.Type+" "+tok.AccessToken.Reveal())
+	r.Header.Set(tok.Header())
 	return r
 }
 

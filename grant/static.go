@@ -28,7 +28,7 @@ func mintStatic(_ context.Context, _ *Client, q *query, r tokenbroker.ExchangeRe
 		return out, refuse("static_token_expired")
 	}
 	if header := q.at.profile.APIKeyHeader; header != "" {
-		t.Type, t.Metadata = typeAPIKey, map[string]string{"header": header}
+		t.Type, t.Metadata = typeAPIKey, map[string]string{tokenbroker.HeaderField: header}
 	}
 	out.Token = &t
 	return out, nil

@@ -19,7 +19,12 @@ func Parse(data []byte) (map[string]Profile, error) {
 	return profiles, nil
 }
 
-func decode(data []byte, into any) error {
+func decode(data []byte, into any) (err error) {
+	defer func() { // the YAML reader gives up on some files by a panic
+		if recover() != nil {
+			err = errors.New("not YAML that can be read")
+		}
+	}()
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := dec.Decode(into); err != nil {
 		if errors.Is(err, io.EOF) {

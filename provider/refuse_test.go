@@ -148,3 +148,11 @@ func TestWarningsAreOfConfiguredProvidersAlone(t *testing.T) {
 		t.Errorf("warnings %q speak of what nobody configured, or of nothing", got)
 	}
 }
+
+func TestAFileThatMakesTheReaderPanicIsRefused(t *testing.T) {
+	for _, text := range []string{"acme: {auth_methods: !0 0}", "acme: !0 0", "!0 0"} {
+		if _, err := provider.Parse([]byte(text)); err == nil {
+			t.Errorf("%s: got no error", text)
+		}
+	}
+}

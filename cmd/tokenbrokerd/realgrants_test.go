@@ -207,26 +207,20 @@ func (w *realWorld) consent(t *testing.T, r *tokenbrokerv1.BeginConsentRequest) 
 // browse follows a URL as a browser would, to the redirect that leaves the server.
 func (w *realWorld) browse(t *testing.T, from string) *url.URL {
 	t.Helper()
-	resp := w.visit(t, w.browser(), from)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := w.browser().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
 	to, err := resp.Location()
 	if err != nil {
 		t.Fatalf("browse: HTTP %d without a redirect", resp.StatusCode)
 	}
 	return to
-}
-
-func (w *realWorld) visit(t *testing.T, browser *http.Client, from string) *http.Response {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, from, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := browser.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	return resp
 }
 
 func (w *realWorld) complete(t *testing.T, id, callback string) (*tokenbrokerv1.CompleteConsentResponse, error) {

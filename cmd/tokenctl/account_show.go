@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
@@ -54,13 +55,21 @@ func summary(consent *tokenbrokerv1.Consent, cred *tokenbrokerv1.Credential, now
 		[2]string{"Token expires", both(st.GetExpireTime(), now, "there is none yet")},
 		[2]string{"Refresh token", refreshWords(st)},
 		[2]string{"Trial", or(consent.GetTrial(), "none")},
-		[2]string{"For", "identities that the policy gives token.get on " + cred.GetCredential() + " with these scopes"},
+		[2]string{"For", usersOf(consent)},
 		[2]string{"Next", "tokenctl credential check " + name},
 		[2]string{"", "tokenctl get " + name})
 	if consent.GetAdvice() != "" {
 		rows = append(rows, [2]string{"Advice", consent.GetAdvice()})
 	}
 	return []section{{"Connected " + cred.GetCredential(), rows}}
+}
+
+// usersOf says who may have a token of what was connected.
+func usersOf(consent *tokenbrokerv1.Consent) string {
+	if who := consent.GetPermitted(); len(who) > 0 {
+		return strings.Join(who, ", ")
+	}
+	return "nobody yet: no rule of the policy gives an identity token.get on " + consent.GetCredential()
 }
 
 // refreshWords is what is known of a refresh token: whether there is one, when it ends, and whether it rotates.

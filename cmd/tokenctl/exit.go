@@ -102,10 +102,21 @@ var lastSecret = remedy{exitFix, "add the new secret first", "tokenctl client se
 // noSecret is OAUTH_CLIENT_NOT_FOUND where a secret was to be retired.
 var noSecret = remedy{exitNotFound, "check the name and the id", "tokenctl client describe {name}"}
 
-// remedyOf finds the row of a reason.
-func remedyOf(reason string, code codes.Code, t target) remedy {
+// consentAgain is REAUTHORIZATION_REQUIRED by grant, where another secret than a refresh token, or none, is to be brought.
+var consentAgain = map[string]string{
+	"authorization_code": "tokenctl connect {name} --reauthorize",
+	"device_code":        "tokenctl connect {name} --reauthorize --device",
+	"static":             "tokenctl credential import {name} --static-token-stdin",
+	"password":           "tokenctl credential import {name} --password-stdin",
+	"token_exchange":     "tokenctl credential import {name} --subject-token-stdin",
+}
+
+// remedyOf finds the row of a reason. grant is the credential's, where the error names it.
+func remedyOf(reason string, code codes.Code, t target, grant string) remedy {
 	r, known := remedies[reason]
 	switch {
+	case reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
+		r.do = consentAgain[grant]
 	case !known:
 		r.exit = exitOf(code)
 	case reason == "TRANSPORT": // gRPC itself, which has codes only

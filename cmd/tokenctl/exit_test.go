@@ -122,10 +122,10 @@ func TestEachExitStatusIsDocumented(t *testing.T) {
 func TestAStatusThatIsNotKnownHasTheExitStatusOfItsCode(t *testing.T) {
 	for code, want := range map[codes.Code]int{codes.Unavailable: 6, codes.NotFound: 3, codes.Unknown: 1, codes.DataLoss: 1, codes.Unauthenticated: 4,
 		codes.OutOfRange: 2, codes.Aborted: 8, codes.FailedPrecondition: 7} {
-		if got := remedyOf("SOMETHING_NEW", code, target{}).exit; got != want {
+		if got := remedyOf("SOMETHING_NEW", code, target{}, "").exit; got != want {
 			t.Errorf("SOMETHING_NEW with %s: got %d, want %d", code, got, want)
 		}
-		if got := remedyOf("TRANSPORT", code, target{}).exit; got != want {
+		if got := remedyOf("TRANSPORT", code, target{}, "").exit; got != want {
 			t.Errorf("TRANSPORT with %s: got %d, want %d", code, got, want)
 		}
 	}
@@ -218,5 +218,20 @@ func TestAnInterruptedCommandSaysSo(t *testing.T) {
 	var b strings.Builder
 	if got := report(ctx, &b, context.Canceled); got != exitInterrupted || b.String() != "tokenctl: interrupted\n" {
 		t.Errorf("got %d %q, want %d and that it was interrupted", got, b.String(), exitInterrupted)
+	}
+}
+
+func TestHowToConsentAgainDependsOnTheGrant(t *testing.T) {
+	for grant, want := range map[string]string{
+		"":                   "tokenctl credential import a --refresh-token-stdin",
+		"refresh_token":      "tokenctl credential import a --refresh-token-stdin",
+		"authorization_code": "tokenctl connect a --reauthorize",
+		"device_code":        "tokenctl connect a --reauthorize --device",
+		"static":             "tokenctl credential import a --static-token-stdin",
+	} {
+		at := target{noun: "credential", name: "a"}
+		if got := at.command(remedyOf("REAUTHORIZATION_REQUIRED", codes.FailedPrecondition, at, grant).do); got != want {
+			t.Errorf("%s: got %q, want %q", grant, got, want)
+		}
 	}
 }

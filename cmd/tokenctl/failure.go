@@ -148,7 +148,7 @@ func refusal(err error, t target) *failure {
 	if f.reason == "" {
 		return nil
 	}
-	r := remedyOf(f.reason, st.Code(), t)
+	r := remedyOf(f.reason, st.Code(), t, meta["grantType"])
 	told := meta["recoveryAction"]
 	f.exit, f.action, f.do = r.exit, cmp.Or(r.action, recoveries[told], told), t.command(r.do)
 	if t.name != "" && !strings.Contains(f.what, t.name) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tokenbroker/tokenbroker"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
@@ -71,14 +72,14 @@ func (s *session) get(ctx context.Context, req *tokenbrokerv1.GetTokenRequest) e
 		return err
 	}
 	token := resp.GetToken()
-	if !visible(token.GetAccessToken()) || !visible(token.GetTokenType()) {
+	if !visible(token.GetAccessToken()) || !visible(token.GetTokenType()) || !visible(token.GetMetadata()[tokenbroker.HeaderField]) {
 		return fmt.Errorf("credential %s: its token has characters that no token may have (RFC 6749, appendix A.12)", req.GetCredential())
 	}
 	switch s.format {
 	case "token":
 		_, err = fmt.Fprintln(s.out, token.GetAccessToken())
 	case "header":
-		_, err = fmt.Fprintf(s.out, "Authorization: %s %s\n", scheme(token.GetTokenType()), token.GetAccessToken())
+		_, err = fmt.Fprintln(s.out, header(token))
 	default:
 		err = s.emit(resp, func(w io.Writer) error { return s.tokenTable(w, req.GetCredential(), resp, time.Now()) })
 	}
@@ -88,6 +89,14 @@ func (s *session) get(ctx context.Context, req *tokenbrokerv1.GetTokenRequest) e
 // visible reports whether a text is of characters that can't do anything to a terminal or a header.
 func visible(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) < 0
+}
+
+// header is the line that carries a token in a request: an API key may have a header of its own.
+func header(token *tokenbrokerv1.Token) string {
+	if own := token.GetMetadata()[tokenbroker.HeaderField]; own != "" {
+		return own + ": " + token.GetAccessToken()
+	}
+	return "Authorization: " + scheme(token.GetTokenType()) + " " + token.GetAccessToken()
 }
 
 // scheme is how HTTP spells a token type: providers say "bearer", too.

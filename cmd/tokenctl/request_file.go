@@ -93,6 +93,11 @@ func parseRequest(path string, data []byte, m proto.Message) error {
 
 // parseObject reads JSON or YAML, each key once.
 func parseObject(path string, data []byte) (members map[string]any, err error) {
+	defer func() { // the YAML reader gives up on some files by a panic
+		if recover() != nil {
+			err = usagef("%s is no valid JSON or YAML object", path)
+		}
+	}()
 	if err := yaml.Unmarshal(data, &members); err != nil { // JSON is YAML
 		at := ""
 		if p := position.FindStringSubmatch(err.Error()); p != nil {

@@ -3,8 +3,7 @@ package dev
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -46,7 +45,7 @@ func (f *front) url() string { return "http://" + f.listener.Addr().String() + "
 
 // serve shows the sandbox's pages until close.
 func (f *front) serve(sb *sandbox.Server) {
-	f.server = &http.Server{Handler: sb, ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	f.server = &http.Server{Handler: sb, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	f.done = make(chan struct{})
 	go func() {
 		defer close(f.done)

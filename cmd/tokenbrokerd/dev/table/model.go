@@ -128,6 +128,9 @@ func (m *Model) Event(now time.Time, ev broker.Event) *Entry {
 		return m.add(Entry{At: now, Credential: ev.Credential, Text: "was deleted"})
 	case broker.EventExpiring:
 		return m.add(Entry{At: now, Credential: ev.Credential, Text: expiring(ev, now), State: tokenbroker.StateDegraded})
+	case broker.EventRevoked:
+		return m.add(Entry{At: now, Credential: ev.Credential, Text: "revocation: " + cmp.Or(ev.Code, "done"), State: tokenbroker.StateReauthorize})
+	case broker.EventSecret, broker.EventClockSkew: // of an OAuth client, of a provider: no row is theirs
 	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered:
 		r := m.row(ev.Credential)
 		r.last, r.lastState, r.next = string(ev.Kind), tokenbroker.StateUncertain, time.Time{}
