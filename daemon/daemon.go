@@ -142,7 +142,8 @@ func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
 	var webErr error
 	d.certificate, webErr = d.cfg.Consent.open()
 	if provErr == nil {
-		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport, Ambient: d.cfg.Ambient})
+		d.grants, grantErr = grant.New(grant.Config{Catalogue: catalogue, Transport: d.cfg.Transport, Ambient: d.cfg.Ambient,
+			Timeout: d.cfg.Exchange})
 	}
 	if d.grants != nil {
 		d.closers = append(d.closers, d.grants.Close)
