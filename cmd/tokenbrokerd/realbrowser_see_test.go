@@ -111,5 +111,5 @@ func serveCatcher(t *testing.T, l net.Listener) string {
 }
 
 func operatorTemplate(name string) mtls.Template {
-	return mtls.Template{SPIFFEID: "spiffe://tokenbroker.local/operator/" + name, NotAfter: time.Now().Add(time.Hour)}
+	return mtls.Template{SPIFFEID: "spiffe://tokenbroker.local/operator/" + name, Client: true, NotAfter: time.Now().Add(time.Hour)}
 }
