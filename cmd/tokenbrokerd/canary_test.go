@@ -120,7 +120,10 @@ func (w *browserWorld) wantNoLeak(t *testing.T) {
 		wantNone(t, where, data, secrets)
 	}
 	w.site.stop()
-	wantNone(t, "the broker's log", []byte(w.site.proc.out.String()), secrets)
+	for _, p := range w.brokers {
+		want(t, p.out.String(), `"msg":"stopped"`) // it is the log, all of it
+		wantNone(t, "the broker's log", []byte(p.out.String()), secrets)
+	}
 	w.wantSealed(t, secrets)
 }
 
@@ -134,7 +137,7 @@ func (w *browserWorld) wantSealed(t *testing.T, secrets map[string][]string) {
 	for _, f := range files {
 		wantNone(t, f.Name(), []byte(w.site.read(f.Name())), secrets)
 	}
-	want(t, w.site.read("audit.jsonl"), "BeginConsent") // it is the record, and there is something in it
+	want(t, w.site.read("audit.jsonl"), "consent.begin") // it is the record, and there is something in it
 }
 
 func (w *browserWorld) metrics(t *testing.T) []byte {

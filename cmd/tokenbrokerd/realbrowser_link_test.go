@@ -168,7 +168,7 @@ func (w *browserWorld) scanner(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Certificates, config.GetClientCertificate = nil, nil
+	config.Certificates, config.GetClientCertificate, config.NextProtos = nil, nil, nil
 	transport := &http.Transport{TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
@@ -249,7 +249,7 @@ func (w *browserWorld) testExpired(t *testing.T) {
 	b.Open(link)
 	w.site.stop()
 	w.age(t, id, 31*time.Minute)
-	w.site.start()
+	w.brokers = append(w.brokers, w.site.start())
 	wantPage(t, b.Click("button", goOn), "This link is too old") // the page was open all the while
 	got := b.Open(link)
 	wantPage(t, got, "This link is too old")

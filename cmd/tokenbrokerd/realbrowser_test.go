@@ -26,7 +26,8 @@ type browserWorld struct {
 	driver   *browsertest.Driver
 	public   string // URL of the consent listener
 	empty    string // folder
-	commands []*process
+	brokers  []*process // one after the other
+	commands []*process // of tokenctl
 	browsers []*browsertest.Browser
 	canary   *canary
 }
@@ -39,11 +40,11 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 	}
 	w := &browserWorld{public: fmt.Sprintf("https://localhost:%d", port.Addr().(*net.TCPAddr).Port), empty: t.TempDir(), canary: newCanary(t)}
 	w.realWorld = &realWorld{oidcServer: startOIDC(t, time.Minute, "OIDC_BROWSER=1", "OIDC_REDIRECT="+w.public+"/consent/callback", "OIDC_SECRETS="+w.canary.file)}
-	w.site = newSite(t, providerYAML("oidc", w.issuer+"/token", append(w.profile(), "title: Acme Reports",
+	w.site = newSite(t, providerYAML("oidc", w.issuer+"/token", append(w.profile(), "title: Acme Reports", "floor: 1s",
 		"scopes: [{name: reports.read, meaning: See your reports}, {name: email, meaning: See your e-mail address}]")...))
 	w.site.edit("tokenbroker.yaml", "store:\n", fmt.Sprintf("consent:\n  listen: %s\n  public_url: %s\n  cert_file: server.pem\n  key_file: server.key\n\nstore:\n", port.Addr(), w.public))
 	_ = port.Close()
-	w.site.start()
+	w.brokers = append(w.brokers, w.site.start())
 	w.operator = w.site.conn("operator")
 	trust := [][]byte{[]byte(w.site.read("server.pem"))}
 	server, err := os.ReadFile(filepath.Join(filepath.Dir(w.ca), "server.pem"))
