@@ -104,7 +104,7 @@ func (w *browserWorld) testKeyboard(t *testing.T) {
 	link, id := w.link(t, "example/keyboard")
 	b := w.browser(browsertest.Size{Width: 320, Height: 568})
 	got := b.Open(link)
-	wantPage(t, got, "Connect Acme Reports", "See your reports", "reports.read", "See your e-mail address", "example/keyboard", "spiffe://tokenbroker.local/operator/admin")
+	wantPage(t, got, "Connect Acme Reports", "See your reports", "reports.read", "See your e-mail address", "Keep the access while you are away", "example/keyboard", "spiffe://tokenbroker.local/operator/admin")
 	wantReadable(t, got)
 	if got = b.Press("Tab"); got.Focus != goOn {
 		t.Errorf("the first that the keyboard comes to is %q", got.Focus)

@@ -112,6 +112,6 @@ func serveCatcher(t *testing.T, l net.Listener) string {
 	return "http://" + l.Addr().String() + "/callback"
 }
 
-func operatorTemplate(name string) mtls.Template {
-	return mtls.Template{SPIFFEID: "spiffe://tokenbroker.local/operator/" + name, Client: true, NotAfter: time.Now().Add(time.Hour)}
+func clientTemplate(path string) mtls.Template {
+	return mtls.Template{SPIFFEID: "spiffe://tokenbroker.local/" + path, Client: true, NotAfter: time.Now().Add(time.Hour)}
 }

@@ -24,8 +24,8 @@ import (
 type browserWorld struct {
 	*realWorld
 	driver   *browsertest.Driver
-	public   string // URL of the consent listener
-	empty    string // folder
+	public   string     // URL of the consent listener
+	empty    string     // folder
 	brokers  []*process // one after the other
 	commands []*process // of tokenctl
 	browsers []*browsertest.Browser
@@ -44,6 +44,7 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 		"scopes: [{name: reports.read, meaning: See your reports}, {name: email, meaning: See your e-mail address}]")...))
 	w.site.edit("tokenbroker.yaml", "store:\n", fmt.Sprintf("consent:\n  listen: %s\n  public_url: %s\n  cert_file: server.pem\n  key_file: server.key\n\nstore:\n", port.Addr(), w.public))
 	_ = port.Close()
+	w.site.edit("policy.yaml", "rules:\n", otherTeam)
 	w.brokers = append(w.brokers, w.site.start())
 	w.operator = w.site.conn("operator")
 	trust := [][]byte{[]byte(w.site.read("server.pem"))}
@@ -174,6 +175,16 @@ func TestInARealBrowserAConsentByLoopback(t *testing.T) {
 	w.wantNoLeak(t)
 }
 
+// otherTeam is a rule for somebody who may consent, but for other credentials.
+const otherTeam = `rules:
+  - name: other-team
+    identities: ["spiffe://tokenbroker.local/team/other"]
+    actions: ["consent.*"]
+    credentials: ["other/*"]
+    oauth_clients: ["**"]
+    scopes: ["**"]
+`
+
 // testWhoseConsent brings what Chromium was sent to to CompleteConsent, by wrong hands first.
 func (w *browserWorld) testWhoseConsent(t *testing.T) {
 	name := w.credential(t, "example/whose", &tokenbrokerv1.CredentialSpec{OauthClient: w.client(t, "public"),
@@ -184,24 +195,28 @@ func (w *browserWorld) testWhoseConsent(t *testing.T) {
 	}
 	page := serveCatcher(t, nobody)
 	begun := w.consent(t, &tokenbrokerv1.BeginConsentRequest{Credential: name, Flow: tokenbrokerv1.ConsentFlow_CONSENT_FLOW_LOOPBACK, RedirectUri: page})
-	b := w.browser(browsertest.Desktop())
+	b := w.driver.Browser(browsertest.Desktop()) // in whose address bar the code has to stay
 	w.signIn(b, begun.GetAuthorizationUrl(), "alice")
 	back := b.Click("button", "Allow").URL
 	w.canary.see(begun.GetAuthorizationUrl())
+	w.canary.see(back)
 	id := begun.GetConsent().GetConsentId()
 
-	w.site.issue("second", operatorTemplate("second"))
-	for who, what := range map[string][]codes.Code{"worker": {codes.NotFound, codes.NotFound, codes.NotFound}, "second": {codes.NotFound, codes.OK, codes.FailedPrecondition}} {
-		for i, err := range w.meddle(t, who, id, back) {
-			if status.Code(err) != what[i] {
-				t.Errorf("%s, call %d: got %v, want %v", who, i, err, what[i])
+	w.site.issue("second", clientTemplate("operator/second"))
+	w.site.issue("team", clientTemplate("team/other"))
+	for who, want := range map[string][3]codes.Code{
+		"second": {codes.NotFound, codes.OK, codes.FailedPrecondition}, // an operator may look, and nothing is to be accepted here
+		"team":   {codes.NotFound, codes.NotFound, codes.NotFound},
+		"worker": {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied},
+	} {
+		there, none := w.meddle(t, who, id, back), w.meddle(t, who, "n0ne", back)
+		for i, err := range there {
+			if status.Code(err) != want[i] {
+				t.Errorf("%s, call %d: got %v, want %v", who, i, err, want[i])
 			}
-		}
-	}
-	none := w.meddle(t, "worker", "n0ne", back)
-	for i, err := range w.meddle(t, "worker", id, back) {
-		if err.Error() != none[i].Error() {
-			t.Errorf("call %d tells a consent that is there, %q, from one that is not, %q", i, err, none[i])
+			if who != "second" && err.Error() != none[i].Error() {
+				t.Errorf("%s, call %d tells a consent that is there, %q, from one that is not, %q", who, i, err, none[i])
+			}
 		}
 	}
 	for _, other := range []string{strings.Replace(back, "/callback", "/callback/", 1), strings.Replace(back, "127.0.0.1", "localhost", 1),
