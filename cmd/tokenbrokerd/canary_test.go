@@ -103,7 +103,7 @@ func (w *browserWorld) wantNoLeak(t *testing.T) {
 			secrets["client_secret"] = append(secrets["client_secret"], c.Secret)
 		}
 	}
-	for _, kind := range []string{"state", "code", "code_verifier", "access_token", "refresh_token", "client_secret", "basic"} {
+	for _, kind := range []string{"state", "code", "code_verifier", "id_token", "access_token", "refresh_token", "client_secret", "basic"} {
 		if len(secrets[kind]) == 0 {
 			t.Errorf("the run met no %s, so this says nothing of it", kind)
 		}

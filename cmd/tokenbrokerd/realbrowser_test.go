@@ -122,6 +122,7 @@ func TestInARealBrowserAConsentByLoopback(t *testing.T) {
 		got := b.Click("button", "Allow")
 		wantPage(t, got, "Connected", "You can close this window")
 		wantReadable(t, got)
+		shot(b, "real-loopback-desktop")
 		if u, err := url.Parse(got.URL); err != nil || u.RawQuery != "" || u.Fragment != "" {
 			t.Errorf("the address bar says %s", got.URL)
 		}
@@ -132,7 +133,10 @@ func TestInARealBrowserAConsentByLoopback(t *testing.T) {
 		p, target := w.connect(t, "example/denied", loopback...)
 		b := w.browser(browsertest.Phone())
 		w.signIn(b, target, "alice")
-		wantPage(t, b.Click("button", "Deny"), "That did not work", "The terminal says why")
+		got := b.Click("button", "Deny")
+		wantPage(t, got, "That did not work", "The terminal says why")
+		wantReadable(t, got)
+		shot(b, "real-loopback-denied-phone")
 		ends(t, p, 5, "said no: access_denied")
 	})
 	t.Run("takes no answer with another state and goes on to wait for its own", func(t *testing.T) {
