@@ -139,6 +139,7 @@ func (w *browserWorld) testScanners(t *testing.T) {
 	scanner := w.scanner(t)
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodGet, http.MethodHead, http.MethodPost} {
 		resp := request(t, scanner, method, link)
+		_ = resp.Body.Close()
 		csp := resp.Header.Get("Content-Security-Policy")
 		if resp.Header.Get("Referrer-Policy") != "no-referrer" || !strings.HasPrefix(csp, "default-src 'none'; style-src 'self';") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: Referrer-Policy %q, policy %q", method, resp.Header.Get("Referrer-Policy"), csp)
@@ -184,7 +185,6 @@ func request(t *testing.T, c *http.Client, method, target string) *http.Response
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
 	return resp
 }
 
