@@ -72,13 +72,19 @@ func extra(p party, asked []string) []string {
 	return slices.DeleteFunc(slices.Clone(p.profile.ConsentScopes), func(s string) bool { return slices.Contains(asked, s) })
 }
 
+// meaning is what the profile says of a scope, or else OpenID Connect (§5.4, §11).
 func meaning(p party, scope string) string {
 	for _, s := range p.profile.Scopes {
 		if s.Name == scope {
 			return s.Meaning
 		}
 	}
-	return ""
+	return map[string]string{
+		"openid":         "Know which account it is",
+		"email":          "See your e-mail address",
+		"profile":        "See your name and the like",
+		"offline_access": "Keep the access while you are away",
+	}[scope]
 }
 
 // invited finds the consent of a link that can be used by this browser.

@@ -90,7 +90,7 @@ func TestLookingAtALinkChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i.Provider != "Acme Files" || i.App != "acme" || i.Origin != "https://acme.example" || i.Scopes[0].Meaning != "See your files" || i.Scopes[1].Meaning != "" || len(i.Scopes) != 3 || i.Scopes[2].Name != "openid" {
+			if i.Provider != "Acme Files" || i.App != "acme" || i.Origin != "https://acme.example" || i.Scopes[0].Meaning != "See your files" || i.Scopes[1].Meaning != "" || len(i.Scopes) != 3 || i.Scopes[2].Name != "openid" || i.Scopes[2].Meaning != "Know which account it is" {
 				t.Errorf("got %+v", i)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain builds the command once and puts it first in PATH. All tests run that binary.
+// TestMain builds both commands once and puts them first in PATH. All tests run these binaries.
 func TestMain(m *testing.M) {
 	dir, err := build()
 	if err != nil {
@@ -31,7 +31,7 @@ func build() (dir string, err error) {
 	if underRace {
 		args = append(args, "-race")
 	}
-	if err := run(append(args, ".")...); err != nil {
+	if err := run(append(args, ".", "../tokenctl")...); err != nil {
 		return "", err
 	}
 	if _, err := exec.LookPath("grpcurl"); err != nil { // not installed by make: take the version that tools/ pins

@@ -57,6 +57,8 @@ type oidcLine struct {
 	RefreshToken string       `json:"refresh_token_sha256"`
 	Status       int          `json:"status"`
 	Error        string       `json:"error"`
+	Grant        string       `json:"grant_id"`
+	Referer      string       `json:"referer"`
 }
 
 // startOIDC starts the server, which ends with the test. env is more of what server.mjs says.

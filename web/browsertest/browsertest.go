@@ -200,6 +200,12 @@ func (b *Browser) Press(key string) Standing {
 	return b.d.do(map[string]any{"do": "press", "page": b.name, "key": key})
 }
 
+// Type types text into what has the focus.
+func (b *Browser) Type(text string) Standing {
+	b.d.t.Helper()
+	return b.d.do(map[string]any{"do": "type", "page": b.name, "text": text})
+}
+
 // Look says how the page stands.
 func (b *Browser) Look() Standing {
 	b.d.t.Helper()

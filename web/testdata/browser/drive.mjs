@@ -7,6 +7,7 @@
 //   {"do": "click", "page": "owner", "role": "button", "name": "Continue to Acme"}
 //   {"do": "select", "page": "owner", "label": "Account", "value": "ann@people.test"}
 //   {"do": "press", "page": "owner", "key": "Tab"}
+//   {"do": "type", "page": "owner", "text": "ann"}    into what has the focus
 //   {"do": "shot", "page": "owner", "file": "/tmp/x.png"}
 //   {"do": "look", "page": "owner"}
 //
@@ -83,6 +84,9 @@ const commands = {
   async press(at, { key }) {
     if (key === 'Enter') await leading(at.page, () => at.page.keyboard.press(key));
     else await at.page.keyboard.press(key);
+  },
+  async type(at, { text }) {
+    await at.page.keyboard.type(text);
   },
   async shot(at, { file }) {
     await at.page.screenshot({ path: file, fullPage: true });

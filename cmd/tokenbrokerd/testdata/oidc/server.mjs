@@ -9,12 +9,15 @@
 //   OIDC_LOG               file that the log lines are appended to; absent = standard output
 //   OIDC_CLIENT_JWKS       file with the public keys of the client "key-jwt" (a JWK set); absent = there is no such client
 //   OIDC_REDIRECT          redirect URI of the client "web", which is on another site; absent = there is no such client
+//   OIDC_SECRETS           file that each code, verifier and token is appended to, one "KIND VALUE" a line, for a test that looks for
+//                          them where they must not be; absent = they are kept nowhere
 //   OIDC_PERSON            who consents where no login_hint says so; absent = the person declines
 //   OIDC_BROWSER           1 = a person with a browser logs in and consents on pages, see person.mjs
 //
 // The first line on standard output is {"event":"ready","issuer":…,"clients":[…]}. Log lines are JSON objects, too:
 //   {"event":"token", …}   one per request to the token endpoint: time of arrival, grant_type, client_id, status, error,
 //                          and hashes (SHA-256, hex) of the refresh token that came and of the tokens that left
+//   {"event":"authorization", …}   one per visit of a browser to the authorization endpoint, with the referer that it sent
 //   {"event":"refresh_token.consumed" | "refresh_token.destroyed" | "grant.revoked" | "server_error", …}
 //
 // It ends on SIGTERM and when standard input closes, so that it can't outlive the test that started it.
@@ -117,6 +120,7 @@ function serve(issuer) {
 
   const callback = provider.callback();
   server.on('request', (req, res) => {
+    if (req.url.startsWith('/auth?')) log({ event: 'authorization', time: now(), referer: req.headers.referer });
     if (!req.url.startsWith('/interaction/')) return callback(req, res);
     answer(provider, req, res).catch((err) => {
       log({ event: 'server_error', time: now(), error: String(err) });
@@ -133,6 +137,7 @@ async function logTokenRequests(ctx, next) {
   if (ctx.oidc?.route !== 'token') return;
   const { params = {}, client } = ctx.oidc;
   const { error, access_token, refresh_token } = ctx.body ?? {};
+  keep({ ...params, ...ctx.body, basic: ctx.get('authorization').replace(/^Basic /, '') });
   log({
     event: 'token',
     time,
@@ -145,6 +150,13 @@ async function logTokenRequests(ctx, next) {
     issued_access_token_sha256: hash(access_token),
     issued_refresh_token_sha256: hash(refresh_token),
   });
+}
+
+function keep(seen) {
+  if (!env.OIDC_SECRETS) return;
+  for (const kind of ['code', 'code_verifier', 'client_secret', 'basic', 'access_token', 'refresh_token', 'id_token']) {
+    if (seen[kind]) fs.appendFileSync(env.OIDC_SECRETS, `${kind} ${seen[kind]}\n`);
+  }
 }
 
 function log(line) {
