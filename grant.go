@@ -1,6 +1,9 @@
 package tokenbroker
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Holding says what Grant.RefreshToken holds.
 type Holding string
@@ -139,4 +142,9 @@ type Summary struct {
 	Disabled bool
 	Expiry   time.Time // of the newest access token; zero = none
 	Exercise time.Time // when the refresh token should next be used to keep it alive; zero = never
+}
+
+// OfAnother reports whether an account is known to be another one than the grant's. Names are compared without regard to case.
+func (g Grant) OfAnother(account string) bool {
+	return account != "" && g.Account != "" && !strings.EqualFold(account, g.Account)
 }

@@ -64,15 +64,24 @@ func fieldOf(h tokenbroker.Holding) string {
 	return "refreshToken"
 }
 
-// adopted puts an adoption in place. The tokens there are came of the former grant, which may have been revoked.
+// adopted puts an adoption in place. The tokens there are came of the former grant, which may have been revoked; those of another account
+// must not be served any more.
 func (b *Broker) adopted(e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, tok tokenbroker.Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	another := e.grant.OfAnother(a.Account)
 	e.keep(g)
 	e.retryNow()
 	now := time.Now()
+	if another {
+		e.storedEnd = time.Time{}
+	}
 	for _, v := range e.variants {
 		v.refreshAt, v.attempted = now, time.Time{} // a try of what is new need not wait for the floor
+		if another {
+			v.token = nil
+			b.view(v, now)
+		}
 	}
 	if v := e.own.Load(); a.Token != nil && v != nil && v.v.Key() == a.Variant.Key() && tok.Generation > v.generation {
 		v.handed.forget(v.generation)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -234,7 +235,7 @@ func (b *Broker) revokeAll(ctx context.Context, e *entry, c tokenbroker.Credenti
 				p.outcome = RevokeDone
 			}
 			if doomed.Kind == tokenbroker.RefreshTokenKind {
-				p.grant, p.left = true, nil
+				p.grant, p.left = true, nextGrant(p.left)
 			}
 		case f.Code == "revocation_not_supported" || f.Code == "unsupported_token_type":
 			p.left = p.left[1:]
@@ -245,6 +246,16 @@ func (b *Broker) revokeAll(ctx context.Context, e *entry, c tokenbroker.Credenti
 			return
 		}
 	}
+}
+
+// nextGrant leaves out the access tokens up to the next refresh token, which is that of an earlier revocation: one that ended says nothing
+// of another.
+func nextGrant(left []tokenbroker.Doomed) []tokenbroker.Doomed {
+	i := slices.IndexFunc(left, func(d tokenbroker.Doomed) bool { return d.Kind == tokenbroker.RefreshTokenKind })
+	if i < 0 {
+		return nil
+	}
+	return left[i:]
 }
 
 func (p *pursuit) park(code string, wait time.Duration) {

@@ -39,7 +39,7 @@ func (s *Service) receive(ctx context.Context, c tokenbroker.Consent, back callb
 	case back.id != c.ID || !proves(back.secret, c.State256):
 		return c, tokenbroker.Invalid("callbackUrl", errors.New("its state is not the one of this consent"))
 	}
-	p, err := s.party(ctx, c.Credential)
+	p, err := s.partyOf(ctx, c)
 	if err != nil {
 		return c, err
 	}
@@ -102,6 +102,14 @@ func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o 
 		return c, ended(c)
 	}
 	c.Grant, c.Account, c.Granted = grant, grant.Account, grant.Granted
+	if code := failureCode(o.err); forged(o.err) {
+		c, err := s.finish(ctx, c, tokenbroker.ConsentFailed, code)
+		if err != nil {
+			return c, err
+		}
+		c = s.revoke(ctx, c)
+		return c, ended(c)
+	}
 	c.Missing = c.Lacks()
 	c.StepTime = time.Now()
 	if c.Flow != tokenbroker.FlowLink {
@@ -120,6 +128,13 @@ func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o 
 		return next, err
 	}
 	return s.adopt(ctx, next, false)
+}
+
+// forged reports whether a token request brought an id_token that is not for this client and this consent: what came with it may be
+// another person's.
+func forged(err error) bool {
+	f, ok := errors.AsType[*tokenbroker.Failure](err)
+	return ok && strings.HasPrefix(f.Code, "id_token_")
 }
 
 // adoption is what a credential may take up of an outcome; nil if there is nothing.

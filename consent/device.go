@@ -87,7 +87,7 @@ func (s *Service) pollOnce(ctx context.Context, id string, waited time.Duration)
 	if err != nil || c.State.Over() || overdue(c, time.Now()) {
 		return 0
 	}
-	p, err := s.party(ctx, c.Credential)
+	p, err := s.partyOf(ctx, c)
 	if err != nil {
 		return backoff(waited, c.Interval)
 	}

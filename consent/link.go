@@ -48,7 +48,7 @@ func (s *Service) Invitation(ctx context.Context, link string, browser func(id s
 	if err != nil {
 		return Invitation{}, err
 	}
-	p, err := s.party(ctx, c.Credential)
+	p, err := s.partyOf(ctx, c)
 	if err != nil {
 		return Invitation{}, err
 	}
@@ -115,7 +115,7 @@ func (s *Service) Depart(ctx context.Context, link string, browser func(id strin
 	if err != nil {
 		return Departure{}, err
 	}
-	p, err := s.party(ctx, c.Credential)
+	p, err := s.partyOf(ctx, c)
 	if err != nil {
 		return Departure{}, err
 	}

@@ -36,6 +36,16 @@ func (s *Service) party(ctx context.Context, credential string) (party, error) {
 	return p, nil
 }
 
+// partyOf is the party of a consent. A credential that was made anew under the name is another one: what comes of the consent, such as
+// a code, must not go to its provider.
+func (s *Service) partyOf(ctx context.Context, c tokenbroker.Consent) (party, error) {
+	p, err := s.party(ctx, c.Credential)
+	if err == nil && p.credential.UID != c.UID {
+		return party{}, tokenbroker.ErrNotFound
+	}
+	return p, err
+}
+
 // secret is what to authenticate with: the secret that worked last, else the newest. A code is sent once, so there is no second try.
 func (p party) secret() tokenbroker.ClientSecret {
 	if i := slices.IndexFunc(p.client.Secrets, func(s tokenbroker.ClientSecret) bool { return s.ID == p.grant.SecretID }); i >= 0 {

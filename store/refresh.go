@@ -234,6 +234,16 @@ func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.
 		if c.index.UID != a.UID || c.grant.UID != a.UID {
 			return false, tokenbroker.ErrNotFound
 		}
+		if c.grant.OfAnother(a.Account) { // the tokens are the former account's
+			_, own, err := s.tokenKey(c.name, a.Variant.Key())
+			if err != nil {
+				return false, err
+			}
+			if a.Token == nil {
+				own = ""
+			}
+			c.dropTokens(d, own)
+		}
 		c.adopt(a)
 		if a.Token == nil {
 			return true, nil
@@ -249,8 +259,8 @@ func (s *Store) Adopt(ctx context.Context, a tokenbroker.Adoption) (tokenbroker.
 // adopt takes over what came from outside.
 func (c *chain) adopt(a tokenbroker.Adoption) {
 	g := &c.grant
-	// Some providers give a refresh token with the first consent only: one that works goes on.
-	if !a.RefreshToken.IsZero() || !g.Lives() || g.State == tokenbroker.StateReauthorize {
+	// Some providers give a refresh token with the first consent only: one that works goes on, unless it is another account's.
+	if !a.RefreshToken.IsZero() || !g.Lives() || g.State == tokenbroker.StateReauthorize || g.OfAnother(a.Account) {
 		c.take(a)
 	}
 	g.Code, g.Cause, g.Strikes, g.Granted, g.Consented = "", "", 0, a.Granted, a.Time.UTC()

@@ -80,9 +80,14 @@ func (c *chain) strip(d *draft) {
 	g.RefreshEnd, g.Prolonged, g.Intent = time.Time{}, time.Time{}, nil
 	g.Code, g.Cause, g.Strikes = "revoked", "", 0
 	g.Serial++
+	c.dropTokens(d, "")
+}
+
+// dropTokens drops all access tokens. The record of the one to keep is left to whoever writes it anew.
+func (c *chain) dropTokens(d *draft, keep string) {
 	n := 0
 	for hash := range c.link {
-		if n++; n <= MaxOps/2 { // the rest is out of reach without its link
+		if n++; n <= MaxOps/2 && hash != keep { // the rest is out of reach without its link
 			d.delete(tokenKeyOf(c.name, hash))
 		}
 	}
