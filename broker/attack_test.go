@@ -28,6 +28,27 @@ func TestAttackASecondRevocationDoesNotForgetTheFirst(t *testing.T) {
 	})
 }
 
+func TestAttackTheTokensOfTheFormerAccountAreNotServedForTheNewOne(t *testing.T) {
+	down := &tokenbroker.Failure{Class: tokenbroker.ClassTransient, Code: "connect_failed"}
+	run(t, plan{traits: rotating, answer: after(1, gives(time.Hour, true), refuses(*down))}, func(t *testing.T, w *world) {
+		w.create("a")
+		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-ann"), Account: "ann@acme.example"})
+		fatal(t, err)
+		w.settle()
+		former := w.get().Token.AccessToken.Reveal()
+		_, err = w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-bob"), Account: "bob@acme.example"})
+		fatal(t, err)
+		w.settle()
+		if st := w.status(); st.Grant.Account != "bob@acme.example" {
+			t.Fatalf("got account %q", st.Grant.Account)
+		}
+		s, err := w.ask(broker.Request{})
+		if err == nil && s.Token != nil && s.Token.AccessToken.Reveal() == former {
+			t.Error("the credential is bob's, and its workers are given ann's access token")
+		}
+	})
+}
+
 func TestAttackARefreshTokenThatCameDuringARevocationIsRevokedToo(t *testing.T) {
 	run(t, plan{traits: rotating, answer: gives(time.Hour, true)}, func(t *testing.T, w *world) {
 		let := make(chan struct{})
@@ -50,27 +71,6 @@ func TestAttackARefreshTokenThatCameDuringARevocationIsRevokedToo(t *testing.T) 
 		}
 		if got := w.up.revocations(); !slices.Contains(got, "refresh_token "+kept[0].Outcome.RefreshToken.Reveal()) {
 			t.Errorf("got %v revoked, want the refresh token that came late among them", got)
-		}
-	})
-}
-
-func TestAttackTheTokensOfTheFormerAccountAreNotServedForTheNewOne(t *testing.T) {
-	down := &tokenbroker.Failure{Class: tokenbroker.ClassTransient, Code: "connect_failed"}
-	run(t, plan{traits: rotating, answer: after(1, gives(time.Hour, true), refuses(*down))}, func(t *testing.T, w *world) {
-		w.create("a")
-		_, err := w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-ann"), Account: "ann@acme.example"})
-		fatal(t, err)
-		w.settle()
-		former := w.get().Token.AccessToken.Reveal()
-		_, err = w.b.Adopt(t.Context(), "acme/jobs", tokenbroker.Adoption{RefreshToken: tokenbroker.NewSecret("rt-bob"), Account: "bob@acme.example"})
-		fatal(t, err)
-		w.settle()
-		if st := w.status(); st.Grant.Account != "bob@acme.example" {
-			t.Fatalf("got account %q", st.Grant.Account)
-		}
-		s, err := w.ask(broker.Request{})
-		if err == nil && s.Token != nil && s.Token.AccessToken.Reveal() == former {
-			t.Error("the credential is bob's, and its workers are given ann's access token")
 		}
 	})
 }

@@ -21,6 +21,7 @@ func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (toke
 		case errors.Is(err, tokenbroker.ErrSuperseded), isTampered(err): // the store keeps it apart
 			b.observe(t.failed(EventOrphan, err))
 			b.reread(ctx, t.v.e)
+			b.endLate(ctx, t, o)
 			return grant, tok, err
 		case o.RefreshToken.IsZero():
 			b.markUnspent(t)

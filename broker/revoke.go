@@ -280,6 +280,24 @@ func (b *Broker) revokeToken(ctx context.Context, e *entry, r tokenbroker.Revoke
 	return failure
 }
 
+// endLate ends at the provider a refresh token that came of an exchange after its grant was revoked: what the revocation ended there was
+// the one before, which is used up. It is tried once; the store keeps the result apart in any case.
+func (b *Broker) endLate(ctx context.Context, t try, o tokenbroker.Outcome) {
+	e := t.v.e
+	e.mu.Lock()
+	revoked := e.grant.Code == codeRevoked && e.grant.Serial > t.serial
+	e.mu.Unlock()
+	if !revoked || o.RefreshToken.IsZero() {
+		return
+	}
+	ev := Event{Kind: EventRevoked, Credential: e.name, Provider: t.cred.Provider, Client: t.cred.Client, Grant: t.cred.Grant, Revocation: RevokeDone}
+	f := b.revokeToken(ctx, e, tokenbroker.RevokeRequest{Credential: t.cred, Client: t.client, Token: o.RefreshToken, Kind: tokenbroker.RefreshTokenKind})
+	if f != nil {
+		ev.Code, ev.Revocation = f.Code, RevokeRefused
+	}
+	_ = b.audit(ctx, ev) // it has happened
+}
+
 // note makes durable how far a revocation came, and records it. It does not end with the caller.
 func (b *Broker) note(ctx context.Context, e *entry, c tokenbroker.Credential, was tokenbroker.Revoking, p *pursuit) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)

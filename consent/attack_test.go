@@ -2,6 +2,7 @@ package consent_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -82,6 +83,37 @@ func TestAttackACodeGoesToTheProviderThatItCameFrom(t *testing.T) {
 		_, _ = w.complete(start.Consent.ID, callback)
 		for _, r := range w.office.redeemed {
 			t.Errorf("the code and verifier of a consent at acme went to the token endpoint of %s", r.Credential.Provider)
+		}
+	})
+}
+
+// full is a store on a disk that is full for a while once a code was redeemed.
+type full struct {
+	consent.Records
+	office *office
+	mu     sync.Mutex
+	left   int
+}
+
+func (f *full) PutConsent(ctx context.Context, c tokenbroker.Consent, version uint64) (tokenbroker.Consent, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.office.times() > 0 && f.left > 0 {
+		f.left--
+		return c, tokenbroker.ErrStoreUnavailable
+	}
+	return f.Records.PutConsent(ctx, c, version)
+}
+
+func TestAttackAGrantIsNotLostToADiskThatIsFullForAMoment(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		w.halt()
+		w.config = func(c *consent.Config) { c.Records = &full{Records: w.store, office: w.office, left: 3} }
+		w.start()
+		start := w.beginLoopback()
+		c, err := w.complete(start.Consent.ID, w.office.visit(t, start.AuthorizationURL))
+		if err != nil || c.State != tokenbroker.ConsentDone || w.grantOf("acme/code").RefreshToken.Reveal() != "rt-1" {
+			t.Errorf("got %s, %v; want the one copy of the refresh token kept", c.State, err)
 		}
 	})
 }

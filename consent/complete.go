@@ -120,7 +120,7 @@ func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o 
 		c, err := s.mismatch(ctx, c, code)
 		return s.revoke(ctx, c), err
 	}
-	next, err := s.put(ctx, c)
+	next, err := s.keep(ctx, c)
 	switch {
 	case errors.Is(err, tokenbroker.ErrConsentEnded): // cancelled meanwhile
 		return next, errors.Join(err, s.discard(ctx, next, grant))
@@ -129,6 +129,30 @@ func (s *Service) settle(ctx context.Context, c tokenbroker.Consent, p party, o 
 	}
 	return s.adopt(ctx, next, false)
 }
+
+// keep writes a consent with its grant, of which there is no other copy: where the store can't be written it tries again until ctx ends.
+func (s *Service) keep(ctx context.Context, c tokenbroker.Consent) (tokenbroker.Consent, error) {
+	for wait := keepAgain; ; wait = min(2*wait, keepMost) {
+		next, err := s.put(ctx, c)
+		if !errors.Is(err, tokenbroker.ErrStoreUnavailable) {
+			return next, err
+		}
+		s.log.Error("what was consented to is in memory only: the store can't be written", "consent", c.ID, "credential", c.Credential, "error", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return next, err
+		}
+	}
+}
+
+// keepAgain is the time between two tries of keep, which doubles up to keepMost.
+const (
+	keepAgain = 50 * time.Millisecond
+	keepMost  = 5 * time.Second
+)
 
 // forged reports whether a token request brought an id_token that is not for this client and this consent: what came with it may be
 // another person's.

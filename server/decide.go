@@ -88,12 +88,19 @@ func (s *Server) requestOf(ctx context.Context, c *call, req any) (policy.Reques
 	return r, nil
 }
 
-// specRequest adds what a credential is to be made of: whoever configures it has to be allowed its OAuth client, scopes, subject and
-// audience. An edit that names no client is one of the client that there is.
+// specRequest adds what a credential is to be made of: whoever configures it has to be allowed its OAuth client, scopes, subject,
+// audience and resources. An edit that names no client is one of the client that there is.
 func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, spec *tokenbrokerv1.CredentialSpec) error {
 	r.OAuthClient, r.Scopes, r.Subject, r.Audience = spec.GetOauthClient(), spec.GetScopes(), spec.GetSubject(), spec.GetAudience()
 	if !c.may(*r).Allowed {
 		return nil // a caller who is denied anyway learns nothing of the credential, and costs no look-up
+	}
+	for _, uri := range spec.GetResources() { // each says whom tokens are for, as an audience does (RFC 8707 §2)
+		one := *r
+		if one.Audience = uri; !c.may(one).Allowed {
+			*r = one
+			return nil
+		}
 	}
 	if err := s.mayFeed(ctx, c, spec.GetSource()); err != nil {
 		return err
