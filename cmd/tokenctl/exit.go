@@ -115,7 +115,8 @@ var consentAgain = map[string]string{
 func remedyOf(reason string, code codes.Code, t target, grant string) remedy {
 	r, known := remedies[reason]
 	switch {
-	case reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
+	case reason == "SCOPE_NOT_GRANTED" && strings.HasPrefix(consentAgain[grant], "tokenctl connect "),
+		reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
 		r.do = consentAgain[grant]
 	case !known:
 		r.exit = exitOf(code)
