@@ -36,7 +36,7 @@ var (
 	ErrGrantNotSupported = errors.New("the grant does not allow this")
 	ErrConsentNotFound   = errors.New("consent not found, or not for this identity")
 	ErrConsentEnded      = errors.New("the consent is over")
-	ErrAccountMismatch   = errors.New("another account consented")
+	ErrAccountMismatch   = errors.New("the account is another one")
 	ErrConsentNotOffered = errors.New("that way of consent is not offered")
 )
 

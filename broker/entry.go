@@ -19,7 +19,8 @@ type entry struct {
 	lastUse atomic.Int64            // unix nanoseconds
 	streams atomic.Int32            // slots that subscribe
 
-	pursued atomic.Bool // somebody is asking the provider to end what was revoked
+	pursued atomic.Bool  // somebody is asking the provider to end what was revoked
+	kind    atomic.Value // the credential's tokenbroker.GrantType, which never changes
 	advise  func(code string, cause tokenbroker.Cause) string
 
 	spend chan struct{} // the spend lock: holds a value while a refresh token is being spent
@@ -114,6 +115,7 @@ func (b *Broker) traits(provider string) tokenbroker.Traits {
 // install takes a configuration. e.mu is held.
 func (e *entry) install(c tokenbroker.Credential, t tokenbroker.Traits) {
 	e.cred, e.traits = c, t
+	e.kind.Store(c.Grant)
 	if used := e.grant.LastUse; !used.IsZero() && e.lastUse.Load() == 0 {
 		e.lastUse.Store(used.UnixNano())
 	}

@@ -63,6 +63,9 @@ func TestRevokeEndsTheGrantHereAndThere(t *testing.T) {
 		}
 		_, err = w.ask(broker.Request{})
 		wantCode(t, err, tokenbroker.ErrReauthorize, "revoked")
+		if p, ok := errors.AsType[*tokenbroker.Problem](err); !ok || p.Metadata["grantType"] != string(w.status().Credential.Grant) {
+			t.Errorf("got %v, want the grant told, so that whoever is told knows how it is brought back", err)
+		}
 		if g := w.grant(); !g.RefreshToken.IsZero() || !g.Previous.IsZero() || g.Revoking != nil || g.Lives() {
 			t.Errorf("got serial %d, revoking %v; want nothing held", g.Serial, g.Revoking)
 		}

@@ -57,8 +57,9 @@ func (e *entry) resolve(s Selection) (tokenbroker.Variant, error) {
 		}
 	}
 	if missing := e.missing(s.Scopes); len(missing) > 0 {
-		return v, &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotGranted, Field: "scopes", Metadata: map[string]string{"scopes": strings.Join(missing, " ")},
-			Detail: strings.Join(missing, ", ") + "; connect the credential again and ask for it, or ask the broker for a token without it"}
+		return v, &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotGranted, Field: "scopes",
+			Metadata: map[string]string{"scopes": strings.Join(missing, " "), "grantType": string(e.cred.Grant)},
+			Detail:   strings.Join(missing, ", ") + "; connect the credential again and ask for it, or ask the broker for a token without it"}
 	}
 	if len(v.Scopes) < len(own.Scopes) && !e.traits.Downscopes {
 		return v, scopeProblem("the provider is not known to narrow scopes; leave them empty, or use a credential that has only these")

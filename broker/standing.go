@@ -102,8 +102,8 @@ func (e *entry) why(sentinel error, code string, cause tokenbroker.Cause, retryA
 	if cause != "" {
 		p.Metadata["cause"] = string(cause)
 	}
-	if errors.Is(sentinel, tokenbroker.ErrReauthorize) {
-		p.Metadata["grantType"] = string(e.cred.Grant) // how to consent again depends on it
+	if kind, ok := e.kind.Load().(tokenbroker.GrantType); ok && errors.Is(sentinel, tokenbroker.ErrReauthorize) {
+		p.Metadata["grantType"] = string(kind) // how to consent again depends on it
 	}
 	if errors.Is(sentinel, tokenbroker.ErrReauthorize) || errors.Is(sentinel, tokenbroker.ErrMisconfigured) {
 		if advice := e.advise(code, cause); advice != "" {

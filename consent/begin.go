@@ -90,7 +90,7 @@ func checkBegin(b tokenbroker.BeginConsent, p party) error {
 	}
 	if b.ExpectedAccount != "" && !b.ReplaceAccount && p.grant.Account != "" && !sameAccount(b.ExpectedAccount, p.grant.Account) {
 		errs = append(errs, &tokenbroker.Problem{Err: tokenbroker.ErrAccountMismatch, Field: "expectAccount",
-			Detail: "the credential is of another account; set replaceAccount to let this one take its place"})
+			Detail: "the credential is connected to another one than is expected now, and this one takes its place only if that is asked for"})
 	}
 	return errors.Join(errs...)
 }

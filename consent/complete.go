@@ -233,9 +233,9 @@ func (s *Service) mismatch(ctx context.Context, c tokenbroker.Consent, code stri
 	if err != nil {
 		return c, err
 	}
-	detail := "it is not the one that was expected, or that the credential knows; what it granted is revoked"
+	detail := "who consented is not the account that was expected, or that the credential knows; what was granted is revoked"
 	if code == codeUnnamed {
-		detail = "the provider does not say whose account it is, so it can't be compared; what it granted is revoked"
+		detail = "one is expected, and the provider does not say who consented, so it can't be compared; what was granted is revoked"
 	}
 	return c, &tokenbroker.Problem{Err: tokenbroker.ErrAccountMismatch, Detail: detail, Metadata: map[string]string{"code": code}}
 }

@@ -64,7 +64,7 @@ func (s *Service) Accept(ctx context.Context, id, account string) (tokenbroker.C
 	case c.State != tokenbroker.ConsentAwaiting || c.Step != tokenbroker.StepNone:
 		return c, notAwaiting(c)
 	case c.Account != account:
-		return c, &tokenbroker.Problem{Err: tokenbroker.ErrAccountMismatch, Field: "account", Detail: "it is not the one that consented; look at the consent again"}
+		return c, &tokenbroker.Problem{Err: tokenbroker.ErrAccountMismatch, Field: "account", Detail: "the one that was named is not the one that consented; look at the consent again"}
 	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
@@ -78,7 +78,9 @@ func (s *Service) Accept(ctx context.Context, id, account string) (tokenbroker.C
 	if c, err = s.put(ctx, c); err != nil {
 		return c, err
 	}
-	return s.adopt(ctx, c, false)
+	c, err = s.adopt(ctx, c, false)
+	c.Advice = advice(c) // of how it stands now
+	return c, err
 }
 
 func notAwaiting(c tokenbroker.Consent) error {

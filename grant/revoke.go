@@ -23,6 +23,9 @@ var goneCodes = []string{"invalid_token", "token_revoked", "token_expired", "inv
 // Revoke ends a token at the provider (RFC 7009). nil means that it is dead there, or that the provider does not know it. It may be
 // repeated. An error is a *tokenbroker.Failure: revocation_not_supported (configuration, unsent) where the provider has no way to.
 func (c *Client) Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error {
+	if r.Client.Name == "" && r.Credential.Grant.Clientless() { // a revocation is a client's to ask for (RFC 7009 §2.1)
+		return refuse("revocation_not_supported")
+	}
 	q, failure := c.open(r.Credential, r.Client)
 	if failure != nil {
 		return failure

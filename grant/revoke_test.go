@@ -2,6 +2,7 @@ package grant_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -131,5 +132,19 @@ func TestRevocationsThatAreNotSent(t *testing.T) {
 	}
 	if got := len(f.requests("/revoke")); got != 0 {
 		t.Errorf("sent %d requests", got)
+	}
+}
+
+func TestARevocationOfACredentialWithoutAnOAuthClientIsNotOffered(t *testing.T) {
+	f := newFake(t)
+	f.on("/revoke", 200, "")
+	r := revokeRequest(tokenbroker.AccessTokenKind)
+	r.Client, r.Credential.Client, r.Credential.Grant = tokenbroker.OAuthClient{}, "", tokenbroker.GrantStatic
+	failure, ok := errors.AsType[*tokenbroker.Failure](newClient(t, f.profile(t)).Revoke(t.Context(), r))
+	if !ok || failure.Code != "revocation_not_supported" {
+		t.Errorf("got %v, want revocation_not_supported", failure)
+	}
+	if n := len(f.requests("/revoke")); n != 0 {
+		t.Errorf("got %d requests, want none", n)
 	}
 }

@@ -215,6 +215,9 @@ func (s *session) onlyClient(ctx context.Context, provider string) (string, erro
 		return all[0].GetOauthClient(), nil
 	}
 	if len(all) == 0 {
+		if _, err := call(ctx, s, s.providers.GetProvider, &tokenbrokerv1.GetProviderRequest{Provider: provider}); unknownProvider(err) {
+			return "", err
+		}
 		return "", usageError("provider "+provider+" has no OAuth client here: add what you registered there",
 			"tokenctl client create NAME --provider "+word(provider)+" --client-id CLIENT_ID   # \"tokenctl provider show "+word(provider)+"\" says where to register")
 	}
@@ -223,6 +226,12 @@ func (s *session) onlyClient(ctx context.Context, provider string) (string, erro
 		names[i] = c.GetOauthClient()
 	}
 	return "", usagef("provider %s has several OAuth clients: give --client with one of %s", provider, strings.Join(names, ", "))
+}
+
+// unknownProvider reports whether an error is that there is no such provider.
+func unknownProvider(err error) bool {
+	f, ok := errors.AsType[*failure](err)
+	return ok && f.reason == "UNKNOWN_PROVIDER"
 }
 
 // warn prints what the broker wants to be known.

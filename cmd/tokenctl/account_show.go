@@ -54,7 +54,7 @@ func summary(consent *tokenbrokerv1.Consent, cred *tokenbrokerv1.Credential, now
 	rows = append(rows,
 		[2]string{"Token expires", both(st.GetExpireTime(), now, "there is none yet")},
 		[2]string{"Refresh token", refreshWords(st)},
-		[2]string{"Trial", or(consent.GetTrial(), "none")},
+		[2]string{"Trial", or(consent.GetTrial(), "not made: it could end a token that others hold, or the last exchange was a moment ago")},
 		[2]string{"For", usersOf(consent)},
 		[2]string{"Next", "tokenctl credential check " + name},
 		[2]string{"", "tokenctl get " + name})

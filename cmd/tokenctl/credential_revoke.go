@@ -60,7 +60,7 @@ func (s *session) revoke(ctx context.Context, req *tokenbrokerv1.RevokeCredentia
 		if err := s.revocationRows(s.errs, plan.GetRevocations(), time.Now()); err != nil {
 			return err
 		}
-		if err := s.confirm(ctx, false, fmt.Sprintf("Revoke %d credentials?", len(plan.GetRevocations()))); err != nil {
+		if err := s.confirm(ctx, false, "Revoke "+counted(len(plan.GetRevocations()), "credential")+"?"); err != nil {
 			return err
 		}
 	}
@@ -110,12 +110,20 @@ func unfinished(all []*tokenbrokerv1.Revocation) error {
 		count[r.GetOutcome()]++
 	}
 	if n := count[tokenbrokerv1.Revocation_OUTCOME_REFUSED]; n > 0 {
-		return &failure{exit: exitFix, what: fmt.Sprintf("the provider refused to revoke %d of %d credentials; the broker has forgotten their tokens all the same", n, len(all)),
+		return &failure{exit: exitFix, what: fmt.Sprintf("the provider refused to revoke %d of %s; the broker has forgotten the tokens all the same", n, counted(len(all), "credential")),
 			action: "end these grants in the provider's own console"}
 	}
 	if n := count[tokenbrokerv1.Revocation_OUTCOME_PARKED]; n > 0 {
-		return &failure{exit: exitLater, what: fmt.Sprintf("%d of %d credentials are not revoked at the provider yet", n, len(all)),
+		return &failure{exit: exitLater, what: fmt.Sprintf("not revoked at the provider yet: %d of %s", n, counted(len(all), "credential")),
 			action: "wait; the broker goes on trying by itself"}
 	}
 	return nil
+}
+
+// counted is a number of things: "1 credential", "2 credentials".
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

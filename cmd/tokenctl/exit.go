@@ -58,13 +58,13 @@ const credentialDescribe = "tokenctl credential describe {name}"
 // remedies has a row for each reason of the broker; docs/errors.md is their list.
 var remedies = map[string]remedy{
 	"FIELD_VIOLATION":           {exitUsage, "correct the command line, or the file", ""},
-	"UNKNOWN_PROVIDER":          {exitUsage, "correct the name, or add the provider to the broker's configuration", "tokenctl provider list"},
+	"UNKNOWN_PROVIDER":          {exitNotFound, "correct the name, or add the provider to the broker's configuration", "tokenctl provider list"},
 	"CREDENTIAL_NOT_FOUND":      {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl credential list"},
 	"OAUTH_CLIENT_NOT_FOUND":    {exitNotFound, "check the name; or an operator has to give this identity a rule", "tokenctl client list"},
 	"CONSENT_NOT_FOUND":         {exitNotFound, "check the id; only the identity that began a consent completes it", "tokenctl consent list"},
 	"CONSENT_NOT_OFFERED":       {exitFix, "configure the broker's consent listener, or consent another way", ""},
 	"CONSENT_ENDED":             {exitFix, "begin another one", ""},
-	"ACCOUNT_MISMATCH":          {exitFix, "sign in at the provider as the account that was expected, and try again", ""},
+	"ACCOUNT_MISMATCH":          {exitFix, "see which account it is; another one takes its place with --reauthorize, --expect-account and --replace-account", "tokenctl {noun} describe {name}"},
 	"SCOPE_NOT_GRANTED":         {exitReauthorize, "a person has to consent again and grant the scope; or ask for less", credentialDescribe},
 	"ALREADY_EXISTS":            {exitConflict, "choose another name, or update what is there", "tokenctl {noun} describe {name}"},
 	"ETAG_MISMATCH":             {exitConflict, "read it again: somebody else changed it", "tokenctl {noun} describe {name}"},
@@ -115,7 +115,8 @@ var consentAgain = map[string]string{
 func remedyOf(reason string, code codes.Code, t target, grant string) remedy {
 	r, known := remedies[reason]
 	switch {
-	case reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
+	case reason == "SCOPE_NOT_GRANTED" && strings.HasPrefix(consentAgain[grant], "tokenctl connect "),
+		reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
 		r.do = consentAgain[grant]
 	case !known:
 		r.exit = exitOf(code)

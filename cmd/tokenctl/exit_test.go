@@ -89,6 +89,8 @@ func TestAReasonAndItsCodeAgreeOnTheExitStatus(t *testing.T) {
 			continue
 		case reason == "REAUTHORIZATION_REQUIRED", reason == "SCOPE_NOT_GRANTED": // those that their code does not tell apart
 			want = exitReauthorize
+		case reason == "UNKNOWN_PROVIDER":
+			want = exitNotFound
 		}
 		if got := remedies[reason].exit; got != want {
 			t.Errorf("%s (%s): got exit status %d, want %d", reason, name, got, want)

@@ -20,6 +20,7 @@ type failure struct {
 	exit   int
 	what   string // was wrong, in one line
 	reason string // the broker's; "" = none
+	field  string // of the request, if one is wrong
 	action string // what has to happen, in words
 	again  time.Duration
 	do     string // the command that does it
@@ -69,6 +70,7 @@ func (f *failure) text() string {
 		}
 	}
 	line("reason", f.reason)
+	line("field", f.field)
 	line("action", f.action)
 	if f.again > 0 {
 		line("again", "in "+spell(f.again))
@@ -132,6 +134,15 @@ func word(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// fieldsOf names the fields that are wrong.
+func fieldsOf(d *errdetails.BadRequest) string {
+	var names []string
+	for _, v := range d.GetFieldViolations() {
+		names = append(names, v.GetField())
+	}
+	return strings.Join(names, ", ")
+}
+
 // refusal is what the broker's error says; nil if it is not the broker's but one of the connection.
 func refusal(err error, t target) *failure {
 	st, _ := status.FromError(err)
@@ -143,6 +154,8 @@ func refusal(err error, t target) *failure {
 			f.reason, meta = d.GetReason(), d.GetMetadata()
 		case *errdetails.RetryInfo:
 			f.again = d.GetRetryDelay().AsDuration()
+		case *errdetails.BadRequest:
+			f.field = fieldsOf(d)
 		}
 	}
 	if f.reason == "" {

@@ -108,3 +108,14 @@ func TestADelayIsSpeltInSecondsRoundedUp(t *testing.T) {
 		}
 	}
 }
+
+func TestAnErrorNamesTheFieldThatIsWrong(t *testing.T) {
+	st, err := status.New(codes.InvalidArgument, "name is empty").WithDetails(&errdetails.ErrorInfo{Reason: "FIELD_VIOLATION"},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "spec.oauth_client"}, {Field: "scopes"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := refusal(st.Err(), target{noun: "credential", name: "example/x"}); !strings.Contains(f.text(), "\n  field   spec.oauth_client, scopes\n") {
+		t.Errorf("got %s, want the fields", f.text())
+	}
+}

@@ -84,7 +84,8 @@ func (k *keyFile) advice(im *importing, client *tokenbrokerv1.OAuthClient) strin
 		fmt.Fprintf(&b, "The key is in the broker, which never gives it out, so the file may be the only copy outside. When \"tokenctl credential check %s\" accepts\n"+
 			"a token, destroy the file (shred -u FILE), or put it where you keep what must outlive the broker.\n", clean(word(im.name)))
 	} else {
-		b.WriteString("The refresh token is in the broker. Where the provider rotates refresh tokens, do not use the file any more: destroy it (shred -u FILE).\n")
+		fmt.Fprintf(&b, "The refresh token is in the broker. Where the provider rotates refresh tokens, nobody else may use the file any more: when\n"+
+			"\"tokenctl credential check %s\" accepts a token, destroy it (shred -u FILE).\n", clean(word(im.name)))
 	}
 	if k.Type != serviceAccount || im.spec.GetSubject() == "" {
 		return b.String()

@@ -38,7 +38,7 @@ func (c *cli) providerList() *cobra.Command {
 			}
 			rows := make([][]string, 0, len(all))
 			for _, p := range all {
-				rows = append(rows, []string{p.GetProvider(), or(p.GetTitle(), "-"), origin(p), list(p.GetGrantTypes(), "-")})
+				rows = append(rows, []string{p.GetProvider(), or(p.GetTitle(), "-"), origin(p), list(p.GetGrantTypes(), anyGrant)})
 			}
 			return s.table(w, []string{"NAME", "TITLE", "FROM", "GRANTS, THE PREFERRED ONE FIRST"}, rows)
 		})
@@ -47,6 +47,9 @@ func (c *cli) providerList() *cobra.Command {
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
 }
+
+// anyGrant is what a provider takes whose profile does not say.
+const anyGrant = "all but password"
 
 // origin is where a provider comes from.
 func origin(p *tokenbrokerv1.Provider) string {
@@ -77,7 +80,7 @@ func (s *session) showProvider(w io.Writer, p *tokenbrokerv1.Provider) error {
 	sections := []section{
 		{strings.TrimSpace("Provider " + p.GetProvider() + "  " + p.GetTitle()), [][2]string{
 			{"From", origin(p)},
-			{"Grants", list(p.GetGrantTypes(), "-")},
+			{"Grants", list(p.GetGrantTypes(), anyGrant)},
 			{"Authentication", list(p.GetAuthMethods(), "-")},
 			{"Token endpoint", or(p.GetTokenEndpoint(), "-")},
 			{"Authorization endpoint", or(p.GetAuthorizationEndpoint(), "none")},
@@ -85,7 +88,7 @@ func (s *session) showProvider(w io.Writer, p *tokenbrokerv1.Provider) error {
 		}},
 		{"Redirect URIs to register there", [][2]string{
 			{"For connect", localReturn(p)},
-			{"For connect --link", or(p.GetLinkRedirect(), "none: the broker has no consent listener")},
+			{"For connect --link", linkReturn(p)},
 		}},
 	}
 	if len(p.GetScopes()) > 0 {
@@ -110,10 +113,21 @@ func localReturn(p *tokenbrokerv1.Provider) string {
 	if uri == "" && p.GetAuthorizationEndpoint() != "" {
 		uri = usualReturn
 	}
+	if p.GetAuthorizationEndpoint() == "" {
+		return "none: it has no authorization endpoint"
+	}
 	if !strings.HasPrefix(uri, "http") {
 		return "none: use --link or --device"
 	}
 	return strings.Replace(uri, anyPort, "PORT", 1)
+}
+
+// linkReturn is where the broker's own page has the provider send the browser.
+func linkReturn(p *tokenbrokerv1.Provider) string {
+	if p.GetAuthorizationEndpoint() == "" {
+		return "none: it has no authorization endpoint"
+	}
+	return or(p.GetLinkRedirect(), "none: the broker has no consent listener")
 }
 
 // prose prints notes in Markdown as they are, line by line: they are written to be read that way.

@@ -16,7 +16,7 @@ func TestARevocationIsShownAndAskedForFirst(t *testing.T) {
 	b.revoked = []*tokenbrokerv1.Revocation{{Credential: "example/drive", Outcome: tokenbrokerv1.Revocation_OUTCOME_PLANNED, SubscriberCount: 3,
 		TokensLiveUntil: timestamppb.New(time.Now().Add(time.Hour))}}
 	wants(t, b.run(t, "", nil, "credential", "revoke", "example/drive", "--dry-run"), 0, "example/drive", "would be revoked", "(in 59m")
-	wants(t, b.run(t, "", nil, "credential", "revoke", "--client", "acme"), exitUsage, "would be revoked", "Revoke 1 credentials? Confirm with --yes")
+	wants(t, b.run(t, "", nil, "credential", "revoke", "--client", "acme"), exitUsage, "would be revoked", "Revoke 1 credential? Confirm with --yes")
 	if got := last[*tokenbrokerv1.RevokeCredentialsRequest](t, b); !got.GetValidateOnly() || got.GetOauthClient() != "acme" {
 		t.Error("it was revoked, though nobody said yes")
 	}
@@ -58,6 +58,18 @@ func TestAVerdictSaysWhoHasToAct(t *testing.T) {
 	wants(t, b.run(t, "", nil, "credential", "check", "example/drive"), exitReauthorize)
 }
 
+func TestAScopeThatIsMissingIsAskedForAsTheGrantWants(t *testing.T) {
+	b := newStandIn(t)
+	for grant, command := range map[string]string{
+		"authorization_code": "tokenctl connect example/drive --reauthorize\n",
+		"device_code":        "tokenctl connect example/drive --reauthorize --device\n",
+		"refresh_token":      "tokenctl credential describe example/drive\n",
+	} {
+		b.fails["CheckCredentialRequest"] = refuseGrant(codes.FailedPrecondition, "SCOPE_NOT_GRANTED", "the provider did not grant a scope", grant)
+		wants(t, b.run(t, "", nil, "credential", "check", "example/drive"), exitReauthorize, "  do      "+command)
+	}
+}
+
 func TestAProviderIsShownForATerminal(t *testing.T) {
 	b := newStandIn(t)
 	wants(t, b.run(t, "", nil, "provider", "list"), 0, "acme", "configuration (generic)", "authorization_code device_code", "google", "built in")
@@ -69,6 +81,14 @@ func TestAProviderIsShownForATerminal(t *testing.T) {
 	wants(t, b.run(t, "", nil, "provider", "show", "acme"), 0, "Provider acme  Acme", "http://127.0.0.1:PORT/callback", "none: the broker has no consent listener",
 		"files.read  read files", "Warning: test tokens end after 7 days", "  Register an app at **Settings**.\n\n  * tick `files.read`\\u001b[31m\n", "https://docs.acme.example/oauth")
 	wants(t, b.run(t, "", nil, "provider", "show", "acme", "-o", "yaml"), 0, "tokenEndpoint: https://auth.acme.example/token")
+}
+
+func TestWhereNobodyConsentsThereIsNoRedirectURI(t *testing.T) {
+	for name, got := range map[string]string{"connect": localReturn(&tokenbrokerv1.Provider{}), "connect --link": linkReturn(&tokenbrokerv1.Provider{})} {
+		if got != "none: it has no authorization endpoint" {
+			t.Errorf("%s: got %q, want that there is none", name, got)
+		}
+	}
 }
 
 func TestWhatACredentialLivesOnIsShown(t *testing.T) {

@@ -150,8 +150,15 @@ func count[M proto.Message](b *standIn) (n int) {
 }
 
 // refuse is an error as the broker makes it.
-func refuse(code codes.Code, reason, text string) error {
-	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "github.com/tokenbroker/tokenbroker"})
+func refuse(code codes.Code, reason, text string) error { return refuseGrant(code, reason, text, "") }
+
+// refuseGrant is refuse with the grant of the credential, as the broker tells it.
+func refuseGrant(code codes.Code, reason, text, grant string) error {
+	info := &errdetails.ErrorInfo{Reason: reason, Domain: "github.com/tokenbroker/tokenbroker"}
+	if grant != "" {
+		info.Metadata = map[string]string{"grantType": grant}
+	}
+	st, err := status.New(code, text).WithDetails(info)
 	if err != nil {
 		return err
 	}
@@ -324,7 +331,7 @@ func (b *standIn) CancelConsent(_ context.Context, r *tokenbrokerv1.CancelConsen
 
 func (b *standIn) provider() *tokenbrokerv1.Provider {
 	return &tokenbrokerv1.Provider{Provider: "acme", Title: "Acme", Configured: true, Profile: "generic", GrantTypes: []string{"authorization_code", "device_code"},
-		AuthMethods: []string{"client_secret_basic"}, TokenEndpoint: "https://auth.acme.example/token", LoopbackRedirect: b.back,
+		AuthMethods: []string{"client_secret_basic"}, TokenEndpoint: "https://auth.acme.example/token", AuthorizationEndpoint: "https://auth.acme.example/authorize", LoopbackRedirect: b.back,
 		Notes: "Register an app at **Settings**.\n\n* tick `files.read`\x1b[31m\n", Sources: []string{"https://docs.acme.example/oauth"},
 		Scopes: []*tokenbrokerv1.ScopeMeaning{{Scope: "files.read", Meaning: "read files"}}, Warnings: []string{"test tokens end after 7 days"}}
 }

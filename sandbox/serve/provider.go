@@ -36,6 +36,7 @@ func (s *Server) Providers(caFile string) string {
 			line("%s: %s/%s/%s", e.field, s.URL, i.Name, e.at)
 		}
 		line("iss_parameter: true")
+		line("consent_scopes: [openid]") // says whose account it is
 		if s.CA == nil {
 			line("insecure_loopback: true")
 		} else {

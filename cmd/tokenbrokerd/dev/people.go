@@ -65,7 +65,8 @@ func (f *front) close() {
 // issuer is how the sandbox plays "people".
 func (f *front) issuer() sandbox.Issuer {
 	return sandbox.Issuer{Name: people, URL: f.url(), AccessLife: peopleLife, Rotation: sandbox.RotateStrict,
-		Clients: []sandbox.Client{{ID: people, Secrets: []string{sandboxSecret}, RedirectURIs: []string{"http://127.0.0.1/callback"}}}}
+		Accounts: []sandbox.Account{sandbox.DefaultAccount(), {ID: "1002", Email: "other@sandbox.test", Name: "Other User"}},
+		Clients:  []sandbox.Client{{ID: people, Secrets: []string{sandboxSecret}, RedirectURIs: []string{"http://127.0.0.1/callback"}}}}
 }
 
 // profile is what an operator would write of it.
