@@ -151,8 +151,9 @@ type query struct {
 	call
 	grant    grantKind
 	asked    tokenbroker.Variant
-	narrower bool // fewer scopes are asked for than the grant has
-	exact    bool // the token has the scopes that were asked for and no other
+	narrower bool     // fewer scopes are asked for than the grant has
+	exact    bool     // the token has the scopes that were asked for and no other
+	besides  []string // scopes that the profile asks people for, and nobody else did
 }
 
 // prepare builds a query. What can't be asked is a configuration failure, unsent.
@@ -175,6 +176,7 @@ func (c *Client) prepare(r tokenbroker.ExchangeRequest) (*query, *tokenbroker.Fa
 	q.form, q.format = e.newForm(), e.profile.BodyFormat
 	q.asked = r.Credential.Variant(r.Variant.Scopes, r.Variant.Subject, r.Variant.Audience)
 	q.narrower = narrower(q.asked.Scopes, r.Credential.Scopes)
+	q.besides = e.besides(r.Credential.Scopes)
 	q.exact = kind.exact != nil && kind.exact(pair{at: e, cred: r.Credential, client: &r.Client})
 	steps := []func(tokenbroker.ExchangeRequest) *tokenbroker.Failure{q.askVariant, q.askGrant, q.authenticate}
 	if kind.mint != nil {

@@ -117,6 +117,13 @@ func (e *endpoint) consentScopes(asked []string, cred tokenbroker.Credential) ([
 	return scopes, nil
 }
 
+// besides are the scopes that the profile has people asked for, so that it is known whose account it is, and that nobody else asks for.
+// Workers are not told of them: what a rule has to allow is what somebody chose.
+func (e *endpoint) besides(asked ...[]string) []string {
+	all := slices.Concat(asked...)
+	return slices.DeleteFunc(slices.Clone(e.profile.ConsentScopes), func(s string) bool { return slices.Contains(all, s) })
+}
+
 // Redeem sends an authorization code, at most once, like [Client.Exchange]. The reply need not hold a refresh token: not every
 // provider gives one. It says whose account it is where the provider tells, and which scopes were granted where the reply names
 // them. An id_token that is not for this client and this consent is a failure; a refresh token that came with it is in the reply, to
@@ -147,7 +154,7 @@ func (q *query) askTokens(r tokenbroker.CodeRequest) *tokenbroker.Failure {
 	case r.RedirectURI == "":
 		return refuse("redirect_uri_missing")
 	}
-	q.asked = tokenbroker.NewVariant(scopes, "", "")
+	q.asked, q.besides = tokenbroker.NewVariant(scopes, "", ""), q.at.besides(r.Scopes, r.Credential.Scopes)
 	if failure := q.startTokens(r.Credential); failure != nil {
 		return failure
 	}

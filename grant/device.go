@@ -137,7 +137,7 @@ func (c *Client) PollDevice(ctx context.Context, r tokenbroker.DevicePoll) (toke
 	case r.DeviceCode.IsZero():
 		return tokenbroker.ExchangeReply{}, refuse("device_code_missing")
 	}
-	q.asked = tokenbroker.NewVariant(scopes, "", "")
+	q.asked, q.besides = tokenbroker.NewVariant(scopes, "", ""), q.at.besides(r.Scopes, r.Credential.Scopes)
 	if failure := q.startTokens(r.Credential); failure != nil {
 		return tokenbroker.ExchangeReply{}, failure
 	}

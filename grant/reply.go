@@ -87,6 +87,7 @@ func (q *query) token(top, held fields, sent, theirs time.Time) (*tokenbroker.To
 	if !ok {
 		return nil, tokenbroker.ClassConfiguration, "downscope_not_confirmed"
 	}
+	scopes = slices.DeleteFunc(scopes, func(s string) bool { return slices.Contains(q.besides, s) })
 	kind := "Bearer"
 	if q.isOther(held) {
 		kind = notBearer

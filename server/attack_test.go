@@ -7,6 +7,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/provider"
 )
 
 // A resource indicator says whom a token is for, as an audience does (RFC 8707 §2).
@@ -35,5 +36,33 @@ func TestAttackWhoMayNotChooseAnAudienceMayNotChooseAResource(t *testing.T) {
 	wantFault(t, create(spec("https://mine.example/a", "https://payroll.example/")), codes.PermissionDenied, "SCOPE_NOT_ALLOWED")
 	if err := create(spec("https://mine.example/a", "https://mine.example/b")); err != nil {
 		t.Errorf("got %v, want the rule's own resources allowed", err)
+	}
+}
+
+// What the profile asks for besides, to learn whose account it is, is no scope that a rule of a worker has to name: Google's profile does so
+// and Google names all of the grant's scopes in each reply.
+func TestAttackAWorkerGetsTheTokenOfAConsentThatTheProfileAddedScopesTo(t *testing.T) {
+	b := peopleBroker(t, func(c *brokertest.Config) {
+		was := c.Profile
+		c.Profile = func(name string, p *provider.Profile) { was(name, p); p.ConsentScopes = []string{"openid", "email"} }
+		c.Policy += `  - name: narrow
+    identities: ["spiffe://brokertest.local/narrow/*"]
+    actions: ["token.get"]
+    credentials: ["people/**"]
+    scopes: ["files.read", "files.write"]
+`
+	})
+	c := consentsOf(b.Operator())
+	begun, err := c.BeginConsent(brief(t), loopbackRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CompleteConsent(brief(t), &tokenbrokerv1.CompleteConsentRequest{ConsentId: begun.GetConsent().GetConsentId(),
+		CallbackUrl: authorize(t, b, begun, ann)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tokensOf(b.Conn(domain+"/narrow/1")).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "people/files"})
+	if err != nil {
+		t.Errorf("got %v, want the token: the rule covers all that the credential asks for", err)
 	}
 }
