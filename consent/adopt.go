@@ -129,7 +129,7 @@ func (s *Service) revokeGrant(ctx context.Context, c tokenbroker.Consent) error 
 		return s.cfg.Codes.Revoke(ctx, access)
 	}
 	err = s.cfg.Codes.Revoke(ctx, r)
-	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok && f.Code == "unsupported_token_type" && !access.Token.IsZero() {
+	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok && (f.Code == "unsupported_token_type" || f.Code == "revocation_not_supported") && !access.Token.IsZero() {
 		return s.cfg.Codes.Revoke(ctx, access)
 	}
 	return err

@@ -117,3 +117,28 @@ func TestAttackAGrantIsNotLostToADiskThatIsFullForAMoment(t *testing.T) {
 		}
 	})
 }
+
+// forge is a provider that ends access tokens alone, as GitHub does.
+type forge struct{ *office }
+
+func (f forge) Revoke(ctx context.Context, r tokenbroker.RevokeRequest) error {
+	if r.Kind != tokenbroker.AccessTokenKind {
+		return &tokenbroker.Failure{Class: tokenbroker.ClassConfiguration, Code: "revocation_not_supported"}
+	}
+	return f.office.Revoke(ctx, r)
+}
+
+func TestAttackWhatNobodyTookIsEndedWhereOnlyAccessTokensCanBe(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		w.halt()
+		w.config = func(c *consent.Config) { c.Codes = forge{w.office} }
+		w.start()
+		start := w.begin(tokenbroker.BeginConsent{Credential: "acme/code", Identity: operator, Flow: tokenbroker.FlowLoopback, RedirectURI: loopback,
+			ExpectedAccount: "bob@acme.example"})
+		_, err := w.complete(start.Consent.ID, w.office.visit(t, start.AuthorizationURL))
+		wantErr(t, err, tokenbroker.ErrAccountMismatch)
+		if got := w.office.ended(); got != "at-1" {
+			t.Errorf("got %q revoked, want at-1", got)
+		}
+	})
+}
