@@ -193,6 +193,26 @@ func TestAProviderThatGivesNoRefreshTokenIsSaid(t *testing.T) {
 	})
 }
 
+func TestAKeyThatAClientHasBesideItsSecretRedeemsNoCode(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		client, err := w.store.Client(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.Secrets = append(client.Secrets, tokenbroker.ClientSecret{ID: "two", Kind: tokenbroker.KindKey, Secret: tokenbroker.NewSecret("key")})
+		if _, err := w.store.PutClient(t.Context(), client, client.Version); err != nil {
+			t.Fatal(err)
+		}
+		start := w.beginLoopback()
+		if _, err := w.complete(start.Consent.ID, w.office.visit(t, start.AuthorizationURL)); err != nil {
+			t.Fatal(err)
+		}
+		if g := w.grantOf("acme/code"); g.SecretID != "one" {
+			t.Errorf("got secret %q, want the one that is no key", g.SecretID)
+		}
+	})
+}
+
 func TestNoTrialWhereARefreshKillsTheTokenThatOthersHold(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
 		kills := true

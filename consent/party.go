@@ -46,13 +46,18 @@ func (s *Service) partyOf(ctx context.Context, c tokenbroker.Consent) (party, er
 	return p, err
 }
 
-// secret is what to authenticate with: the secret that worked last, else the newest. A code is sent once, so there is no second try.
+// secret is what to authenticate with: the secret that worked last, else the newest. A code is sent once, so there is no second try. A key
+// that a client has beside its secrets, for assertions, is none of them.
 func (p party) secret() tokenbroker.ClientSecret {
-	if i := slices.IndexFunc(p.client.Secrets, func(s tokenbroker.ClientSecret) bool { return s.ID == p.grant.SecretID }); i >= 0 {
-		return p.client.Secrets[i]
+	beside := func(s tokenbroker.ClientSecret) bool {
+		return p.client.Auth.Kind() == tokenbroker.KindSecret && s.Kind != "" && s.Kind != tokenbroker.KindSecret
 	}
-	if n := len(p.client.Secrets); n > 0 {
-		return p.client.Secrets[n-1]
+	secrets := slices.DeleteFunc(slices.Clone(p.client.Secrets), beside)
+	if i := slices.IndexFunc(secrets, func(s tokenbroker.ClientSecret) bool { return s.ID == p.grant.SecretID }); i >= 0 {
+		return secrets[i]
+	}
+	if n := len(secrets); n > 0 {
+		return secrets[n-1]
 	}
 	return tokenbroker.ClientSecret{}
 }
