@@ -125,7 +125,7 @@ type Adoption struct {
 	RefreshEnd   time.Time // when it dies, if that is known
 	Token        *Token    // the access token that came with it, of the credential's own variant; nil = none
 	Variant      Variant   // of Token
-	Account      string    // whose account it is; "" keeps what is known
+	Account      string    // whose account it is; "" = not known, which a Token alone leaves as it was
 	Granted      []string  // scopes that were granted, if the provider said so
 	SecretID     string    // the client secret that worked, if one was used
 	Time         time.Time

@@ -260,6 +260,10 @@ func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint
 	if take(wait, e.spend) == nil {
 		defer func() { <-e.spend }()
 	}
+	if e.revoking() {
+		return &tokenbroker.Problem{Err: tokenbroker.ErrInUse,
+			Detail: "its revocation has not got through to the provider yet, and what is to be ended there is kept with it; revoke it once more, or wait"}
+	}
 	if err := b.removeUnused(ctx, name, version); err != nil {
 		return err
 	}
@@ -292,6 +296,13 @@ func (b *Broker) removeUnused(ctx context.Context, name string, version uint64) 
 		return err
 	}
 	return b.cfg.Store.DeleteCredential(ctx, name, version)
+}
+
+// revoking reports whether the provider has yet to end what was revoked here.
+func (e *entry) revoking() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.grant.Revoking != nil
 }
 
 // Refresh fetches a token now, whatever the present one's life, and waits for it. It is held to the floor interval.

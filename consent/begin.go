@@ -3,6 +3,7 @@ package consent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -81,6 +82,11 @@ func checkBegin(b tokenbroker.BeginConsent, p party) error {
 	errs := []error{
 		tokenbroker.Invalid("scopes", tokenbroker.ValidateScopes(b.Scopes)),
 		tokenbroker.Invalid("expectAccount", tokenbroker.ValidateSubject(b.ExpectedAccount)),
+	}
+	if own := p.credential.Scopes; len(own) > 0 {
+		if i := slices.IndexFunc(b.Scopes, func(s string) bool { return !slices.Contains(own, s) }); i >= 0 {
+			errs = append(errs, tokenbroker.Invalid("scopes", fmt.Errorf("%s is none of the credential's: add it there first, so that its tokens are known to have it", b.Scopes[i])))
+		}
 	}
 	if b.ReplaceAccount && b.ExpectedAccount == "" {
 		errs = append(errs, tokenbroker.Invalid("expectAccount", errors.New("is required with replaceAccount: name the account that takes the place")))

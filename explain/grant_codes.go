@@ -57,7 +57,7 @@ var grantCodes = []Entry{
 		Do:      "Make it readable for the broker, or write it anew."},
 	{Name: "no_ambient_credentials", Kind: KindCode, Recovery: tokenbroker.RecoveryFixConfiguration,
 		Title:   "the machine has no Google credentials",
-		Meaning: "There is neither a file nor a metadata server.",
+		Meaning: "There is neither a file nor a metadata server, or the config file does not say ambient_credentials: true.",
 		Do:      "Give the broker's host a service account, or import a key file.",
 		Command: "tokenctl provider show google-service-account"},
 	{Name: "not_a_metadata_server", Kind: KindCode, Recovery: tokenbroker.RecoveryFixConfiguration,

@@ -264,7 +264,7 @@ func (c *chain) adopt(a tokenbroker.Adoption) {
 		c.take(a)
 	}
 	g.Code, g.Cause, g.Strikes, g.Granted, g.Consented = "", "", 0, a.Granted, a.Time.UTC()
-	if a.Account != "" {
+	if a.Account != "" || !a.RefreshToken.IsZero() { // whose a refresh token is that somebody brought is not known
 		g.Account = a.Account
 	}
 	if a.SecretID != "" {

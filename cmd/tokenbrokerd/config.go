@@ -37,6 +37,7 @@ type file struct {
 	Audit        auditFile                   `yaml:"audit"`
 	DrainTimeout provider.Duration           `yaml:"drain_timeout"`
 	Limits       limits                      `yaml:"limits"`
+	Ambient      bool                        `yaml:"ambient_credentials"`
 	Providers    map[string]provider.Profile `yaml:"providers"`
 }
 
@@ -133,8 +134,10 @@ func (s *settings) load() (daemon.Config, error) {
 		DrainFor:   time.Duration(f.DrainTimeout),
 		Limits:     f.Limits.server(),
 		Providers:  f.Providers,
-		Ambient:    grant.AmbientFrom(os.Getenv, runtime.GOOS),
 		Version:    version(),
+	}
+	if f.Ambient { // whoever may create a credential of google_adc speaks as this machine then
+		c.Ambient = grant.AmbientFrom(os.Getenv, runtime.GOOS)
 	}
 	return c, required(path, f, c)
 }

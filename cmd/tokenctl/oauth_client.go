@@ -44,17 +44,16 @@ func (s *session) clientRows(w io.Writer, all []*tokenbrokerv1.OAuthClient, now 
 	return s.table(w, []string{"NAME", "PROVIDER", "CLIENT ID", "AUTHENTICATION", "SECRETS", "DUE", "CHANGED"}, rows)
 }
 
-// due is when the newest secret has to be replaced: the earlier of its end and of the operator's own rule; nil = never, as far as is known.
-func due(c *tokenbrokerv1.OAuthClient) *timestamppb.Timestamp {
-	if len(c.GetSecrets()) == 0 {
-		return nil
+// due is when the first of the secrets has to be replaced, by its end or by the operator's own rule; nil = never, as far as is known.
+func due(c *tokenbrokerv1.OAuthClient) (at *timestamppb.Timestamp) {
+	for _, secret := range c.GetSecrets() {
+		for _, t := range []*timestamppb.Timestamp{secret.GetExpireTime(), secret.GetRotateTime()} {
+			if t != nil && (at == nil || t.AsTime().Before(at.AsTime())) {
+				at = t
+			}
+		}
 	}
-	newest := c.GetSecrets()[len(c.GetSecrets())-1]
-	end, rule := newest.GetExpireTime(), newest.GetRotateTime()
-	if end == nil || rule != nil && rule.AsTime().Before(end.AsTime()) {
-		return rule
-	}
-	return end
+	return at
 }
 
 func (c *cli) clientList() *cobra.Command {

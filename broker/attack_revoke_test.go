@@ -7,7 +7,7 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// What an attack found and nobody has mended yet.
+// What an attack found of parked revocations and imports.
 
 func TestAttackAParkedRevocationOutlivesItsCredential(t *testing.T) {
 	run(t, plan{traits: rotating, answer: gives(time.Hour, true)}, func(t *testing.T, w *world) {
