@@ -48,6 +48,7 @@ func statusToProto(st broker.Status) *tokenbrokerv1.CredentialStatus {
 	}
 	if s.Token != nil {
 		out.Generation, out.ExpireTime = uint64(s.Token.Generation), timeToProto(s.Token.Expiry)
+		out.ExpireTimeEstimated = s.Token.ExpiryEstimated
 	}
 	return out
 }

@@ -37,10 +37,18 @@ func (s *session) credentialRows(w io.Writer, all []*tokenbrokerv1.Credential, n
 	rows := make([][]string, 0, len(all))
 	for _, cred := range all {
 		st := cred.GetStatus()
-		rows = append(rows, []string{cred.GetCredential(), stateWord(st.GetState()), actionWord(st.GetRecoveryAction()), relative(st.GetExpireTime(), now),
+		rows = append(rows, []string{cred.GetCredential(), stateWord(st.GetState()), actionWord(st.GetRecoveryAction()), expires(st, now),
 			relative(st.GetRefreshTime(), now), fmt.Sprint(st.GetSubscriberCount()), relative(st.GetLastUseTime(), now)})
 	}
 	return s.table(w, []string{"NAME", "STATE", "TO DO", "EXPIRES", "REFRESH", "SUBSCRIBERS", "LAST USE"}, rows)
+}
+
+// expires is when a token ends, marked where that is a guess.
+func expires(st *tokenbrokerv1.CredentialStatus, now time.Time) string {
+	if st.GetExpireTimeEstimated() {
+		return relative(st.GetExpireTime(), now) + "?"
+	}
+	return relative(st.GetExpireTime(), now)
 }
 
 func stateWord(s tokenbrokerv1.CredentialState) string { return enum(s.String(), "CREDENTIAL_STATE_") }

@@ -218,7 +218,7 @@ func tokenRows(st *tokenbrokerv1.CredentialStatus, now time.Time) [][2]string {
 	}
 	return [][2]string{
 		{"Generation", fmt.Sprint(st.GetGeneration())},
-		{"Expires", both(st.GetExpireTime(), now, "-")},
+		{"Expires", both(st.GetExpireTime(), now, "-") + guess(st)},
 		{"Next refresh", both(st.GetRefreshTime(), now, "when somebody asks")},
 	}
 }
@@ -288,4 +288,12 @@ func or(text, absent string) string {
 		return absent
 	}
 	return text
+}
+
+// guess is said of an end that nobody named.
+func guess(st *tokenbrokerv1.CredentialStatus) string {
+	if st.GetExpireTimeEstimated() {
+		return ", a guess: nobody said when it ends"
+	}
+	return ""
 }

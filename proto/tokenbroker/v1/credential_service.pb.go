@@ -525,8 +525,10 @@ type CredentialStatus struct {
 	Holds string `protobuf:"bytes,24,opt,name=holds,proto3" json:"holds,omitempty"`
 	// A revocation at the provider is parked and being tried again.
 	RevocationPending bool `protobuf:"varint,25,opt,name=revocation_pending,json=revocationPending,proto3" json:"revocation_pending,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Nobody said when the token expires: expire_time is the profile's guess, or a year for a static token without an end.
+	ExpireTimeEstimated bool `protobuf:"varint,26,opt,name=expire_time_estimated,json=expireTimeEstimated,proto3" json:"expire_time_estimated,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *CredentialStatus) Reset() {
@@ -730,6 +732,13 @@ func (x *CredentialStatus) GetHolds() string {
 func (x *CredentialStatus) GetRevocationPending() bool {
 	if x != nil {
 		return x.RevocationPending
+	}
+	return false
+}
+
+func (x *CredentialStatus) GetExpireTimeEstimated() bool {
+	if x != nil {
+		return x.ExpireTimeEstimated
 	}
 	return false
 }
@@ -2203,7 +2212,7 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\x98\t\n" +
+	"updateTime\"\xcc\t\n" +
 	"\x10CredentialStatus\x125\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1f.tokenbroker.v1.CredentialStateR\x05state\x12G\n" +
 	"\x0frecovery_action\x18\x02 \x01(\x0e2\x1e.tokenbroker.v1.RecoveryActionR\x0erecoveryAction\x12\x12\n" +
@@ -2235,7 +2244,8 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\n" +
 	"clock_skew\x18\x17 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x14\n" +
 	"\x05holds\x18\x18 \x01(\tR\x05holds\x12-\n" +
-	"\x12revocation_pending\x18\x19 \x01(\bR\x11revocationPending\"\xd0\x03\n" +
+	"\x12revocation_pending\x18\x19 \x01(\bR\x11revocationPending\x122\n" +
+	"\x15expire_time_estimated\x18\x1a \x01(\bR\x13expireTimeEstimated\"\xd0\x03\n" +
 	"\x17CreateCredentialRequest\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\tR\n" +
