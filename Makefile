@@ -37,7 +37,7 @@ test: ## everything that has to pass: lint, protocol, tests under the race detec
 
 .PHONY: go-test
 go-test: need-cc $(PEERS) ## the tests alone, under the race detector
-	go test -race -p 4 -timeout 10m $(PACKAGES)
+	go test -race -p 4 -timeout 20m $(PACKAGES)
 
 .PHONY: lint
 lint: $(LINT) ## golangci-lint, and a check that it still finds what it has to find
