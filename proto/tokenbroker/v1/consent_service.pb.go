@@ -355,7 +355,7 @@ type BeginConsentRequest struct {
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
 	// The way. Required.
 	Flow ConsentFlow `protobuf:"varint,2,opt,name=flow,proto3,enum=tokenbroker.v1.ConsentFlow" json:"flow,omitempty"`
-	// Scopes to ask for. Empty: the credential's own.
+	// Scopes to ask for, of those that the credential has. Empty: all of them.
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Redirect URI, for CONSENT_FLOW_LOOPBACK and CONSENT_FLOW_PASTE: the profile's loopback redirect with the port filled in. Checked
 	// against the profile. Empty with CONSENT_FLOW_PASTE: the profile's own.

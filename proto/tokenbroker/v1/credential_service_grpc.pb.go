@@ -62,9 +62,10 @@ type CredentialServiceClient interface {
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH).
 	UpdateCredential(ctx context.Context, in *UpdateCredentialRequest, opts ...grpc.CallOption) (*UpdateCredentialResponse, error)
 	// DeleteCredential removes a credential, its refresh token and its tokens. Subscribers are told within a second. Tokens
-	// already handed out live until the provider ends them.
+	// already handed out live until the provider ends them: revoke first to have it end them.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH).
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (IN_USE: another credential's tokens are
+	// made of its own, or its revocation has not got through to the provider yet).
 	DeleteCredential(ctx context.Context, in *DeleteCredentialRequest, opts ...grpc.CallOption) (*DeleteCredentialResponse, error)
 	// DisableCredential stops handing out and fetching tokens, and keeps the grant.
 	//
@@ -247,9 +248,10 @@ type CredentialServiceServer interface {
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH).
 	UpdateCredential(context.Context, *UpdateCredentialRequest) (*UpdateCredentialResponse, error)
 	// DeleteCredential removes a credential, its refresh token and its tokens. Subscribers are told within a second. Tokens
-	// already handed out live until the provider ends them.
+	// already handed out live until the provider ends them: revoke first to have it end them.
 	//
-	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH).
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (IN_USE: another credential's tokens are
+	// made of its own, or its revocation has not got through to the provider yet).
 	DeleteCredential(context.Context, *DeleteCredentialRequest) (*DeleteCredentialResponse, error)
 	// DisableCredential stops handing out and fetching tokens, and keeps the grant.
 	//

@@ -60,7 +60,8 @@ type OAuthClientServiceClient interface {
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (IN_USE); ABORTED (ETAG_MISMATCH).
 	DeleteOAuthClient(ctx context.Context, in *DeleteOAuthClientRequest, opts ...grpc.CallOption) (*DeleteOAuthClientResponse, error)
 	// AddClientSecret adds a secret beside those that there are, so that a secret can be rotated without a gap: add the new one,
-	// retire the old one. The secret that worked last is tried first; another one only after invalid_client.
+	// retire the old one. The secret that worked last is tried first; another one only
+	// after the provider refused that as such: invalid_client, or a key that it does not know or has disabled.
 	//
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: a public client has no secret).
 	AddClientSecret(ctx context.Context, in *AddClientSecretRequest, opts ...grpc.CallOption) (*AddClientSecretResponse, error)
@@ -181,7 +182,8 @@ type OAuthClientServiceServer interface {
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (IN_USE); ABORTED (ETAG_MISMATCH).
 	DeleteOAuthClient(context.Context, *DeleteOAuthClientRequest) (*DeleteOAuthClientResponse, error)
 	// AddClientSecret adds a secret beside those that there are, so that a secret can be rotated without a gap: add the new one,
-	// retire the old one. The secret that worked last is tried first; another one only after invalid_client.
+	// retire the old one. The secret that worked last is tried first; another one only
+	// after the provider refused that as such: invalid_client, or a key that it does not know or has disabled.
 	//
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION (GRANT_NOT_SUPPORTED: a public client has no secret).
 	AddClientSecret(context.Context, *AddClientSecretRequest) (*AddClientSecretResponse, error)
