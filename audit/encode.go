@@ -29,6 +29,7 @@ func (r *Record) appendFields(b []byte, now time.Time) []byte {
 	b = appendText(b, "identity", r.Identity)
 	b = appendText(b, "peer", r.Peer)
 	b = appendText(b, "cert", r.CertFingerprint)
+	b = appendText(b, "cert_serial", r.CertSerial)
 	b = appendText(b, "action", r.Action)
 	b = appendText(b, "credential", r.Credential)
 	b = appendText(b, "oauth_client", r.OAuthClient)
@@ -38,11 +39,14 @@ func (r *Record) appendFields(b []byte, now time.Time) []byte {
 	b = appendText(b, "audience", r.Audience)
 	b = appendText(b, "policy", r.PolicyRevision)
 	b = appendText(b, "rule", r.Rule)
+	b = appendText(b, "mode", r.Mode)
 	b = appendText(b, "decision", string(r.Decision))
 	b = appendText(b, "reason", r.Reason)
 	b = appendText(b, "code", r.Code)
 	b = appendText(b, "provider", r.Provider)
 	b = appendUint(b, "generation", uint64(r.Generation))
+	b = appendText(b, "token_mac", r.TokenMAC)
+	b = appendTime(b, "expire_time", r.Expiry)
 	b = appendUint(b, "serial", r.Serial)
 	b = appendUints(b, "streams", r.Streams)
 	b = appendUint(b, "count", r.Count)
@@ -60,6 +64,15 @@ func appendText(b []byte, key, s string) []byte {
 		return b
 	}
 	return appendString(appendKey(b, key), s)
+}
+
+func appendTime(b []byte, key string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	b = append(appendKey(b, key), '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
 }
 
 func appendTexts(b []byte, key string, list []string) []byte {

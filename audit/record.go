@@ -45,6 +45,7 @@ type Record struct {
 	Identity        string                 // identity
 	Peer            string                 // peer: address of the connection
 	CertFingerprint string                 // cert: SHA-256 of the peer's certificate, hex
+	CertSerial      string                 // cert_serial: of the peer's certificate, hex: what a deny list names
 	Action          string                 // action, in the words of package policy
 	Credential      string                 // credential
 	OAuthClient     string                 // oauth_client
@@ -54,11 +55,14 @@ type Record struct {
 	Audience        string                 // audience
 	PolicyRevision  string                 // policy
 	Rule            string                 // rule: name of the one that allowed it
+	Mode            string                 // mode: "audit" if only a rule in audit mode allowed it
 	Decision        Decision               // decision
 	Reason          string                 // reason: why it was denied, or what happened
 	Code            string                 // code: of gRPC, or the RFC 6749 §5.2 error
 	Provider        string                 // provider
 	Generation      tokenbroker.Generation // generation
+	TokenMAC        string                 // token_mac: keyed hash of the access token
+	Expiry          time.Time              // expire_time: of the token
 	Serial          uint64                 // serial: of the refresh token
 	Streams         []uint64               // streams: ids of the streams of one fan-out
 	Count           uint64                 // count: how many this record stands for, where it sums up

@@ -26,6 +26,7 @@ const (
 	CredentialImport  Action = "credential.import"
 	CredentialRevoke  Action = "credential.revoke"
 	CredentialCheck   Action = "credential.check"
+	CredentialUsers   Action = "credential.users"
 
 	// Consents are judged by the credential that they are for.
 	ConsentBegin    Action = "consent.begin"
@@ -45,6 +46,13 @@ const (
 
 	ProviderRead Action = "provider.read"
 
+	// Records are judged by the credential or OAuth client that they are about.
+	AuditRead Action = "audit.read"
+	AuditFind Action = "audit.find"
+
+	PolicyExplain Action = "policy.explain"
+	PolicyLint    Action = "policy.lint"
+
 	ReflectionUse Action = "reflection.use"
 )
 
@@ -54,6 +62,8 @@ const (
 	familyCredential  = "credential"
 	familyConsent     = "consent"
 	familyOAuthClient = "oauth_client"
+	familyAudit       = "audit"
+	familyPolicy      = "policy"
 )
 
 // Actions returns all known actions, by family.
@@ -61,11 +71,13 @@ func Actions() []Action {
 	return []Action{
 		TokenGet, TokenSubscribe, TokenReport,
 		CredentialCreate, CredentialGet, CredentialList, CredentialUpdate, CredentialDelete, CredentialDisable,
-		CredentialEnable, CredentialRefresh, CredentialImport, CredentialRevoke, CredentialCheck,
+		CredentialEnable, CredentialRefresh, CredentialImport, CredentialRevoke, CredentialCheck, CredentialUsers,
 		ConsentBegin, ConsentComplete, ConsentGet, ConsentList, ConsentAccept, ConsentCancel,
 		OAuthClientCreate, OAuthClientGet, OAuthClientList, OAuthClientUpdate, OAuthClientDelete, OAuthClientAddSecret,
 		OAuthClientRetireSecret,
 		ProviderRead,
+		AuditRead, AuditFind,
+		PolicyExplain, PolicyLint,
 		ReflectionUse,
 	}
 }

@@ -109,7 +109,7 @@ func (d *document) required(n ast.Node, m map[string]ast.Node, r rule) {
 		switch a.family() {
 		case familyToken:
 			need = append(need, "credentials", "scopes")
-		case familyCredential, familyConsent:
+		case familyCredential, familyConsent, familyAudit, familyPolicy:
 			need = append(need, "credentials")
 		case familyOAuthClient:
 			need = append(need, "oauth_clients")

@@ -28,7 +28,7 @@ rules:
     scopes: ["drive"]
   - name: operators
     identities: ["spiffe://example.org/operator/*"]
-    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "reflection.use"]
+    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "audit.*", "policy.*", "reflection.use"]
     credentials: ["**"]
     oauth_clients: ["**"]
     scopes: ["**"]

@@ -31,6 +31,10 @@ var (
 		"tokenbroker.v1.ReportRejectedRequest.error_code":         true,
 		"tokenbroker.v1.Revocation.code":                          true,
 		"tokenbroker.v1.CheckCredentialResponse.code":             true,
+		"tokenbroker.v1.AuditRecord.code":                         true,
+		"tokenbroker.v1.AuditFilter.code":                         true,
+		"tokenbroker.v1.ListAuditRecordsRequest.page_token":       true,
+		"tokenbroker.v1.ListAuditRecordsResponse.next_page_token": true,
 		"tokenbroker.v1.Consent.code":                             true,
 		"tokenbroker.v1.BeginConsentResponse.user_code":           true, // shown to be typed in at the provider; of no use without the device code
 		"tokenbroker.v1.ListCredentialsRequest.page_token":        true,

@@ -36,6 +36,15 @@ var needs = map[string]need{
 	tokenbrokerv1.CredentialService_RevokeCredentials_FullMethodName:  {action: policy.CredentialRevoke, each: true, change: true},
 	tokenbrokerv1.CredentialService_CheckCredential_FullMethodName:    {action: policy.CredentialCheck, change: true},
 
+	tokenbrokerv1.CredentialService_ListCredentialUsers_FullMethodName: {action: policy.CredentialUsers},
+
+	tokenbrokerv1.AuditService_ListAuditRecords_FullMethodName: {action: policy.AuditRead, each: true},
+	tokenbrokerv1.AuditService_TailAuditRecords_FullMethodName: {action: policy.AuditRead, each: true},
+	tokenbrokerv1.AuditService_FindToken_FullMethodName:        {action: policy.AuditFind, each: true},
+
+	tokenbrokerv1.PolicyService_Explain_FullMethodName: {action: policy.PolicyExplain, each: true},
+	tokenbrokerv1.PolicyService_Lint_FullMethodName:    {action: policy.PolicyLint, each: true},
+
 	tokenbrokerv1.ConsentService_BeginConsent_FullMethodName:    {action: policy.ConsentBegin, change: true},
 	tokenbrokerv1.ConsentService_CompleteConsent_FullMethodName: {action: policy.ConsentComplete, each: true, change: true},
 	tokenbrokerv1.ConsentService_GetConsent_FullMethodName:      {action: policy.ConsentGet, each: true},

@@ -115,6 +115,8 @@ func New(cfg Config) (*Server, error) {
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
 	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
 	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))
+	tokenbrokerv1.RegisterAuditServiceServer(s.grpc, tokenbrokerv1.UnimplementedAuditServiceServer{})
+	tokenbrokerv1.RegisterPolicyServiceServer(s.grpc, tokenbrokerv1.UnimplementedPolicyServiceServer{})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil

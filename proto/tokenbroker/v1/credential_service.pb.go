@@ -109,6 +109,59 @@ func (GrantType) EnumDescriptor() ([]byte, []int) {
 	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{0}
 }
 
+// ExtraScopes says what becomes of a token that has scopes which nobody asked for.
+type ExtraScopes int32
+
+const (
+	// Not set: as EXTRA_SCOPES_JUDGE.
+	ExtraScopes_EXTRA_SCOPES_UNSPECIFIED ExtraScopes = 0
+	// They are judged as if they had been asked for: an identity whose rules do not cover them does not get the token.
+	ExtraScopes_EXTRA_SCOPES_JUDGE ExtraScopes = 1
+	// They are let pass, to whoever may have the scopes that were asked for.
+	ExtraScopes_EXTRA_SCOPES_ALLOW ExtraScopes = 2
+)
+
+// Enum value maps for ExtraScopes.
+var (
+	ExtraScopes_name = map[int32]string{
+		0: "EXTRA_SCOPES_UNSPECIFIED",
+		1: "EXTRA_SCOPES_JUDGE",
+		2: "EXTRA_SCOPES_ALLOW",
+	}
+	ExtraScopes_value = map[string]int32{
+		"EXTRA_SCOPES_UNSPECIFIED": 0,
+		"EXTRA_SCOPES_JUDGE":       1,
+		"EXTRA_SCOPES_ALLOW":       2,
+	}
+)
+
+func (x ExtraScopes) Enum() *ExtraScopes {
+	p := new(ExtraScopes)
+	*p = x
+	return p
+}
+
+func (x ExtraScopes) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExtraScopes) Descriptor() protoreflect.EnumDescriptor {
+	return file_tokenbroker_v1_credential_service_proto_enumTypes[1].Descriptor()
+}
+
+func (ExtraScopes) Type() protoreflect.EnumType {
+	return &file_tokenbroker_v1_credential_service_proto_enumTypes[1]
+}
+
+func (x ExtraScopes) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExtraScopes.Descriptor instead.
+func (ExtraScopes) EnumDescriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{1}
+}
+
 // How the provider's side of a revocation stands.
 type Revocation_Outcome int32
 
@@ -158,11 +211,11 @@ func (x Revocation_Outcome) String() string {
 }
 
 func (Revocation_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_tokenbroker_v1_credential_service_proto_enumTypes[1].Descriptor()
+	return file_tokenbroker_v1_credential_service_proto_enumTypes[2].Descriptor()
 }
 
 func (Revocation_Outcome) Type() protoreflect.EnumType {
-	return &file_tokenbroker_v1_credential_service_proto_enumTypes[1]
+	return &file_tokenbroker_v1_credential_service_proto_enumTypes[2]
 }
 
 func (x Revocation_Outcome) Number() protoreflect.EnumNumber {
@@ -219,11 +272,11 @@ func (x CheckCredentialResponse_Method) String() string {
 }
 
 func (CheckCredentialResponse_Method) Descriptor() protoreflect.EnumDescriptor {
-	return file_tokenbroker_v1_credential_service_proto_enumTypes[2].Descriptor()
+	return file_tokenbroker_v1_credential_service_proto_enumTypes[3].Descriptor()
 }
 
 func (CheckCredentialResponse_Method) Type() protoreflect.EnumType {
-	return &file_tokenbroker_v1_credential_service_proto_enumTypes[2]
+	return &file_tokenbroker_v1_credential_service_proto_enumTypes[3]
 }
 
 func (x CheckCredentialResponse_Method) Number() protoreflect.EnumNumber {
@@ -260,7 +313,9 @@ type CredentialSpec struct {
 	// Further form fields of token requests, where a provider wants some, e.g. account_id at Zoom. None of the protocol's own; never a secret.
 	Parameters map[string]string `protobuf:"bytes,10,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// For GRANT_TYPE_TOKEN_EXCHANGE: name of the credential whose access token is the subject token. Empty: the credential holds one.
-	Source        string `protobuf:"bytes,11,opt,name=source,proto3" json:"source,omitempty"`
+	Source string `protobuf:"bytes,11,opt,name=source,proto3" json:"source,omitempty"`
+	// What to do when a provider gives more scopes than were asked for.
+	ExtraScopes   ExtraScopes `protobuf:"varint,12,opt,name=extra_scopes,json=extraScopes,proto3,enum=tokenbroker.v1.ExtraScopes" json:"extra_scopes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +425,13 @@ func (x *CredentialSpec) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *CredentialSpec) GetExtraScopes() ExtraScopes {
+	if x != nil {
+		return x.ExtraScopes
+	}
+	return ExtraScopes_EXTRA_SCOPES_UNSPECIFIED
 }
 
 // Credential is a named grant and how it stands.
@@ -2173,11 +2235,321 @@ func (x *CheckCredentialResponse) GetClockSkew() *durationpb.Duration {
 	return nil
 }
 
+// ListCredentialUsersRequest names a credential.
+type ListCredentialUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the credential. Required.
+	Credential    string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCredentialUsersRequest) Reset() {
+	*x = ListCredentialUsersRequest{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCredentialUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCredentialUsersRequest) ProtoMessage() {}
+
+func (x *ListCredentialUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCredentialUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListCredentialUsersRequest) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListCredentialUsersRequest) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+// ListCredentialUsersResponse says who may use it, and who did.
+type ListCredentialUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the policy in force: one for each rule that lets somebody get, subscribe to or report its tokens.
+	May []*CredentialGrantee `protobuf:"bytes,1,rep,name=may,proto3" json:"may,omitempty"`
+	// Who was given a token of it, the latest first; at most 1000.
+	Did []*CredentialUse `protobuf:"bytes,2,rep,name=did,proto3" json:"did,omitempty"`
+	// Since when the broker counts.
+	UsageSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=usage_since,json=usageSince,proto3" json:"usage_since,omitempty"`
+	// Revision of the policy.
+	PolicyRevision string `protobuf:"bytes,4,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListCredentialUsersResponse) Reset() {
+	*x = ListCredentialUsersResponse{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCredentialUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCredentialUsersResponse) ProtoMessage() {}
+
+func (x *ListCredentialUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCredentialUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListCredentialUsersResponse) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListCredentialUsersResponse) GetMay() []*CredentialGrantee {
+	if x != nil {
+		return x.May
+	}
+	return nil
+}
+
+func (x *ListCredentialUsersResponse) GetDid() []*CredentialUse {
+	if x != nil {
+		return x.Did
+	}
+	return nil
+}
+
+func (x *ListCredentialUsersResponse) GetUsageSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UsageSince
+	}
+	return nil
+}
+
+func (x *ListCredentialUsersResponse) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+// CredentialGrantee is who may use a credential by one rule.
+type CredentialGrantee struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the rule.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Patterns of identities.
+	Identities []string `protobuf:"bytes,2,rep,name=identities,proto3" json:"identities,omitempty"`
+	// Actions on tokens that it gives, e.g. "token.get".
+	Actions []string `protobuf:"bytes,3,rep,name=actions,proto3" json:"actions,omitempty"`
+	// Scope patterns. Empty: the credential's own scopes.
+	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Subjects that may be chosen. Empty: the credential's own only.
+	Subjects []string `protobuf:"bytes,5,rep,name=subjects,proto3" json:"subjects,omitempty"`
+	// Audiences that may be chosen. Empty: the credential's own only.
+	Audiences []string `protobuf:"bytes,6,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	// The rule is in audit mode, until this time.
+	AuditModeExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=audit_mode_expire_time,json=auditModeExpireTime,proto3" json:"audit_mode_expire_time,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *CredentialGrantee) Reset() {
+	*x = CredentialGrantee{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CredentialGrantee) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CredentialGrantee) ProtoMessage() {}
+
+func (x *CredentialGrantee) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CredentialGrantee.ProtoReflect.Descriptor instead.
+func (*CredentialGrantee) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CredentialGrantee) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *CredentialGrantee) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *CredentialGrantee) GetActions() []string {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+func (x *CredentialGrantee) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *CredentialGrantee) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+func (x *CredentialGrantee) GetAudiences() []string {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *CredentialGrantee) GetAuditModeExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuditModeExpireTime
+	}
+	return nil
+}
+
+// CredentialUse is who used a credential.
+type CredentialUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who.
+	Identity string `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// When it was given a token first, since the broker counts.
+	FirstTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	// When it was given a token last, to the minute.
+	LastTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
+	// Rule that allowed it last.
+	Rule string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	// The policy in force allows it still.
+	Allowed bool `protobuf:"varint,5,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// It subscribes now.
+	Subscribed    bool `protobuf:"varint,6,opt,name=subscribed,proto3" json:"subscribed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CredentialUse) Reset() {
+	*x = CredentialUse{}
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CredentialUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CredentialUse) ProtoMessage() {}
+
+func (x *CredentialUse) ProtoReflect() protoreflect.Message {
+	mi := &file_tokenbroker_v1_credential_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CredentialUse.ProtoReflect.Descriptor instead.
+func (*CredentialUse) Descriptor() ([]byte, []int) {
+	return file_tokenbroker_v1_credential_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CredentialUse) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *CredentialUse) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
+func (x *CredentialUse) GetLastTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastTime
+	}
+	return nil
+}
+
+func (x *CredentialUse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *CredentialUse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *CredentialUse) GetSubscribed() bool {
+	if x != nil {
+		return x.Subscribed
+	}
+	return false
+}
+
 var File_tokenbroker_v1_credential_service_proto protoreflect.FileDescriptor
 
 const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\n" +
-	"'tokenbroker/v1/credential_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atokenbroker/v1/state.proto\"\xb1\x04\n" +
+	"'tokenbroker/v1/credential_service.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atokenbroker/v1/state.proto\"\xf1\x04\n" +
 	"\x0eCredentialSpec\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12!\n" +
 	"\foauth_client\x18\x02 \x01(\tR\voauthClient\x128\n" +
@@ -2193,7 +2565,8 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"parameters\x18\n" +
 	" \x03(\v2..tokenbroker.v1.CredentialSpec.ParametersEntryR\n" +
 	"parameters\x12\x16\n" +
-	"\x06source\x18\v \x01(\tR\x06source\x1a9\n" +
+	"\x06source\x18\v \x01(\tR\x06source\x12>\n" +
+	"\fextra_scopes\x18\f \x01(\x0e2\x1b.tokenbroker.v1.ExtraScopesR\vextraScopes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
@@ -2392,7 +2765,37 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\n" +
 	"METHOD_JWT\x10\x02\x12\x14\n" +
 	"\x10METHOD_TEST_CALL\x10\x03\x12\x0f\n" +
-	"\vMETHOD_NONE\x10\x04*\xcc\x02\n" +
+	"\vMETHOD_NONE\x10\x04\"<\n" +
+	"\x1aListCredentialUsersRequest\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\tR\n" +
+	"credential\"\xe9\x01\n" +
+	"\x1bListCredentialUsersResponse\x123\n" +
+	"\x03may\x18\x01 \x03(\v2!.tokenbroker.v1.CredentialGranteeR\x03may\x12/\n" +
+	"\x03did\x18\x02 \x03(\v2\x1d.tokenbroker.v1.CredentialUseR\x03did\x12;\n" +
+	"\vusage_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"usageSince\x12'\n" +
+	"\x0fpolicy_revision\x18\x04 \x01(\tR\x0epolicyRevision\"\x84\x02\n" +
+	"\x11CredentialGrantee\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x02 \x03(\tR\n" +
+	"identities\x12\x18\n" +
+	"\aactions\x18\x03 \x03(\tR\aactions\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x1a\n" +
+	"\bsubjects\x18\x05 \x03(\tR\bsubjects\x12\x1c\n" +
+	"\taudiences\x18\x06 \x03(\tR\taudiences\x12O\n" +
+	"\x16audit_mode_expire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x13auditModeExpireTime\"\xed\x01\n" +
+	"\rCredentialUse\x12\x1a\n" +
+	"\bidentity\x18\x01 \x01(\tR\bidentity\x129\n" +
+	"\n" +
+	"first_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\x127\n" +
+	"\tlast_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\blastTime\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\x12\x18\n" +
+	"\aallowed\x18\x05 \x01(\bR\aallowed\x12\x1e\n" +
+	"\n" +
+	"subscribed\x18\x06 \x01(\bR\n" +
+	"subscribed*\xcc\x02\n" +
 	"\tGrantType\x12\x1a\n" +
 	"\x16GRANT_TYPE_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dGRANT_TYPE_CLIENT_CREDENTIALS\x10\x01\x12\x1c\n" +
@@ -2405,7 +2808,11 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\x15GRANT_TYPE_GOOGLE_ADC\x10\b\x12\x15\n" +
 	"\x11GRANT_TYPE_STATIC\x10\t\x12\x17\n" +
 	"\x13GRANT_TYPE_PASSWORD\x10\n" +
-	"2\x80\t\n" +
+	"*[\n" +
+	"\vExtraScopes\x12\x1c\n" +
+	"\x18EXTRA_SCOPES_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12EXTRA_SCOPES_JUDGE\x10\x01\x12\x16\n" +
+	"\x12EXTRA_SCOPES_ALLOW\x10\x022\xf0\t\n" +
 	"\x11CredentialService\x12e\n" +
 	"\x10CreateCredential\x12'.tokenbroker.v1.CreateCredentialRequest\x1a(.tokenbroker.v1.CreateCredentialResponse\x12\\\n" +
 	"\rGetCredential\x12$.tokenbroker.v1.GetCredentialRequest\x1a%.tokenbroker.v1.GetCredentialResponse\x12b\n" +
@@ -2416,7 +2823,8 @@ const file_tokenbroker_v1_credential_service_proto_rawDesc = "" +
 	"\x10EnableCredential\x12'.tokenbroker.v1.EnableCredentialRequest\x1a(.tokenbroker.v1.EnableCredentialResponse\x12h\n" +
 	"\x11RefreshCredential\x12(.tokenbroker.v1.RefreshCredentialRequest\x1a).tokenbroker.v1.RefreshCredentialResponse\x12k\n" +
 	"\x12ImportRefreshToken\x12).tokenbroker.v1.ImportRefreshTokenRequest\x1a*.tokenbroker.v1.ImportRefreshTokenResponse\x12h\n" +
-	"\x11RevokeCredentials\x12(.tokenbroker.v1.RevokeCredentialsRequest\x1a).tokenbroker.v1.RevokeCredentialsResponse\x12b\n" +
+	"\x11RevokeCredentials\x12(.tokenbroker.v1.RevokeCredentialsRequest\x1a).tokenbroker.v1.RevokeCredentialsResponse\x12n\n" +
+	"\x13ListCredentialUsers\x12*.tokenbroker.v1.ListCredentialUsersRequest\x1a+.tokenbroker.v1.ListCredentialUsersResponse\x12b\n" +
 	"\x0fCheckCredential\x12&.tokenbroker.v1.CheckCredentialRequest\x1a'.tokenbroker.v1.CheckCredentialResponseBGZEgithub.com/tokenbroker/tokenbroker/proto/tokenbroker/v1;tokenbrokerv1b\x06proto3"
 
 var (
@@ -2431,113 +2839,127 @@ func file_tokenbroker_v1_credential_service_proto_rawDescGZIP() []byte {
 	return file_tokenbroker_v1_credential_service_proto_rawDescData
 }
 
-var file_tokenbroker_v1_credential_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tokenbroker_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_tokenbroker_v1_credential_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_tokenbroker_v1_credential_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_tokenbroker_v1_credential_service_proto_goTypes = []any{
 	(GrantType)(0),                      // 0: tokenbroker.v1.GrantType
-	(Revocation_Outcome)(0),             // 1: tokenbroker.v1.Revocation.Outcome
-	(CheckCredentialResponse_Method)(0), // 2: tokenbroker.v1.CheckCredentialResponse.Method
-	(*CredentialSpec)(nil),              // 3: tokenbroker.v1.CredentialSpec
-	(*Credential)(nil),                  // 4: tokenbroker.v1.Credential
-	(*CredentialStatus)(nil),            // 5: tokenbroker.v1.CredentialStatus
-	(*CreateCredentialRequest)(nil),     // 6: tokenbroker.v1.CreateCredentialRequest
-	(*CreateCredentialResponse)(nil),    // 7: tokenbroker.v1.CreateCredentialResponse
-	(*GetCredentialRequest)(nil),        // 8: tokenbroker.v1.GetCredentialRequest
-	(*GetCredentialResponse)(nil),       // 9: tokenbroker.v1.GetCredentialResponse
-	(*ListCredentialsRequest)(nil),      // 10: tokenbroker.v1.ListCredentialsRequest
-	(*ListCredentialsResponse)(nil),     // 11: tokenbroker.v1.ListCredentialsResponse
-	(*UpdateCredentialRequest)(nil),     // 12: tokenbroker.v1.UpdateCredentialRequest
-	(*UpdateCredentialResponse)(nil),    // 13: tokenbroker.v1.UpdateCredentialResponse
-	(*DeleteCredentialRequest)(nil),     // 14: tokenbroker.v1.DeleteCredentialRequest
-	(*DeleteCredentialResponse)(nil),    // 15: tokenbroker.v1.DeleteCredentialResponse
-	(*DisableCredentialRequest)(nil),    // 16: tokenbroker.v1.DisableCredentialRequest
-	(*DisableCredentialResponse)(nil),   // 17: tokenbroker.v1.DisableCredentialResponse
-	(*EnableCredentialRequest)(nil),     // 18: tokenbroker.v1.EnableCredentialRequest
-	(*EnableCredentialResponse)(nil),    // 19: tokenbroker.v1.EnableCredentialResponse
-	(*RefreshCredentialRequest)(nil),    // 20: tokenbroker.v1.RefreshCredentialRequest
-	(*RefreshCredentialResponse)(nil),   // 21: tokenbroker.v1.RefreshCredentialResponse
-	(*ImportRefreshTokenRequest)(nil),   // 22: tokenbroker.v1.ImportRefreshTokenRequest
-	(*ImportRefreshTokenResponse)(nil),  // 23: tokenbroker.v1.ImportRefreshTokenResponse
-	(*RevokeCredentialsRequest)(nil),    // 24: tokenbroker.v1.RevokeCredentialsRequest
-	(*RevokeCredentialsResponse)(nil),   // 25: tokenbroker.v1.RevokeCredentialsResponse
-	(*Revocation)(nil),                  // 26: tokenbroker.v1.Revocation
-	(*CheckCredentialRequest)(nil),      // 27: tokenbroker.v1.CheckCredentialRequest
-	(*CheckCredentialResponse)(nil),     // 28: tokenbroker.v1.CheckCredentialResponse
-	nil,                                 // 29: tokenbroker.v1.CredentialSpec.LabelsEntry
-	nil,                                 // 30: tokenbroker.v1.CredentialSpec.ParametersEntry
-	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
-	(CredentialState)(0),                // 32: tokenbroker.v1.CredentialState
-	(RecoveryAction)(0),                 // 33: tokenbroker.v1.RecoveryAction
-	(*durationpb.Duration)(nil),         // 34: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),       // 35: google.protobuf.FieldMask
+	(ExtraScopes)(0),                    // 1: tokenbroker.v1.ExtraScopes
+	(Revocation_Outcome)(0),             // 2: tokenbroker.v1.Revocation.Outcome
+	(CheckCredentialResponse_Method)(0), // 3: tokenbroker.v1.CheckCredentialResponse.Method
+	(*CredentialSpec)(nil),              // 4: tokenbroker.v1.CredentialSpec
+	(*Credential)(nil),                  // 5: tokenbroker.v1.Credential
+	(*CredentialStatus)(nil),            // 6: tokenbroker.v1.CredentialStatus
+	(*CreateCredentialRequest)(nil),     // 7: tokenbroker.v1.CreateCredentialRequest
+	(*CreateCredentialResponse)(nil),    // 8: tokenbroker.v1.CreateCredentialResponse
+	(*GetCredentialRequest)(nil),        // 9: tokenbroker.v1.GetCredentialRequest
+	(*GetCredentialResponse)(nil),       // 10: tokenbroker.v1.GetCredentialResponse
+	(*ListCredentialsRequest)(nil),      // 11: tokenbroker.v1.ListCredentialsRequest
+	(*ListCredentialsResponse)(nil),     // 12: tokenbroker.v1.ListCredentialsResponse
+	(*UpdateCredentialRequest)(nil),     // 13: tokenbroker.v1.UpdateCredentialRequest
+	(*UpdateCredentialResponse)(nil),    // 14: tokenbroker.v1.UpdateCredentialResponse
+	(*DeleteCredentialRequest)(nil),     // 15: tokenbroker.v1.DeleteCredentialRequest
+	(*DeleteCredentialResponse)(nil),    // 16: tokenbroker.v1.DeleteCredentialResponse
+	(*DisableCredentialRequest)(nil),    // 17: tokenbroker.v1.DisableCredentialRequest
+	(*DisableCredentialResponse)(nil),   // 18: tokenbroker.v1.DisableCredentialResponse
+	(*EnableCredentialRequest)(nil),     // 19: tokenbroker.v1.EnableCredentialRequest
+	(*EnableCredentialResponse)(nil),    // 20: tokenbroker.v1.EnableCredentialResponse
+	(*RefreshCredentialRequest)(nil),    // 21: tokenbroker.v1.RefreshCredentialRequest
+	(*RefreshCredentialResponse)(nil),   // 22: tokenbroker.v1.RefreshCredentialResponse
+	(*ImportRefreshTokenRequest)(nil),   // 23: tokenbroker.v1.ImportRefreshTokenRequest
+	(*ImportRefreshTokenResponse)(nil),  // 24: tokenbroker.v1.ImportRefreshTokenResponse
+	(*RevokeCredentialsRequest)(nil),    // 25: tokenbroker.v1.RevokeCredentialsRequest
+	(*RevokeCredentialsResponse)(nil),   // 26: tokenbroker.v1.RevokeCredentialsResponse
+	(*Revocation)(nil),                  // 27: tokenbroker.v1.Revocation
+	(*CheckCredentialRequest)(nil),      // 28: tokenbroker.v1.CheckCredentialRequest
+	(*CheckCredentialResponse)(nil),     // 29: tokenbroker.v1.CheckCredentialResponse
+	(*ListCredentialUsersRequest)(nil),  // 30: tokenbroker.v1.ListCredentialUsersRequest
+	(*ListCredentialUsersResponse)(nil), // 31: tokenbroker.v1.ListCredentialUsersResponse
+	(*CredentialGrantee)(nil),           // 32: tokenbroker.v1.CredentialGrantee
+	(*CredentialUse)(nil),               // 33: tokenbroker.v1.CredentialUse
+	nil,                                 // 34: tokenbroker.v1.CredentialSpec.LabelsEntry
+	nil,                                 // 35: tokenbroker.v1.CredentialSpec.ParametersEntry
+	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
+	(CredentialState)(0),                // 37: tokenbroker.v1.CredentialState
+	(RecoveryAction)(0),                 // 38: tokenbroker.v1.RecoveryAction
+	(*durationpb.Duration)(nil),         // 39: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),       // 40: google.protobuf.FieldMask
 }
 var file_tokenbroker_v1_credential_service_proto_depIdxs = []int32{
 	0,  // 0: tokenbroker.v1.CredentialSpec.grant_type:type_name -> tokenbroker.v1.GrantType
-	29, // 1: tokenbroker.v1.CredentialSpec.labels:type_name -> tokenbroker.v1.CredentialSpec.LabelsEntry
-	30, // 2: tokenbroker.v1.CredentialSpec.parameters:type_name -> tokenbroker.v1.CredentialSpec.ParametersEntry
-	3,  // 3: tokenbroker.v1.Credential.spec:type_name -> tokenbroker.v1.CredentialSpec
-	5,  // 4: tokenbroker.v1.Credential.status:type_name -> tokenbroker.v1.CredentialStatus
-	31, // 5: tokenbroker.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
-	31, // 6: tokenbroker.v1.Credential.update_time:type_name -> google.protobuf.Timestamp
-	32, // 7: tokenbroker.v1.CredentialStatus.state:type_name -> tokenbroker.v1.CredentialState
-	33, // 8: tokenbroker.v1.CredentialStatus.recovery_action:type_name -> tokenbroker.v1.RecoveryAction
-	31, // 9: tokenbroker.v1.CredentialStatus.state_time:type_name -> google.protobuf.Timestamp
-	31, // 10: tokenbroker.v1.CredentialStatus.refresh_token_exercise_time:type_name -> google.protobuf.Timestamp
-	31, // 11: tokenbroker.v1.CredentialStatus.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	31, // 12: tokenbroker.v1.CredentialStatus.expire_time:type_name -> google.protobuf.Timestamp
-	31, // 13: tokenbroker.v1.CredentialStatus.refresh_time:type_name -> google.protobuf.Timestamp
-	31, // 14: tokenbroker.v1.CredentialStatus.last_use_time:type_name -> google.protobuf.Timestamp
-	31, // 15: tokenbroker.v1.CredentialStatus.consent_time:type_name -> google.protobuf.Timestamp
-	34, // 16: tokenbroker.v1.CredentialStatus.clock_skew:type_name -> google.protobuf.Duration
-	3,  // 17: tokenbroker.v1.CreateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
-	31, // 18: tokenbroker.v1.CreateCredentialRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	31, // 19: tokenbroker.v1.CreateCredentialRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 20: tokenbroker.v1.CreateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 21: tokenbroker.v1.GetCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 22: tokenbroker.v1.ListCredentialsResponse.credentials:type_name -> tokenbroker.v1.Credential
-	3,  // 23: tokenbroker.v1.UpdateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
-	35, // 24: tokenbroker.v1.UpdateCredentialRequest.update_mask:type_name -> google.protobuf.FieldMask
-	4,  // 25: tokenbroker.v1.UpdateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 26: tokenbroker.v1.DisableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 27: tokenbroker.v1.EnableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	4,  // 28: tokenbroker.v1.RefreshCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
-	31, // 29: tokenbroker.v1.ImportRefreshTokenRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	31, // 30: tokenbroker.v1.ImportRefreshTokenRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 31: tokenbroker.v1.ImportRefreshTokenResponse.credential:type_name -> tokenbroker.v1.Credential
-	26, // 32: tokenbroker.v1.RevokeCredentialsResponse.revocations:type_name -> tokenbroker.v1.Revocation
-	1,  // 33: tokenbroker.v1.Revocation.outcome:type_name -> tokenbroker.v1.Revocation.Outcome
-	31, // 34: tokenbroker.v1.Revocation.tokens_live_until:type_name -> google.protobuf.Timestamp
-	2,  // 35: tokenbroker.v1.CheckCredentialResponse.method:type_name -> tokenbroker.v1.CheckCredentialResponse.Method
-	31, // 36: tokenbroker.v1.CheckCredentialResponse.expire_time:type_name -> google.protobuf.Timestamp
-	31, // 37: tokenbroker.v1.CheckCredentialResponse.provider_expire_time:type_name -> google.protobuf.Timestamp
-	34, // 38: tokenbroker.v1.CheckCredentialResponse.clock_skew:type_name -> google.protobuf.Duration
-	6,  // 39: tokenbroker.v1.CredentialService.CreateCredential:input_type -> tokenbroker.v1.CreateCredentialRequest
-	8,  // 40: tokenbroker.v1.CredentialService.GetCredential:input_type -> tokenbroker.v1.GetCredentialRequest
-	10, // 41: tokenbroker.v1.CredentialService.ListCredentials:input_type -> tokenbroker.v1.ListCredentialsRequest
-	12, // 42: tokenbroker.v1.CredentialService.UpdateCredential:input_type -> tokenbroker.v1.UpdateCredentialRequest
-	14, // 43: tokenbroker.v1.CredentialService.DeleteCredential:input_type -> tokenbroker.v1.DeleteCredentialRequest
-	16, // 44: tokenbroker.v1.CredentialService.DisableCredential:input_type -> tokenbroker.v1.DisableCredentialRequest
-	18, // 45: tokenbroker.v1.CredentialService.EnableCredential:input_type -> tokenbroker.v1.EnableCredentialRequest
-	20, // 46: tokenbroker.v1.CredentialService.RefreshCredential:input_type -> tokenbroker.v1.RefreshCredentialRequest
-	22, // 47: tokenbroker.v1.CredentialService.ImportRefreshToken:input_type -> tokenbroker.v1.ImportRefreshTokenRequest
-	24, // 48: tokenbroker.v1.CredentialService.RevokeCredentials:input_type -> tokenbroker.v1.RevokeCredentialsRequest
-	27, // 49: tokenbroker.v1.CredentialService.CheckCredential:input_type -> tokenbroker.v1.CheckCredentialRequest
-	7,  // 50: tokenbroker.v1.CredentialService.CreateCredential:output_type -> tokenbroker.v1.CreateCredentialResponse
-	9,  // 51: tokenbroker.v1.CredentialService.GetCredential:output_type -> tokenbroker.v1.GetCredentialResponse
-	11, // 52: tokenbroker.v1.CredentialService.ListCredentials:output_type -> tokenbroker.v1.ListCredentialsResponse
-	13, // 53: tokenbroker.v1.CredentialService.UpdateCredential:output_type -> tokenbroker.v1.UpdateCredentialResponse
-	15, // 54: tokenbroker.v1.CredentialService.DeleteCredential:output_type -> tokenbroker.v1.DeleteCredentialResponse
-	17, // 55: tokenbroker.v1.CredentialService.DisableCredential:output_type -> tokenbroker.v1.DisableCredentialResponse
-	19, // 56: tokenbroker.v1.CredentialService.EnableCredential:output_type -> tokenbroker.v1.EnableCredentialResponse
-	21, // 57: tokenbroker.v1.CredentialService.RefreshCredential:output_type -> tokenbroker.v1.RefreshCredentialResponse
-	23, // 58: tokenbroker.v1.CredentialService.ImportRefreshToken:output_type -> tokenbroker.v1.ImportRefreshTokenResponse
-	25, // 59: tokenbroker.v1.CredentialService.RevokeCredentials:output_type -> tokenbroker.v1.RevokeCredentialsResponse
-	28, // 60: tokenbroker.v1.CredentialService.CheckCredential:output_type -> tokenbroker.v1.CheckCredentialResponse
-	50, // [50:61] is the sub-list for method output_type
-	39, // [39:50] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	34, // 1: tokenbroker.v1.CredentialSpec.labels:type_name -> tokenbroker.v1.CredentialSpec.LabelsEntry
+	35, // 2: tokenbroker.v1.CredentialSpec.parameters:type_name -> tokenbroker.v1.CredentialSpec.ParametersEntry
+	1,  // 3: tokenbroker.v1.CredentialSpec.extra_scopes:type_name -> tokenbroker.v1.ExtraScopes
+	4,  // 4: tokenbroker.v1.Credential.spec:type_name -> tokenbroker.v1.CredentialSpec
+	6,  // 5: tokenbroker.v1.Credential.status:type_name -> tokenbroker.v1.CredentialStatus
+	36, // 6: tokenbroker.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
+	36, // 7: tokenbroker.v1.Credential.update_time:type_name -> google.protobuf.Timestamp
+	37, // 8: tokenbroker.v1.CredentialStatus.state:type_name -> tokenbroker.v1.CredentialState
+	38, // 9: tokenbroker.v1.CredentialStatus.recovery_action:type_name -> tokenbroker.v1.RecoveryAction
+	36, // 10: tokenbroker.v1.CredentialStatus.state_time:type_name -> google.protobuf.Timestamp
+	36, // 11: tokenbroker.v1.CredentialStatus.refresh_token_exercise_time:type_name -> google.protobuf.Timestamp
+	36, // 12: tokenbroker.v1.CredentialStatus.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 13: tokenbroker.v1.CredentialStatus.expire_time:type_name -> google.protobuf.Timestamp
+	36, // 14: tokenbroker.v1.CredentialStatus.refresh_time:type_name -> google.protobuf.Timestamp
+	36, // 15: tokenbroker.v1.CredentialStatus.last_use_time:type_name -> google.protobuf.Timestamp
+	36, // 16: tokenbroker.v1.CredentialStatus.consent_time:type_name -> google.protobuf.Timestamp
+	39, // 17: tokenbroker.v1.CredentialStatus.clock_skew:type_name -> google.protobuf.Duration
+	4,  // 18: tokenbroker.v1.CreateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
+	36, // 19: tokenbroker.v1.CreateCredentialRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 20: tokenbroker.v1.CreateCredentialRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 21: tokenbroker.v1.CreateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	5,  // 22: tokenbroker.v1.GetCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	5,  // 23: tokenbroker.v1.ListCredentialsResponse.credentials:type_name -> tokenbroker.v1.Credential
+	4,  // 24: tokenbroker.v1.UpdateCredentialRequest.spec:type_name -> tokenbroker.v1.CredentialSpec
+	40, // 25: tokenbroker.v1.UpdateCredentialRequest.update_mask:type_name -> google.protobuf.FieldMask
+	5,  // 26: tokenbroker.v1.UpdateCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	5,  // 27: tokenbroker.v1.DisableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	5,  // 28: tokenbroker.v1.EnableCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	5,  // 29: tokenbroker.v1.RefreshCredentialResponse.credential:type_name -> tokenbroker.v1.Credential
+	36, // 30: tokenbroker.v1.ImportRefreshTokenRequest.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 31: tokenbroker.v1.ImportRefreshTokenRequest.secret_expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 32: tokenbroker.v1.ImportRefreshTokenResponse.credential:type_name -> tokenbroker.v1.Credential
+	27, // 33: tokenbroker.v1.RevokeCredentialsResponse.revocations:type_name -> tokenbroker.v1.Revocation
+	2,  // 34: tokenbroker.v1.Revocation.outcome:type_name -> tokenbroker.v1.Revocation.Outcome
+	36, // 35: tokenbroker.v1.Revocation.tokens_live_until:type_name -> google.protobuf.Timestamp
+	3,  // 36: tokenbroker.v1.CheckCredentialResponse.method:type_name -> tokenbroker.v1.CheckCredentialResponse.Method
+	36, // 37: tokenbroker.v1.CheckCredentialResponse.expire_time:type_name -> google.protobuf.Timestamp
+	36, // 38: tokenbroker.v1.CheckCredentialResponse.provider_expire_time:type_name -> google.protobuf.Timestamp
+	39, // 39: tokenbroker.v1.CheckCredentialResponse.clock_skew:type_name -> google.protobuf.Duration
+	32, // 40: tokenbroker.v1.ListCredentialUsersResponse.may:type_name -> tokenbroker.v1.CredentialGrantee
+	33, // 41: tokenbroker.v1.ListCredentialUsersResponse.did:type_name -> tokenbroker.v1.CredentialUse
+	36, // 42: tokenbroker.v1.ListCredentialUsersResponse.usage_since:type_name -> google.protobuf.Timestamp
+	36, // 43: tokenbroker.v1.CredentialGrantee.audit_mode_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 44: tokenbroker.v1.CredentialUse.first_time:type_name -> google.protobuf.Timestamp
+	36, // 45: tokenbroker.v1.CredentialUse.last_time:type_name -> google.protobuf.Timestamp
+	7,  // 46: tokenbroker.v1.CredentialService.CreateCredential:input_type -> tokenbroker.v1.CreateCredentialRequest
+	9,  // 47: tokenbroker.v1.CredentialService.GetCredential:input_type -> tokenbroker.v1.GetCredentialRequest
+	11, // 48: tokenbroker.v1.CredentialService.ListCredentials:input_type -> tokenbroker.v1.ListCredentialsRequest
+	13, // 49: tokenbroker.v1.CredentialService.UpdateCredential:input_type -> tokenbroker.v1.UpdateCredentialRequest
+	15, // 50: tokenbroker.v1.CredentialService.DeleteCredential:input_type -> tokenbroker.v1.DeleteCredentialRequest
+	17, // 51: tokenbroker.v1.CredentialService.DisableCredential:input_type -> tokenbroker.v1.DisableCredentialRequest
+	19, // 52: tokenbroker.v1.CredentialService.EnableCredential:input_type -> tokenbroker.v1.EnableCredentialRequest
+	21, // 53: tokenbroker.v1.CredentialService.RefreshCredential:input_type -> tokenbroker.v1.RefreshCredentialRequest
+	23, // 54: tokenbroker.v1.CredentialService.ImportRefreshToken:input_type -> tokenbroker.v1.ImportRefreshTokenRequest
+	25, // 55: tokenbroker.v1.CredentialService.RevokeCredentials:input_type -> tokenbroker.v1.RevokeCredentialsRequest
+	30, // 56: tokenbroker.v1.CredentialService.ListCredentialUsers:input_type -> tokenbroker.v1.ListCredentialUsersRequest
+	28, // 57: tokenbroker.v1.CredentialService.CheckCredential:input_type -> tokenbroker.v1.CheckCredentialRequest
+	8,  // 58: tokenbroker.v1.CredentialService.CreateCredential:output_type -> tokenbroker.v1.CreateCredentialResponse
+	10, // 59: tokenbroker.v1.CredentialService.GetCredential:output_type -> tokenbroker.v1.GetCredentialResponse
+	12, // 60: tokenbroker.v1.CredentialService.ListCredentials:output_type -> tokenbroker.v1.ListCredentialsResponse
+	14, // 61: tokenbroker.v1.CredentialService.UpdateCredential:output_type -> tokenbroker.v1.UpdateCredentialResponse
+	16, // 62: tokenbroker.v1.CredentialService.DeleteCredential:output_type -> tokenbroker.v1.DeleteCredentialResponse
+	18, // 63: tokenbroker.v1.CredentialService.DisableCredential:output_type -> tokenbroker.v1.DisableCredentialResponse
+	20, // 64: tokenbroker.v1.CredentialService.EnableCredential:output_type -> tokenbroker.v1.EnableCredentialResponse
+	22, // 65: tokenbroker.v1.CredentialService.RefreshCredential:output_type -> tokenbroker.v1.RefreshCredentialResponse
+	24, // 66: tokenbroker.v1.CredentialService.ImportRefreshToken:output_type -> tokenbroker.v1.ImportRefreshTokenResponse
+	26, // 67: tokenbroker.v1.CredentialService.RevokeCredentials:output_type -> tokenbroker.v1.RevokeCredentialsResponse
+	31, // 68: tokenbroker.v1.CredentialService.ListCredentialUsers:output_type -> tokenbroker.v1.ListCredentialUsersResponse
+	29, // 69: tokenbroker.v1.CredentialService.CheckCredential:output_type -> tokenbroker.v1.CheckCredentialResponse
+	58, // [58:70] is the sub-list for method output_type
+	46, // [46:58] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_tokenbroker_v1_credential_service_proto_init() }
@@ -2551,8 +2973,8 @@ func file_tokenbroker_v1_credential_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tokenbroker_v1_credential_service_proto_rawDesc), len(file_tokenbroker_v1_credential_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   28,
+			NumEnums:      4,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CredentialService_CreateCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/CreateCredential"
-	CredentialService_GetCredential_FullMethodName      = "/tokenbroker.v1.CredentialService/GetCredential"
-	CredentialService_ListCredentials_FullMethodName    = "/tokenbroker.v1.CredentialService/ListCredentials"
-	CredentialService_UpdateCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/UpdateCredential"
-	CredentialService_DeleteCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/DeleteCredential"
-	CredentialService_DisableCredential_FullMethodName  = "/tokenbroker.v1.CredentialService/DisableCredential"
-	CredentialService_EnableCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/EnableCredential"
-	CredentialService_RefreshCredential_FullMethodName  = "/tokenbroker.v1.CredentialService/RefreshCredential"
-	CredentialService_ImportRefreshToken_FullMethodName = "/tokenbroker.v1.CredentialService/ImportRefreshToken"
-	CredentialService_RevokeCredentials_FullMethodName  = "/tokenbroker.v1.CredentialService/RevokeCredentials"
-	CredentialService_CheckCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/CheckCredential"
+	CredentialService_CreateCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/CreateCredential"
+	CredentialService_GetCredential_FullMethodName       = "/tokenbroker.v1.CredentialService/GetCredential"
+	CredentialService_ListCredentials_FullMethodName     = "/tokenbroker.v1.CredentialService/ListCredentials"
+	CredentialService_UpdateCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/UpdateCredential"
+	CredentialService_DeleteCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/DeleteCredential"
+	CredentialService_DisableCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/DisableCredential"
+	CredentialService_EnableCredential_FullMethodName    = "/tokenbroker.v1.CredentialService/EnableCredential"
+	CredentialService_RefreshCredential_FullMethodName   = "/tokenbroker.v1.CredentialService/RefreshCredential"
+	CredentialService_ImportRefreshToken_FullMethodName  = "/tokenbroker.v1.CredentialService/ImportRefreshToken"
+	CredentialService_RevokeCredentials_FullMethodName   = "/tokenbroker.v1.CredentialService/RevokeCredentials"
+	CredentialService_ListCredentialUsers_FullMethodName = "/tokenbroker.v1.CredentialService/ListCredentialUsers"
+	CredentialService_CheckCredential_FullMethodName     = "/tokenbroker.v1.CredentialService/CheckCredential"
 )
 
 // CredentialServiceClient is the client API for CredentialService service.
@@ -93,6 +94,10 @@ type CredentialServiceClient interface {
 	//
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
 	RevokeCredentials(ctx context.Context, in *RevokeCredentialsRequest, opts ...grpc.CallOption) (*RevokeCredentialsResponse, error)
+	// ListCredentialUsers says who may use a credential by the policy in force, and who did.
+	//
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
+	ListCredentialUsers(ctx context.Context, in *ListCredentialUsersRequest, opts ...grpc.CallOption) (*ListCredentialUsersResponse, error)
 	// CheckCredential judges the current access token as a resource server would: by introspection (RFC 7662), else locally as a JWT
 	// against the provider's keys, else by the profile's cheap test call. It fetches a token if there is none. The token is not shown.
 	//
@@ -208,6 +213,16 @@ func (c *credentialServiceClient) RevokeCredentials(ctx context.Context, in *Rev
 	return out, nil
 }
 
+func (c *credentialServiceClient) ListCredentialUsers(ctx context.Context, in *ListCredentialUsersRequest, opts ...grpc.CallOption) (*ListCredentialUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCredentialUsersResponse)
+	err := c.cc.Invoke(ctx, CredentialService_ListCredentialUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *credentialServiceClient) CheckCredential(ctx context.Context, in *CheckCredentialRequest, opts ...grpc.CallOption) (*CheckCredentialResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckCredentialResponse)
@@ -279,6 +294,10 @@ type CredentialServiceServer interface {
 	//
 	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
 	RevokeCredentials(context.Context, *RevokeCredentialsRequest) (*RevokeCredentialsResponse, error)
+	// ListCredentialUsers says who may use a credential by the policy in force, and who did.
+	//
+	// Status codes: INVALID_ARGUMENT; NOT_FOUND.
+	ListCredentialUsers(context.Context, *ListCredentialUsersRequest) (*ListCredentialUsersResponse, error)
 	// CheckCredential judges the current access token as a resource server would: by introspection (RFC 7662), else locally as a JWT
 	// against the provider's keys, else by the profile's cheap test call. It fetches a token if there is none. The token is not shown.
 	//
@@ -323,6 +342,9 @@ func (UnimplementedCredentialServiceServer) ImportRefreshToken(context.Context, 
 }
 func (UnimplementedCredentialServiceServer) RevokeCredentials(context.Context, *RevokeCredentialsRequest) (*RevokeCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeCredentials not implemented")
+}
+func (UnimplementedCredentialServiceServer) ListCredentialUsers(context.Context, *ListCredentialUsersRequest) (*ListCredentialUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCredentialUsers not implemented")
 }
 func (UnimplementedCredentialServiceServer) CheckCredential(context.Context, *CheckCredentialRequest) (*CheckCredentialResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckCredential not implemented")
@@ -528,6 +550,24 @@ func _CredentialService_RevokeCredentials_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CredentialService_ListCredentialUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCredentialUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).ListCredentialUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_ListCredentialUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).ListCredentialUsers(ctx, req.(*ListCredentialUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CredentialService_CheckCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckCredentialRequest)
 	if err := dec(in); err != nil {
@@ -592,6 +632,10 @@ var CredentialService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeCredentials",
 			Handler:    _CredentialService_RevokeCredentials_Handler,
+		},
+		{
+			MethodName: "ListCredentialUsers",
+			Handler:    _CredentialService_ListCredentialUsers_Handler,
 		},
 		{
 			MethodName: "CheckCredential",
