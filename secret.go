@@ -1,6 +1,9 @@
 package tokenbroker
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"unique"
@@ -11,16 +14,36 @@ const redacted = "[redacted]"
 // Secret is a string that must not be printed: an access token, a refresh token, a client secret. Every fmt verb, slog,
 // JSON and text encoders write "[redacted]" in its place. Only [Secret.Reveal] gives the value. Secrets of equal value are equal.
 //
-// The value lies behind a pointer: fmt passes over the methods of a field when a verb does not fit the struct that holds it, and
-// then prints whatever it reaches.
-type Secret struct{ value unique.Handle[string] }
+// What is kept is masked: fmt passes over the methods of a field that is not exported, and printers that walk by reflection follow every
+// pointer, so whatever they reach must not be the value. The mask is no encryption: whoever reads the memory of the process finds its
+// key there too.
+type Secret struct{ masked unique.Handle[string] }
+
+// mask is of this process alone.
+var mask = newMask() //nolint:gochecknoglobals // made once and never changed
+
+// newMask returns what turns a value into its masked form, and back. Equal values have equal forms.
+func newMask() func(string) string {
+	key, start := make([]byte, 32), make([]byte, aes.BlockSize)
+	_, _ = rand.Read(key) // never fails: crypto/rand ends the process first
+	_, _ = rand.Read(start)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // a key of 32 bytes is one
+	}
+	return func(s string) string {
+		b := []byte(s)
+		cipher.NewCTR(block, start).XORKeyStream(b, b)
+		return string(b)
+	}
+}
 
 // NewSecret wraps value. An empty value is no secret.
 func NewSecret(value string) Secret {
 	if value == "" {
 		return Secret{}
 	}
-	return Secret{unique.Make(value)}
+	return Secret{unique.Make(mask(value))}
 }
 
 // Reveal returns the value. Callers pass it on to the wire or to a sealed record and nowhere else.
@@ -28,7 +51,7 @@ func (s Secret) Reveal() string {
 	if s.IsZero() {
 		return ""
 	}
-	return s.value.Value()
+	return mask(s.masked.Value())
 }
 
 // IsZero reports whether there is no secret.

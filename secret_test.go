@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -30,13 +31,31 @@ func holders() map[string]any {
 		"a grant":             tokenbroker.Grant{RefreshToken: s, Previous: s},
 		"a client":            tokenbroker.OAuthClient{Secrets: []tokenbroker.ClientSecret{{Secret: s}}},
 		"an outcome":          tokenbroker.Outcome{Token: &tokenbroker.Token{AccessToken: s}, RefreshToken: s},
+		"unexported fields":   hide(),
 		"an adoption":         tokenbroker.Adoption{RefreshToken: s},
 		"an exchange request": tokenbroker.ExchangeRequest{RefreshToken: s, Secret: tokenbroker.ClientSecret{Secret: s}},
 		"an exchange reply":   tokenbroker.ExchangeReply{RefreshToken: s, Token: &tokenbroker.Token{AccessToken: s}},
 	}
 }
 
-func TestASecretPrintsUnderNoVerb(t *testing.T) {
+// hidden holds secrets where fmt passes over their methods: in fields that are not exported.
+type hidden struct {
+	secret  tokenbroker.Secret
+	pointer *tokenbroker.Secret
+	inner   struct{ token *tokenbroker.Token }
+	any     any
+	list    []tokenbroker.Secret
+	keys    map[tokenbroker.Secret]int
+}
+
+func hide() hidden {
+	s := tokenbroker.NewSecret(canary)
+	h := hidden{secret: s, pointer: &s, any: s, list: []tokenbroker.Secret{s}, keys: map[tokenbroker.Secret]int{s: 1}}
+	h.inner.token = &tokenbroker.Token{AccessToken: s}
+	return h
+}
+
+func TestS19ASecretPrintsUnderNoVerb(t *testing.T) {
 	for name, v := range holders() {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T %v", "%10v", "%-10s", "%!"} {
 			if got := fmt.Sprintf(verb, v); strings.Contains(got, canary) || strings.Contains(got, fmt.Sprintf("%x", canary)) {
@@ -46,7 +65,7 @@ func TestASecretPrintsUnderNoVerb(t *testing.T) {
 	}
 }
 
-func TestASecretSurvivesNoEncoder(t *testing.T) {
+func TestS19ASecretSurvivesNoEncoder(t *testing.T) {
 	for name, v := range holders() {
 		var text bytes.Buffer
 		slog.New(slog.NewJSONHandler(&text, nil)).Info("x", "v", v)
@@ -66,6 +85,54 @@ func TestASecretSurvivesNoEncoder(t *testing.T) {
 		}
 		if strings.Contains(text.String(), canary) {
 			t.Errorf("%s: an encoder wrote the secret: %s", name, text.String())
+		}
+	}
+}
+
+// reach collects all bytes that a printer can come by, which walks by reflection wherever pointers lead, exported or not.
+func reach(v reflect.Value, seen map[uintptr]bool, out *bytes.Buffer) {
+	switch v.Kind() {
+	case reflect.String:
+		out.WriteString(v.String())
+	case reflect.Pointer:
+		if !v.IsNil() && !seen[v.Pointer()] {
+			seen[v.Pointer()] = true
+			reach(v.Elem(), seen, out)
+		}
+	case reflect.Interface:
+		if !v.IsNil() {
+			reach(v.Elem(), seen, out)
+		}
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			reach(field, seen, out)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			reach(v.Index(i), seen, out)
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			reach(it.Key(), seen, out)
+			reach(it.Value(), seen, out)
+		}
+	case reflect.Uint8:
+		out.WriteByte(byte(v.Uint()))
+	default:
+	}
+}
+
+func TestS19ReflectionReachesNoSecret(t *testing.T) {
+	control := &bytes.Buffer{}
+	reach(reflect.ValueOf(struct{ s *string }{new(string(canary))}), map[uintptr]bool{}, control)
+	if control.String() != canary {
+		t.Fatalf("the walk does not reach a plain string behind a pointer: %q", control)
+	}
+	for name, v := range holders() {
+		out := &bytes.Buffer{}
+		reach(reflect.ValueOf(v), map[uintptr]bool{}, out)
+		if strings.Contains(out.String(), canary) {
+			t.Errorf("%s: reflection came by the secret", name)
 		}
 	}
 }
