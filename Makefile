@@ -40,8 +40,10 @@ go-test: need-cc $(PEERS) ## the tests alone, under the race detector
 	go test -race -p 4 -timeout 20m $(PACKAGES)
 
 .PHONY: lint
-lint: $(LINT) ## golangci-lint, and a check that it still finds what it has to find
+lint: $(LINT) bin/messagevet ## golangci-lint and messagevet, and checks that they still find what they have to find
 	$(LINT) run
+	go vet -vettool=$(CURDIR)/bin/messagevet $(PACKAGES)
+	cd tools/messagevet && go test ./...
 	@cd tools/golangci-lint/testdata && diff -u expected.txt <($(CURDIR)/$(LINT) run -c $(CURDIR)/.golangci.yml \
 		--output.text.print-issued-lines=false --output.text.colors=false --show-stats=false) \
 		|| { echo 'the linters do not find what expected.txt says they must' >&2; exit 1; }
@@ -100,7 +102,7 @@ demo: $(PEERS) ## a walk through the broker, step by step
 	go test -count 1 -run '^TestWalkthrough' -v ./cmd/tokenbrokerd
 
 .PHONY: deps
-deps: $(LINT) $(BUF) $(PEERS) ## install what tests and checks call, at the versions under tools/
+deps: $(LINT) bin/messagevet $(BUF) $(PEERS) ## install what tests and checks call, at the versions under tools/
 
 .PHONY: clean
 clean: ## remove what make built or installed
@@ -108,6 +110,10 @@ clean: ## remove what make built or installed
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd $(<D) && go build -o $(CURDIR)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bin/messagevet: $(wildcard tools/messagevet/*)
+	cd tools/messagevet && go build -o $(CURDIR)/bin/ .
 	@touch $@
 
 bin/grpcurl: tools/grpcurl/go.mod tools/grpcurl/go.sum
