@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -76,18 +74,4 @@ func collectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(daemon.GCPercent)
 	}
-}
-
-// harden refuses settings of the environment that would write secrets somewhere, and switches core dumps off.
-func harden() error {
-	if os.Getenv("GRPC_BINARY_LOG_FILTER") != "" {
-		return errors.New("GRPC_BINARY_LOG_FILTER is set: it would write every token to a file; unset it")
-	}
-	if strings.Contains(os.Getenv("GODEBUG"), "http2debug") {
-		return errors.New("GODEBUG has http2debug: it would print every token; take it out")
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
-	return nil
 }

@@ -116,7 +116,8 @@ func TestPortInUse(t *testing.T) {
 func TestLoggingOfTokensRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "")
-	for env, says := range map[string]string{"GRPC_BINARY_LOG_FILTER=*": "GRPC_BINARY_LOG_FILTER", "GODEBUG=http2debug=2": "http2debug"} {
+	for env, says := range map[string]string{"GRPC_BINARY_LOG_FILTER=*": "GRPC_BINARY_LOG_FILTER", "GODEBUG=http2debug=2": "http2debug",
+		"GOTRACEBACK=crash": "GOTRACEBACK"} {
 		cmd := s.command()
 		cmd.Env = append(os.Environ(), env)
 		p := startProcess(t, cmd)
