@@ -20,8 +20,10 @@ var callbackClass = map[string]tokenbroker.Class{
 }
 
 // CheckCallback judges the query of a callback, before its code is redeemed: that each parameter is there once, that it comes from the
-// provider that was asked (RFC 9207), and that it carries a code and no error. Whether its state is ours is for the caller to know,
-// beforehand. The error is a *tokenbroker.Failure: iss_mismatch, iss_missing, the provider's own code, cleaned, or code_missing.
+// provider that was asked (RFC 9207), and that it carries a code, no error and no token: those of the implicit grant (RFC 6749 §4.2) are bound
+// to nothing, and were seen by the browser. Whether its state is ours is for the caller to know,
+// beforehand. The error is a *tokenbroker.Failure: iss_mismatch, iss_missing, token_in_callback, the
+// provider's own code, cleaned, or code_missing.
 func (c *Client) CheckCallback(provider string, q url.Values) error {
 	e, ok := c.at(provider)
 	if !ok {
@@ -38,6 +40,11 @@ func (c *Client) CheckCallback(provider string, q url.Values) error {
 		return refuse("iss_missing")
 	case iss != "" && e.profile.Issuer != "" && iss != e.profile.Issuer:
 		return refuse("iss_mismatch")
+	}
+	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
+		if q.Has(name) {
+			return refuse("token_in_callback")
+		}
 	}
 	if given := q.Get("error"); given != "" {
 		return e.denied(given, q)

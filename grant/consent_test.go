@@ -252,6 +252,8 @@ func TestCallbacks(t *testing.T) {
 		{name: "without the issuer that was promised", query: "code=x&state=s", promised: true, class: config, code: "iss_missing"},
 		{name: "with two codes", query: "code=x&code=y", class: config, code: "repeated_parameter"},
 		{name: "with two issuers", query: "code=x&iss=https://login.example.com&iss=https://evil.example", class: config, code: "repeated_parameter"},
+		{name: "with a token of the implicit grant", query: "access_token=a&token_type=Bearer&state=s", class: config, code: "token_in_callback"},
+		{name: "with a token beside the code", query: "code=x&state=s&id_token=a", class: config, code: "token_in_callback"},
 		{name: "with nothing", query: "state=s", class: config, code: "code_missing"},
 		{name: "denied", query: "error=access_denied&error_description=" + replyCanary, class: dead, code: "access_denied"},
 		{name: "refused for its scope", query: "error=invalid_scope", class: config, code: "invalid_scope"},

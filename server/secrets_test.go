@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -50,9 +51,45 @@ const (
 	canaryOut     = "canary-refresh-token-out"
 	canaryAccess  = "canary-access-token"
 	canaryBad     = "canary in a bad field\n"
+	canaryPolicy  = "canary-in-a-policy-file"
+	canaryCert    = "canary-in-a-key-file"
 )
 
-func TestNoSecretEverShows(t *testing.T) {
+// reloads has the broker meet files with secrets where none belong: somebody saved the wrong one.
+func reloads(t *testing.T, b *brokertest.Broker) {
+	t.Helper()
+	for name, text := range map[string]string{"policy.yaml": "version: 1\nrules: [\"" + canaryPolicy + "\"]\n", "server.key": "-----BEGIN PRIVATE KEY-----\n" + canaryCert + "\n"} {
+		file := filepath.Join(b.Dir, name)
+		good, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.Daemon.Reload(t.Context())
+		if err := os.WriteFile(file, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.Daemon.Reload(t.Context())
+	}
+}
+
+// dumps is what debuggers of a Go process are shown.
+func dumps(t *testing.T) string {
+	t.Helper()
+	var text strings.Builder
+	for _, p := range pprof.Profiles() {
+		for _, debug := range []int{0, 1, 2} {
+			if err := p.WriteTo(&text, debug); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return text.String()
+}
+
+func TestP25NoSecretEverShows(t *testing.T) {
 	log := &syncBuffer{}
 	issuers := []sandbox.Issuer{{Name: "fast", Rotation: sandbox.RotateNone, Downscope: true, Clients: []sandbox.Client{{ID: "job", Secrets: []string{canarySecret, brokertest.Secret}}}},
 		{Name: "rotating", Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
@@ -62,13 +99,15 @@ func TestNoSecretEverShows(t *testing.T) {
 	var tokens []string
 	w := watch(t, b.Worker(), sel("example/drive"), sel("example/api"))
 	tokens = append(tokens, w.ready(0).GetToken().GetAccessToken(), w.ready(0).GetToken().GetAccessToken())
-	metrics := metricsText(t, b)
+	reloads(t, b)
+	metrics, dumps := metricsText(t, b), dumps(t)
 	b.Stop()
 
 	secrets := slices.Concat(tokens, []string{canaryRefresh, canaryImport, canarySecret, canaryAdded, canaryBody, canaryOut, canaryAccess, strings.TrimSpace(canaryBad),
 		sandbox.AccessPrefix, sandbox.RefreshPrefix, brokertest.Secret})
+	secrets = append(secrets, canaryPolicy, canaryCert)
 	places := map[string]string{"the log": log.String(), "the audit file": read(t, b, "audit.jsonl"), "what clients were told": told.text.String(),
-		"/metrics": metrics, "the database file": read(t, b, "tokenbroker.db")}
+		"/metrics": metrics, "dumps of the process": dumps, "the database file": read(t, b, "tokenbroker.db")}
 	for place, text := range places {
 		if len(text) < 500 {
 			t.Errorf("%s holds only %d bytes, the search proves nothing", place, len(text))

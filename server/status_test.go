@@ -103,7 +103,7 @@ func TestSeveralViolationsAreToldAtOnce(t *testing.T) {
 // odd is a request that passes the guard as a GetTokenRequest and is none, so that the generated handler panics.
 type odd struct{ *tokenbrokerv1.GetTokenRequest }
 
-func TestAPanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
+func TestS18APanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 	const canary = "canary-in-a-panic"
 	b := brokertest.Start(t, brokertest.Config{})
 	b.AddClientCredentials("example/api", "files.read")
