@@ -41,10 +41,8 @@ func (c *Client) CheckCallback(provider string, q url.Values) error {
 	case iss != "" && e.profile.Issuer != "" && iss != e.profile.Issuer:
 		return refuse("iss_mismatch")
 	}
-	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
-		if q.Has(name) {
-			return refuse("token_in_callback")
-		}
+	if q.Has("access_token") || q.Has("refresh_token") || q.Has("id_token") {
+		return refuse("token_in_callback")
 	}
 	if given := q.Get("error"); given != "" {
 		return e.denied(given, q)
