@@ -81,7 +81,7 @@ func (d *document) rules(n ast.Node) []rule {
 
 // rule reads one rule.
 func (d *document) rule(n ast.Node) rule {
-	keys := []string{"name", "identities", "actions", "credentials", "oauth_clients", "scopes", "subjects", "audiences"}
+	keys := []string{"name", "mode", "until", "identities", "actions", "credentials", "oauth_clients", "scopes", "subjects", "audiences"}
 	m := d.mapping(n, "a rule", keys)
 	r := rule{
 		identities:   d.patterns(m["identities"], "identities", checkIdentity),
@@ -95,21 +95,19 @@ func (d *document) rule(n ast.Node) rule {
 	if name, ok := m["name"]; ok {
 		r.name, _ = d.text(name, "name")
 	}
-	d.required(n, m, r)
+	if _, ok := n.(*ast.MappingNode); ok {
+		d.mode(n, m, &r)
+		d.required(n, m, r)
+	}
 	return r
 }
 
 // required reports the keys that a rule with these actions must have.
 func (d *document) required(n ast.Node, m map[string]ast.Node, r rule) {
-	if _, ok := n.(*ast.MappingNode); !ok {
-		return
-	}
 	need := []string{"name", "identities", "actions"}
 	for _, a := range r.actions {
 		switch a.family() {
-		case familyToken:
-			need = append(need, "credentials", "scopes")
-		case familyCredential, familyConsent, familyAudit, familyPolicy:
+		case familyToken, familyCredential, familyConsent, familyAudit, familyPolicy:
 			need = append(need, "credentials")
 		case familyOAuthClient:
 			need = append(need, "oauth_clients")
@@ -153,14 +151,11 @@ func (d *document) patterns(n ast.Node, key string, check func(string) error) []
 // content is a form of the rule, but for its name, that is the same for rules that say the same.
 func (r *rule) content() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q", r.actions)
+	fmt.Fprintf(&b, "%q %d %q", r.mode, r.until.Unix(), r.actions)
 	for _, list := range [][]pattern{r.identities, r.credentials, r.oauthClients, r.scopes, r.subjects, r.audiences} {
-		texts := make([]string, len(list))
-		for i, p := range list {
-			texts[i] = p.text
-		}
-		slices.Sort(texts)
-		fmt.Fprintf(&b, "%q", texts)
+		all := texts(list)
+		slices.Sort(all)
+		fmt.Fprintf(&b, "%q", all)
 	}
 	return b.String()
 }
