@@ -24,7 +24,7 @@ func (p *Policy) Grantees(credential string, now time.Time) []Grantee {
 	var all []Grantee
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !covers(r.credentials, credential) || r.mode == ModeAudit && !now.Before(r.until) {
+		if !covers(r.credentials, credential) || r.over(now) {
 			continue
 		}
 		all = append(all, Grantee{Rule: r.name, Identities: texts(r.identities), Actions: slices.Clone(r.actions), Scopes: texts(r.scopes),

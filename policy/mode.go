@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -44,28 +43,34 @@ func (d *document) mode(n ast.Node, m map[string]ast.Node, r *rule) {
 	case r.mode == ModeAudit && until == nil:
 		d.bad(n, "rule %q: until missing: mode audit needs a last day, as in until: 2026-12-31", r.name)
 	case r.mode == ModeAudit:
-		r.until = d.until(until)
+		at, day := d.moment(until, "until")
+		if r.until = at; day { // the day itself is in it
+			r.until = at.AddDate(0, 0, 1)
+		}
 	}
 	if r.mode == ModeAudit {
 		d.audited(m)
 	}
 }
 
-// until reads when a rule ends: at the end of a day, in UTC, or at a time.
-func (d *document) until(n ast.Node) time.Time {
-	text, ok := d.text(n, "until")
-	if !ok {
-		return time.Time{}
+// moment reads a time, or a day, of which it returns the beginning in UTC; zero for a nil node.
+func (d *document) moment(n ast.Node, key string) (at time.Time, day bool) {
+	if n == nil {
+		return time.Time{}, false
 	}
-	day, err := time.Parse(time.DateOnly, text)
-	at := day.AddDate(0, 0, 1)
-	if err != nil {
+	text, ok := d.text(n, key)
+	if !ok {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(time.DateOnly, text)
+	if day = err == nil; !day {
 		at, err = time.Parse(time.RFC3339, text)
 	}
-	if at = at.UTC(); err != nil || at.Year() < 2000 || at.Year() > 9999 {
-		d.bad(n, "until must be a day, as in 2026-12-31, or a time, as in 2026-12-31T18:00:00Z")
+	if at = at.UTC(); err != nil || at.Year() < 2000 || at.Year() > 9998 { // far from what other formats can't hold
+		d.bad(n, "%s must be a day, as in 2026-12-31, or a time, as in 2026-12-31T18:00:00Z", key)
+		return time.Time{}, false
 	}
-	return at
+	return at, day
 }
 
 // audited refuses what a rule in audit mode may not say: it must not become a way round the ceilings.
@@ -98,6 +103,3 @@ func auditable(actions []Action) bool {
 	}
 	return true
 }
-
-// lasts says until when a rule in audit mode allows anything.
-func (r *rule) lasts() string { return fmt.Sprintf("until %s", r.until.Format(time.RFC3339)) }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ const MaxFileBytes = 8 << 20
 
 // Parse reads a policy. The error joins all problems that it has, each with line and column as far as it has a place.
 func Parse(data []byte) (*Policy, error) {
-	d := &document{lines: strings.Split(string(data), "\n")}
+	d := newDocument("policy", "deny everybody", data)
 	root := d.open(data)
 	if root == nil {
 		return nil, d.err()
@@ -92,9 +91,7 @@ func (d *document) rule(n ast.Node) rule {
 		audiences:    d.patterns(m["audiences"], "audiences", checkAudience),
 		actions:      d.actions(m["actions"]),
 	}
-	if name, ok := m["name"]; ok {
-		r.name, _ = d.text(name, "name")
-	}
+	r.name = d.word(m, "name", checkLabel)
 	if _, ok := n.(*ast.MappingNode); ok {
 		d.mode(n, m, &r)
 		d.required(n, m, r)
@@ -158,16 +155,4 @@ func (r *rule) content() string {
 		fmt.Fprintf(&b, "%q", all)
 	}
 	return b.String()
-}
-
-// err joins the problems in the order of the file.
-func (d *document) err() error {
-	slices.SortStableFunc(d.problems, func(a, b problem) int {
-		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
-	})
-	errs := make([]error, len(d.problems))
-	for i, p := range d.problems {
-		errs[i] = p.err
-	}
-	return errors.Join(errs...)
 }

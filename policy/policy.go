@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -25,18 +24,6 @@ type rule struct {
 	scopes       []pattern
 	subjects     []pattern
 	audiences    []pattern
-}
-
-// index finds the rules that have one action and an identity.
-type index struct {
-	exact map[string][]int  // identity → rules that name it without a wildcard
-	under map[string][]wild // start of an identity up to and with a "/", or "" → patterns that begin so
-}
-
-// wild is an identity pattern with a wildcard, and the rule it stands in.
-type wild struct {
-	rule    int
-	pattern *pattern
 }
 
 // Request is what is to be decided. What it carries is judged, whatever the action is; a token action without a credential, and
@@ -144,31 +131,9 @@ func (p *Policy) each(identity string, action Action, visit func(int) bool) {
 	if p == nil || identity == "" {
 		return
 	}
-	ix := p.byAction[action]
-	if ix == nil {
-		return
+	if ix := p.byAction[action]; ix != nil {
+		ix.each(identity, visit)
 	}
-	for _, i := range ix.exact[identity] {
-		if !visit(i) {
-			return
-		}
-	}
-	for end := 0; end >= 0; end = nextSlash(identity, end) {
-		for _, w := range ix.under[identity[:end]] {
-			if w.pattern.match(identity) && !visit(w.rule) {
-				return
-			}
-		}
-	}
-}
-
-// nextSlash returns the index behind the first "/" of s at or after from, or -1.
-func nextSlash(s string, from int) int {
-	i := strings.IndexByte(s[from:], '/')
-	if i < 0 {
-		return -1
-	}
-	return from + i + 1
 }
 
 // add puts rule number i into the index under each of its actions.
@@ -177,17 +142,9 @@ func (p *Policy) add(i int) {
 	for _, a := range r.actions {
 		ix := p.byAction[a]
 		if ix == nil {
-			ix = &index{exact: map[string][]int{}, under: map[string][]wild{}}
+			ix = newIndex()
 			p.byAction[a] = ix
 		}
-		for k := range r.identities {
-			id := &r.identities[k]
-			if id.exact() {
-				ix.exact[id.text] = append(ix.exact[id.text], i)
-				continue
-			}
-			under := id.start[:strings.LastIndexByte(id.start, '/')+1]
-			ix.under[under] = append(ix.under[under], wild{i, id})
-		}
+		ix.add(i, r.identities)
 	}
 }
