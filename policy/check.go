@@ -11,7 +11,10 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-const maxIdentityBytes = 2048 // SPIFFE ID, §2.3
+const (
+	maxIdentityBytes = 2048 // SPIFFE ID, §2.3
+	maxLabelBytes    = 256
+)
 
 var (
 	trustDomain = regexp.MustCompile(`^[a-z0-9._-]+$`)
@@ -84,3 +87,14 @@ func checkScope(text string) error {
 func checkSubject(text string) error { return checkPattern(text, tokenbroker.MaxSubjectBytes) }
 
 func checkAudience(text string) error { return checkPattern(text, tokenbroker.MaxAudienceBytes) }
+
+// checkLabel refuses a name of a rule or a case that logs and tables could not show in a line.
+func checkLabel(text string) error {
+	switch {
+	case len(text) > maxLabelBytes:
+		return fmt.Errorf("has %d bytes, at most %d are allowed", len(text), maxLabelBytes)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("contains a control character")
+	}
+	return nil
+}

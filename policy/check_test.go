@@ -116,7 +116,7 @@ func TestSyntaxThatNoPolicyHas(t *testing.T) {
 		{"a null for a rule", head + "  -\n", "a rule must be a mapping"},
 		{"a null for a name", strings.Replace(full(""), "name: a", "name:", 1), "name: must be a plain string"},
 		{"an open bracket", full("    subjects: [a\n"), "line 8"},
-		{"a mapping for a list", full("    subjects: {a: b}\n"), "line 8, column 15: subjects must be a list of at least one item; leave the key out to allow none"},
+		{"a mapping for a list", full("    subjects: {a: b}\n"), "line 8, column 15: subjects must be a list of at least one item; or leave the key out"},
 		{"a list in a list", full("    subjects: [[a]]\n"), "line 8, column 16: subjects: must be a plain string, quoted if need be"},
 		{"a boolean", full("    subjects: [yes, true]\n"), "subjects: must be a plain string"},
 		{"a text over lines", full("    subjects:\n      - |\n        a\n"), "subjects: must be a plain string"},

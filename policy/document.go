@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,8 @@ import (
 // document reads a YAML tree and collects what is wrong with it. It walks the tree instead of decoding into a struct, as that
 // stops at the first problem and knows no place for problems of meaning.
 type document struct {
+	what     string // it is, e.g. "policy"
+	vain     string // what an empty one would do
 	lines    []string
 	problems []problem
 }
@@ -46,20 +49,25 @@ func (d *document) note(line, column int, err error) {
 	d.problems = append(d.problems, problem{line, column, err})
 }
 
+// newDocument is a document that was not read yet.
+func newDocument(what, vain string, data []byte) *document {
+	return &document{what: what, vain: vain, lines: strings.Split(string(data), "\n")}
+}
+
 // open parses data and returns its one document, or nil with a problem noted.
 func (d *document) open(data []byte) (root ast.Node) {
 	switch {
 	case len(data) > MaxFileBytes:
-		d.note(0, 0, fmt.Errorf("policy is larger than %d bytes", MaxFileBytes))
+		d.note(0, 0, fmt.Errorf("%s is larger than %d bytes", d.what, MaxFileBytes))
 		return nil
 	case !utf8.Valid(data):
-		d.note(0, 0, errors.New("policy is not valid UTF-8"))
+		d.note(0, 0, fmt.Errorf("%s is not valid UTF-8", d.what))
 		return nil
 	}
 	// A file that somebody is just writing must not take a running broker down, whatever it makes the YAML parser do.
 	defer func() {
 		if recover() != nil {
-			d.note(0, 0, errors.New("policy is not YAML: the parser gave up on it"))
+			d.note(0, 0, fmt.Errorf("%s is not YAML: the parser gave up on it", d.what))
 			root = nil
 		}
 	}()
@@ -81,12 +89,12 @@ func (d *document) single(file *ast.File) ast.Node {
 	}
 	switch len(roots) {
 	case 0:
-		d.note(0, 0, errors.New("policy is empty; it would deny everybody"))
+		d.note(0, 0, fmt.Errorf("%s is empty; it would %s", d.what, d.vain))
 		return nil
 	case 1:
 		return roots[0]
 	}
-	d.bad(roots[1], "a second YAML document; a policy is one")
+	d.bad(roots[1], "a second YAML document; a %s is one", d.what)
 	return nil
 }
 
@@ -94,7 +102,7 @@ func (d *document) single(file *ast.File) ast.Node {
 func (d *document) syntax(err error) {
 	var at yaml.Error
 	if !errors.As(err, &at) || at.GetToken() == nil || at.GetToken().Position == nil {
-		d.note(0, 0, errors.New("policy is not YAML"))
+		d.note(0, 0, fmt.Errorf("%s is not YAML", d.what))
 		return
 	}
 	pos, hint := at.GetToken().Position, ""
@@ -141,7 +149,7 @@ func (d *document) list(n ast.Node, key string) []item {
 	}
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok || len(seq.Values) == 0 {
-		d.bad(n, "%s must be a list of at least one item; leave the key out to allow none", key)
+		d.bad(n, "%s must be a list of at least one item; or leave the key out", key)
 		return nil
 	}
 	out := make([]item, 0, len(seq.Values))
@@ -187,4 +195,16 @@ func place(n ast.Node) token.Position {
 		return *tk.Position
 	}
 	return token.Position{}
+}
+
+// err joins the problems in the order of the file.
+func (d *document) err() error {
+	slices.SortStableFunc(d.problems, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	errs := make([]error, len(d.problems))
+	for i, p := range d.problems {
+		errs[i] = p.err
+	}
+	return errors.Join(errs...)
 }

@@ -23,15 +23,16 @@ rules:
 		Identity: "spiffe://example.org/job/reports-nightly", Action: policy.TokenGet,
 		Credential: "google/reports", Scopes: []string{"drive.readonly"},
 	}
-	fmt.Printf("%+v\n", p.Decide(r))
+	say := func(d policy.Decision) { fmt.Printf("%v %q %q %q\n", d.Allowed, d.Rule, d.Reason, d.DeniedScope) }
+	say(p.Decide(r))
 	r.Scopes = []string{"drive.readonly", "drive"}
-	fmt.Printf("%+v\n", p.Decide(r))
+	say(p.Decide(r))
 	r.Identity = "spiffe://example.org/job/other"
-	fmt.Printf("%+v\n", p.Decide(r))
+	say(p.Decide(r))
 	// Output:
-	// {Allowed:true Rule:reports Reason: DeniedScope:}
-	// {Allowed:false Rule: Reason:scope DeniedScope:drive}
-	// {Allowed:false Rule: Reason:no_rule DeniedScope:}
+	// true "reports" "" ""
+	// false "" "scope" "drive"
+	// false "" "no_rule" ""
 }
 
 // Each thing that is wrong with a policy is said at once, with its place.

@@ -1,6 +1,9 @@
 package policy
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // hurdle is a check that a request failed. They are taken in this order, so a higher one means that the rule came further.
 type hurdle int
@@ -11,12 +14,15 @@ const (
 	hurdleScope
 	hurdleSubject
 	hurdleAudience
+	hurdleExpired
+	hurdleAudit // none, of a rule in audit mode: an enforced rule that allows goes first
 	hurdleNone
 )
 
 // reason returns the word for a hurdle.
 func (h hurdle) reason() Reason {
-	return [...]Reason{ReasonCredential, ReasonOAuthClient, ReasonScope, ReasonSubject, ReasonAudience, ReasonAllowed}[h]
+	return [...]Reason{ReasonCredential, ReasonOAuthClient, ReasonScope, ReasonSubject, ReasonAudience, ReasonExpired, ReasonAllowed,
+		ReasonAllowed}[h]
 }
 
 // verdict is how far one rule came.
@@ -40,29 +46,42 @@ func (r *rule) judge(q *Request, family string) verdict {
 	case (q.OAuthClient != "" || family == familyOAuthClient) && !covers(r.oauthClients, q.OAuthClient):
 		return verdict{hurdle: hurdleOAuthClient}
 	}
-	covered, denied := r.scoped(q.Scopes)
+	ok, covered, denied := r.scoped(q, family)
 	switch {
-	case covered < len(q.Scopes), len(q.Scopes) == 0 && family == familyToken && !open(r.scopes):
+	case !ok:
 		return verdict{hurdleScope, covered, denied}
 	case q.Subject != "" && !covers(r.subjects, q.Subject):
 		return verdict{hurdleSubject, covered, ""}
 	case q.Audience != "" && !covers(r.audiences, q.Audience):
 		return verdict{hurdleAudience, covered, ""}
+	case r.mode != ModeAudit:
+		return verdict{hurdle: hurdleNone}
+	case q.Time.IsZero() || !q.Time.Before(r.until):
+		return verdict{hurdle: hurdleExpired}
 	}
-	return verdict{hurdle: hurdleNone}
+	return verdict{hurdle: hurdleAudit}
 }
 
-// scoped counts the scopes that the rule covers, and names the first that it does not.
-func (r *rule) scoped(scopes []string) (covered int, denied string) {
+// scoped reports whether the rule covers all scopes, counts those that it does, and names the first that it does not. A token for
+// which nobody asks for scopes has the credential's own; where there are none either, the provider decides, which only a rule that takes
+// any scope covers, or one that leaves them to the credential.
+func (r *rule) scoped(q *Request, family string) (ok bool, covered int, denied string) {
+	scopes, own := q.Scopes, family == familyToken && r.scopes == nil
+	if family == familyToken && len(scopes) == 0 {
+		scopes = q.Own
+		if len(scopes) == 0 {
+			return own || open(r.scopes), 0, ""
+		}
+	}
 	for _, s := range scopes {
 		switch {
-		case covers(r.scopes, s):
+		case own && s != "" && slices.Contains(q.Own, s), !own && covers(r.scopes, s):
 			covered++
 		case denied == "":
 			denied = s
 		}
 	}
-	return covered, denied
+	return covered == len(scopes), covered, denied
 }
 
 // covers reports whether a pattern fits s. Nothing covers an empty name: it is one that somebody forgot to fill in.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ const MaxFileBytes = 8 << 20
 
 // Parse reads a policy. The error joins all problems that it has, each with line and column as far as it has a place.
 func Parse(data []byte) (*Policy, error) {
-	d := &document{lines: strings.Split(string(data), "\n")}
+	d := newDocument("policy", "deny everybody", data)
 	root := d.open(data)
 	if root == nil {
 		return nil, d.err()
@@ -81,7 +80,7 @@ func (d *document) rules(n ast.Node) []rule {
 
 // rule reads one rule.
 func (d *document) rule(n ast.Node) rule {
-	keys := []string{"name", "identities", "actions", "credentials", "oauth_clients", "scopes", "subjects", "audiences"}
+	keys := []string{"name", "mode", "until", "identities", "actions", "credentials", "oauth_clients", "scopes", "subjects", "audiences"}
 	m := d.mapping(n, "a rule", keys)
 	r := rule{
 		identities:   d.patterns(m["identities"], "identities", checkIdentity),
@@ -92,24 +91,20 @@ func (d *document) rule(n ast.Node) rule {
 		audiences:    d.patterns(m["audiences"], "audiences", checkAudience),
 		actions:      d.actions(m["actions"]),
 	}
-	if name, ok := m["name"]; ok {
-		r.name, _ = d.text(name, "name")
+	r.name = d.word(m, "name", checkLabel)
+	if _, ok := n.(*ast.MappingNode); ok {
+		d.mode(n, m, &r)
+		d.required(n, m, r)
 	}
-	d.required(n, m, r)
 	return r
 }
 
 // required reports the keys that a rule with these actions must have.
 func (d *document) required(n ast.Node, m map[string]ast.Node, r rule) {
-	if _, ok := n.(*ast.MappingNode); !ok {
-		return
-	}
 	need := []string{"name", "identities", "actions"}
 	for _, a := range r.actions {
 		switch a.family() {
-		case familyToken:
-			need = append(need, "credentials", "scopes")
-		case familyCredential, familyConsent, familyAudit, familyPolicy:
+		case familyToken, familyCredential, familyConsent, familyAudit, familyPolicy:
 			need = append(need, "credentials")
 		case familyOAuthClient:
 			need = append(need, "oauth_clients")
@@ -153,26 +148,11 @@ func (d *document) patterns(n ast.Node, key string, check func(string) error) []
 // content is a form of the rule, but for its name, that is the same for rules that say the same.
 func (r *rule) content() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q", r.actions)
+	fmt.Fprintf(&b, "%q %d %q", r.mode, r.until.Unix(), r.actions)
 	for _, list := range [][]pattern{r.identities, r.credentials, r.oauthClients, r.scopes, r.subjects, r.audiences} {
-		texts := make([]string, len(list))
-		for i, p := range list {
-			texts[i] = p.text
-		}
-		slices.Sort(texts)
-		fmt.Fprintf(&b, "%q", texts)
+		all := texts(list)
+		slices.Sort(all)
+		fmt.Fprintf(&b, "%q", all)
 	}
 	return b.String()
-}
-
-// err joins the problems in the order of the file.
-func (d *document) err() error {
-	slices.SortStableFunc(d.problems, func(a, b problem) int {
-		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
-	})
-	errs := make([]error, len(d.problems))
-	for i, p := range d.problems {
-		errs[i] = p.err
-	}
-	return errors.Join(errs...)
 }

@@ -90,7 +90,6 @@ func TestParseRefusesPatternsAndActions(t *testing.T) {
 		{"token.get", `"tok.*"`, `unknown action "tok.*"`},
 		{"token.get", "health", `unknown action "health"`},
 		{"token.get", "oauth_client.get", `rule "a": oauth_clients missing`},
-		{"    scopes: [\"s\"]\n", "", `rule "a": scopes missing`},
 		{"    credentials: [\"a\"]\n", "", `rule "a": credentials missing`},
 	} {
 		t.Run(tt.new, func(t *testing.T) { refused(t, strings.Replace(full(""), tt.old, tt.new, 1), tt.want) })

@@ -2,6 +2,23 @@ package policy
 
 import "strings"
 
+// Pattern is a pattern as policies have them, for others who filter by name. The zero Pattern fits only "".
+type Pattern struct{ compiled pattern }
+
+// ParsePattern reads a pattern: "*" stands for any run without "/", "**" for any run, everything else for itself.
+func ParsePattern(text string) (Pattern, error) {
+	if err := checkPattern(text, maxIdentityBytes); err != nil {
+		return Pattern{}, err
+	}
+	return Pattern{compile(text)}, nil
+}
+
+// Match reports whether the whole of s fits the pattern. It takes time in proportion to s.
+func (p Pattern) Match(s string) bool { return p.compiled.match(s) }
+
+// String returns the pattern as it was written.
+func (p Pattern) String() string { return p.compiled.text }
+
 // pattern is a compiled pattern: a literal start, then wildcards each followed by the literal up to the next one.
 type pattern struct {
 	text  string

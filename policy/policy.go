@@ -2,7 +2,7 @@ package policy
 
 import (
 	"slices"
-	"strings"
+	"time"
 )
 
 // Policy is a parsed policy file. It does not change, so any number of goroutines may use it. A nil Policy denies.
@@ -12,9 +12,11 @@ type Policy struct {
 	byAction map[Action]*index
 }
 
-// rule is one rule, compiled. A nil list allows nothing of its kind.
+// rule is one rule, compiled. A nil list allows nothing of its kind, but nil scopes allow a token with the credential's own.
 type rule struct {
 	name         string
+	mode         Mode
+	until        time.Time // of a rule in audit mode: it allows nothing from then on
 	actions      []Action
 	identities   []pattern
 	credentials  []pattern
@@ -24,51 +26,45 @@ type rule struct {
 	audiences    []pattern
 }
 
-// index finds the rules that have one action and an identity.
-type index struct {
-	exact map[string][]int  // identity → rules that name it without a wildcard
-	under map[string][]wild // start of an identity up to and with a "/", or "" → patterns that begin so
-}
-
-// wild is an identity pattern with a wildcard, and the rule it stands in.
-type wild struct {
-	rule    int
-	pattern *pattern
-}
-
 // Request is what is to be decided. What it carries is judged, whatever the action is; a token action without a credential, and
 // so on for the other families, is denied.
 type Request struct {
-	Identity    string   // of the caller, from its certificate
-	Action      Action   // what it wants to do
-	Credential  string   // name, "" if the action has none
-	OAuthClient string   // name, "" if the action has none
-	Scopes      []string // what the token would carry: those asked for, or else the credential's own, never left out
-	Subject     string   // the one that the caller chose; "" when it left, or named, the credential's default
-	Audience    string   // the one that the caller chose; "" when it left, or named, the credential's default
+	Identity    string    // of the caller, from its certificate
+	Action      Action    // what it wants to do
+	Credential  string    // name, "" if the action has none
+	OAuthClient string    // name, "" if the action has none
+	Scopes      []string  // what the token would carry; for a token action, none means the credential's own
+	Own         []string  // the credential's own scopes: all that a token may have by a rule without scopes
+	Subject     string    // the one that the caller chose; "" when it left, or named, the credential's default
+	Audience    string    // the one that the caller chose; "" when it left, or named, the credential's default
+	Time        time.Time // when; zero: rules in audit mode allow nothing
 }
 
 // Reason says why a request was denied: the last hurdle that the rule that came furthest did not take.
 type Reason string
 
-// The reasons. ReasonRule, ReasonCredential and ReasonOAuthClient must look to the caller like an unknown name; the others
-// may be told, as the caller may use the credential.
+// The reasons. ReasonRule, ReasonAction, ReasonCredential, ReasonOAuthClient and ReasonExpired must look to the caller like an unknown
+// name; the others may be told, as the caller may use the credential.
 const (
 	ReasonAllowed     Reason = ""             // it was not denied
-	ReasonRule        Reason = "no_rule"      // no rule gives the identity this action at all
+	ReasonRule        Reason = "no_rule"      // no rule gives the identity this action at all; of a Decision only
+	ReasonAction      Reason = "action"       // the rule does not give this action; of a Verdict only
 	ReasonCredential  Reason = "credential"   // no such rule covers the credential
 	ReasonOAuthClient Reason = "oauth_client" // no such rule covers the OAuth client
 	ReasonScope       Reason = "scope"        // no such rule covers all the scopes; see Decision.DeniedScope
 	ReasonSubject     Reason = "subject"      // no such rule lets the caller choose the subject
 	ReasonAudience    Reason = "audience"     // no such rule lets the caller choose the audience
+	ReasonExpired     Reason = "expired"      // a rule in audit mode would have allowed it until its date
 )
 
 // Decision is the answer to a Request.
 type Decision struct {
 	Allowed     bool
-	Rule        string // name of the rule that allowed it, the first in the file; "" if denied
-	Reason      Reason // why it was denied
-	DeniedScope string // for ReasonScope: the first one that the nearest rule does not cover; "" if none was asked for
+	Rule        string    // name of the rule that allowed it: the first in the file that is enforced, else the first; "" if denied
+	Reason      Reason    // why it was denied
+	DeniedScope string    // for ReasonScope: the first one that the nearest rule does not cover; "" if there was none to judge
+	Mode        Mode      // of the rule that allowed it; its caller should count what passes by ModeAudit
+	Until       time.Time // for ModeAudit: the same request is denied from then on
 }
 
 // Decide answers a request.
@@ -84,8 +80,9 @@ func (p *Policy) Decide(r Request) Decision {
 	switch {
 	case at < 0:
 		return Decision{Reason: ReasonRule}
-	case best.hurdle == hurdleNone:
-		return Decision{Allowed: true, Rule: p.rules[at].name}
+	case best.hurdle.reason() == ReasonAllowed:
+		r := &p.rules[at]
+		return Decision{Allowed: true, Rule: r.name, Mode: r.mode, Until: r.until}
 	}
 	return Decision{Reason: best.hurdle.reason(), DeniedScope: best.scope}
 }
@@ -113,29 +110,8 @@ func (p *Policy) Identities() []string {
 		return nil
 	}
 	var all []string
-	for _, r := range p.rules {
-		for _, id := range r.identities {
-			all = append(all, id.text)
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// Who returns the identity patterns of the rules that give an action on a credential, sorted, each once. What scopes, subjects and audiences
-// they allow is another question.
-func (p *Policy) Who(action Action, credential string) []string {
-	if p == nil {
-		return nil
-	}
-	var all []string
-	for _, r := range p.rules {
-		if !slices.Contains(r.actions, action) || !covers(r.credentials, credential) {
-			continue
-		}
-		for _, id := range r.identities {
-			all = append(all, id.text)
-		}
+	for i := range p.rules {
+		all = append(all, texts(p.rules[i].identities)...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -155,31 +131,9 @@ func (p *Policy) each(identity string, action Action, visit func(int) bool) {
 	if p == nil || identity == "" {
 		return
 	}
-	ix := p.byAction[action]
-	if ix == nil {
-		return
+	if ix := p.byAction[action]; ix != nil {
+		ix.each(identity, visit)
 	}
-	for _, i := range ix.exact[identity] {
-		if !visit(i) {
-			return
-		}
-	}
-	for end := 0; end >= 0; end = nextSlash(identity, end) {
-		for _, w := range ix.under[identity[:end]] {
-			if w.pattern.match(identity) && !visit(w.rule) {
-				return
-			}
-		}
-	}
-}
-
-// nextSlash returns the index behind the first "/" of s at or after from, or -1.
-func nextSlash(s string, from int) int {
-	i := strings.IndexByte(s[from:], '/')
-	if i < 0 {
-		return -1
-	}
-	return from + i + 1
 }
 
 // add puts rule number i into the index under each of its actions.
@@ -188,17 +142,9 @@ func (p *Policy) add(i int) {
 	for _, a := range r.actions {
 		ix := p.byAction[a]
 		if ix == nil {
-			ix = &index{exact: map[string][]int{}, under: map[string][]wild{}}
+			ix = newIndex()
 			p.byAction[a] = ix
 		}
-		for k := range r.identities {
-			id := &r.identities[k]
-			if id.exact() {
-				ix.exact[id.text] = append(ix.exact[id.text], i)
-				continue
-			}
-			under := id.start[:strings.LastIndexByte(id.start, '/')+1]
-			ix.under[under] = append(ix.under[under], wild{i, id})
-		}
+		ix.add(i, r.identities)
 	}
 }

@@ -180,7 +180,7 @@ func policyRequest(ctx context.Context, b *broker.Broker, sel broker.Selection, 
 
 // hides reports whether a denial must not show that the credential exists, or in what state it is.
 func hides(d policy.Decision) bool {
-	return d.Reason == policy.ReasonRule || d.Reason == policy.ReasonCredential
+	return d.Reason == policy.ReasonRule || d.Reason == policy.ReasonCredential || d.Reason == policy.ReasonExpired
 }
 
 // refused turns a denial into an error that gives nothing away.
@@ -200,7 +200,7 @@ func denial(n need, d policy.Decision, hasAction bool) error {
 		return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "subject", Detail: "no rule lets this identity choose the subject"}
 	case policy.ReasonAudience:
 		return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "audience", Detail: "no rule lets this identity choose the audience"}
-	case policy.ReasonAllowed, policy.ReasonRule, policy.ReasonCredential, policy.ReasonOAuthClient:
+	case policy.ReasonAllowed, policy.ReasonRule, policy.ReasonAction, policy.ReasonCredential, policy.ReasonOAuthClient, policy.ReasonExpired:
 	}
 	switch {
 	case n.action == policy.TokenGet || n.action == policy.TokenReport:

@@ -8,6 +8,7 @@
 //	tokenctl client …                  the same for OAuth clients; secret add, secret retire
 //	tokenctl consent …                 list, describe, accept, cancel
 //	tokenctl provider …                list, show, lint
+//	tokenctl policy …                  lint and test a policy file
 //	tokenctl explain WORD              what a reason, code, cause or state means
 //	tokenctl sandbox …                 an OAuth provider for tests, without a broker: serve, fault, journal, advance and more
 //	tokenctl completion, man, version

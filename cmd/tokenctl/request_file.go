@@ -57,6 +57,10 @@ func (c *cli) load(ctx context.Context, path string, m proto.Message) error {
 }
 
 func (c *cli) slurp(ctx context.Context, what, path string) ([]byte, error) {
+	return c.slurpUpTo(ctx, what, path, maxRequest)
+}
+
+func (c *cli) slurpUpTo(ctx context.Context, what, path string, most int) ([]byte, error) {
 	in := c.in
 	if path != "-" {
 		f, err := os.Open(path)
@@ -67,12 +71,12 @@ func (c *cli) slurp(ctx context.Context, what, path string) ([]byte, error) {
 		in = f
 	}
 	defer c.interruptible(ctx, func() {})()
-	data, err := io.ReadAll(io.LimitReader(in, maxRequest+1))
+	data, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
 	if err != nil {
 		return nil, unopened(what, err)
 	}
-	if len(data) > maxRequest {
-		return nil, usagef("%s: the file has more than %d bytes: is it the right one?", what, maxRequest)
+	if len(data) > most {
+		return nil, usagef("%s: the file has more than %d bytes: is it the right one?", what, most)
 	}
 	return data, nil
 }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+func (c *cli) policyLint() *cobra.Command {
+	var strict bool
+	cmd := &cobra.Command{Use: "lint FILE", Short: "Check a policy file, and list what is doubtful in it", Args: takes("FILE"),
+		Long: `Reads a policy as the broker would, and lists what is doubtful in it: rules that give more than anybody can have had in mind, and rules that
+do nothing. It needs no broker. - reads standard input. The exit status is 7 if the broker would refuse the policy, and, with --strict,
+if anything was found.`}
+	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		resp, err := c.lintFile(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if err := c.showDoubts(resp); err != nil {
+			return err
+		}
+		if n := len(resp.GetFindings()); strict && n > 0 {
+			return &failure{exit: exitFix, what: fmt.Sprintf("the policy has %s that --strict does not let pass", count(n, "finding"))}
+		}
+		return nil
+	})
+	cmd.Flags().BoolVar(&strict, "strict", false, "fail if anything is found")
+	c.outputs(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// lintFile lints a policy by itself: it knows nothing of credentials and uses.
+func (c *cli) lintFile(ctx context.Context, path string) (*tokenbrokerv1.LintResponse, error) {
+	data, err := c.slurpUpTo(ctx, "argument 1", path, policy.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(data)
+	if err != nil {
+		return nil, c.told(path, err)
+	}
+	resp := &tokenbrokerv1.LintResponse{PolicyRevision: p.Revision()}
+	for _, f := range p.Lint(policy.Facts{Now: time.Now()}) {
+		resp.Findings = append(resp.Findings, &tokenbrokerv1.Finding{Check: f.Check, Rule: f.Rule, Credential: f.Credential, Message: f.Message})
+	}
+	return resp, nil
+}
+
+// showDoubts prints findings about a policy.
+func (c *cli) showDoubts(resp *tokenbrokerv1.LintResponse) error {
+	return c.emit(resp, func(w io.Writer) error {
+		if len(resp.GetFindings()) == 0 {
+			_, err := fmt.Fprintln(c.errs, "nothing to say: it is all right")
+			return err
+		}
+		rows := make([][]string, 0, len(resp.GetFindings()))
+		for _, f := range resp.GetFindings() {
+			rows = append(rows, []string{f.GetCheck(), or(f.GetRule(), "-"), or(f.GetCredential(), "-"), f.GetMessage()})
+		}
+		return c.table(w, []string{"CHECK", "RULE", "CREDENTIAL", "WHAT"}, rows)
+	})
+}
