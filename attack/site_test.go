@@ -193,7 +193,9 @@ func (s *site) with(ca *mtls.CA, tmpl mtls.Template) *tls.Config {
 // conn is a connection that follows the broker wherever it is.
 func (s *site) conn(config *tls.Config, more ...grpc.DialOption) *grpc.ClientConn {
 	s.t.Helper()
-	dial := func(ctx context.Context, _ string) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", s.grpc()) }
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.grpc())
+	}
 	soon := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}
 	conn, err := grpc.NewClient("passthrough:///localhost", append([]grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithContextDialer(dial), grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: patience})}, more...)...)

@@ -43,7 +43,7 @@ type Conn struct {
 type Seen struct {
 	Streams map[uint32]*Stream
 	GoAway  *http2.GoAwayFrame // the first one; its debug data is gone
-	Acks    int                // of settings and pings
+	Pongs   int                // answers to pings
 	Err     error              // why nothing comes any more; nil while the connection stands
 }
 
@@ -226,11 +226,7 @@ func (s *Seen) note(frame http2.Frame, decode *hpack.Decoder) error {
 		}
 	case *http2.PingFrame:
 		if f.IsAck() {
-			s.Acks++
-		}
-	case *http2.SettingsFrame:
-		if f.IsAck() {
-			s.Acks++
+			s.Pongs++
 		}
 	}
 	return nil
