@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // world is a broker that serves, with an operator and the credentials example/one and example/pulse.
@@ -163,3 +164,6 @@ func within(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// exchanges is how many token requests the provider got.
+func (s *site) exchanges() int { return s.up.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken}) }
