@@ -49,7 +49,7 @@ func run(t testing.TB, cmd *exec.Cmd) *process {
 		p.kill()
 		if t.Failed() {
 			s := p.text()
-			t.Logf("the broker wrote:\n%s", s[max(0, len(s)-4000):])
+			t.Logf("the broker wrote:\n%s", s[max(0, len(s)-1500):])
 		}
 	})
 	return p
