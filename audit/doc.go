@@ -4,9 +4,10 @@
 // # What it promises
 //
 //   - [Log.Write] returns nil only after the sink took the record. Whoever gets an error must not hand out the secret.
-//   - It returns within the deadline (2 s by default) when the sink hangs or refuses. While a
-//     sink moves, only slowly, or the process is overloaded, it waits for up to five deadlines. While a write is stuck for longer than one,
-//     further callers are refused at once, and so they are when more is waiting than may wait: memory is bounded.
+//   - It returns within the deadline (2 s by default) when the sink hangs or refuses. The time of callers whose records share a write
+//     counts from the first of them on. While a sink moves, only slowly, or the process is overloaded, it waits for up to five deadlines.
+//     While a write is stuck for longer than one, further callers are refused at once, and so they are when more is waiting than may
+//     wait: memory is bounded.
 //   - Every record is written at most once, as a whole line, in the order of its seq. Many waiting records share one write.
 //   - Nothing is lost silently. Each caller of a group that could not be written gets the error, and as soon as the sink takes
 //     something again, a record of kind "system" and action "audit.gap" says how many callers were refused.

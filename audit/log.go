@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"time"
 
@@ -34,32 +33,26 @@ type Log struct {
 	opts Options
 
 	scratch sync.Pool // of *[]byte: where callers encode
-	timers  sync.Pool // of *time.Timer, stopped; of this log, as a timer must not leave a test's bubble
 
 	wake chan struct{} // holds one token while there is something for Run to do
 
-	mu      sync.Mutex
-	running bool
-	closed  bool
-	pending *group    // filling; nil if nothing waits
-	spare   []byte    // room for the fields of the next group
-	began   time.Time // when the write under way began; zero = none is
-	lost    uint64    // callers refused since the last record of a gap
-	failure error     // of the last write; nil if it went well
+	mu       sync.Mutex
+	running  bool
+	closed   bool
+	pending  *group      // filling; nil if nothing waits
+	writing  *group      // what the write under way is of; nil if none is
+	spare    *group      // room for the next group
+	began    time.Time   // when the write under way began; zero = none is
+	lost     uint64      // callers refused since the last record of a gap
+	failure  error       // of the last write; nil if it went well
+	watchdog *time.Timer // runs watch; nil before the first caller
+	watched  bool        // the watchdog is going to run
 
 	// Of the goroutine of Run alone.
 	seq  uint64 // of the last line written
 	torn bool   // an unfinished line has to be told of
 	half bool   // and has no line feed yet
 	out  []byte // room for a group's lines
-}
-
-// group is the records that go out with one write.
-type group struct {
-	fields []byte // encoded fields of all records, one behind the other
-	ends   []int  // where the fields of each record end
-	done   chan struct{}
-	err    error // set before done is closed
 }
 
 // maxPatience is how often a caller's time is prolonged while the sink moves.
@@ -90,22 +83,22 @@ func (l *Log) Write(ctx context.Context, r Record) error {
 		stamp = time.Now()
 	}
 	*buf = r.appendFields((*buf)[:0], stamp)
-	g, err := l.enqueue(*buf)
+	w, err := l.enqueue(*buf)
 	l.scratch.Put(buf)
 	if err != nil {
 		return err
 	}
-	return l.wait(ctx, g)
+	return w.wait(ctx)
 }
 
 // enqueue adds a record to the group that is filling, or refuses it at once.
-func (l *Log) enqueue(fields []byte) (*group, error) {
+func (l *Log) enqueue(fields []byte) (*verdict, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if l.stuckLocked(now) {
 		l.mu.Unlock()
-		l.letRun()
+		l.letRun(3)
 		l.mu.Lock()
 		now = time.Now()
 	}
@@ -113,15 +106,18 @@ func (l *Log) enqueue(fields []byte) (*group, error) {
 		l.lost++
 		return nil, err
 	}
-	g := l.pending
-	if g == nil {
-		g = &group{fields: l.spare[:0], done: make(chan struct{})}
-		l.pending, l.spare = g, nil
+	if l.pending == nil {
+		l.pending, l.spare = l.spare.reuse(), nil
 		l.signal()
+	}
+	g := l.pending
+	if g.waiting == nil {
+		g.waiting, g.since = &verdict{done: make(chan struct{})}, now
+		l.watchLocked(l.opts.Deadline)
 	}
 	g.fields = append(g.fields, fields...)
 	g.ends = append(g.ends, len(g.fields))
-	return g, nil
+	return g.waiting, nil
 }
 
 // refuseLocked says why a record of n bytes can't be taken.
@@ -147,76 +143,6 @@ func (l *Log) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
-}
-
-// wait waits until the group is written, or for as long as the caller may. That its time is over counts against the sink only if the
-// sink is what hangs: a process that has more to do than its processors bear must not take that for a dead log.
-func (l *Log) wait(ctx context.Context, g *group) error {
-	timer := l.timer()
-	defer l.timers.Put(timer)
-	defer timer.Stop()
-	for tries := 0; ; tries++ {
-		select {
-		case <-g.done:
-			return g.err
-		case <-ctx.Done():
-			return g.verdict(unavailable(context.Cause(ctx)))
-		case <-timer.C:
-		}
-		more := l.patience()
-		if more <= 0 || tries == maxPatience {
-			return g.verdict(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
-		}
-		timer.Reset(more)
-	}
-}
-
-// patience is how long the write under way may take yet; the whole deadline if none is, because its turn has not come.
-func (l *Log) patience() time.Duration {
-	l.letRun()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case !l.running:
-		return 0
-	case l.began.IsZero():
-		return l.opts.Deadline
-	}
-	return time.Until(l.began.Add(l.opts.Deadline))
-}
-
-// letRun gives way to Run if its write looks stuck: it may long be back from the sink, and wait for a processor behind thousands of
-// callers.
-func (l *Log) letRun() {
-	for range 3 {
-		l.mu.Lock()
-		stuck := l.stuckLocked(time.Now())
-		l.mu.Unlock()
-		if !stuck {
-			return
-		}
-		runtime.Gosched()
-	}
-}
-
-// verdict returns what became of the group if that is known by now, and otherwise err.
-func (g *group) verdict(err error) error {
-	select {
-	case <-g.done:
-		return g.err
-	default:
-		return err
-	}
-}
-
-// timer returns a timer that fires at the deadline.
-func (l *Log) timer() *time.Timer {
-	t, ok := l.timers.Get().(*time.Timer)
-	if !ok {
-		return time.NewTimer(l.opts.Deadline)
-	}
-	t.Reset(l.opts.Deadline)
-	return t
 }
 
 // Healthy returns nil if the log can be written as far as is known, and otherwise what is wrong, for readiness.

@@ -69,10 +69,9 @@ func (l *Log) flush() error {
 	if g == nil {
 		return nil
 	}
-	g.err = l.put(l.lines(g, lost))
-	l.settle(g, lost)
-	close(g.done)
-	return g.err
+	err := l.put(l.lines(g, lost))
+	l.settle(g, lost, err).give(err)
+	return err
 }
 
 // take takes the group that was filling. It is nil if there is nothing to write, not even a gap.
@@ -80,27 +79,28 @@ func (l *Log) take() (*group, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.pending
-	l.pending = nil
 	if g == nil && l.lost > 0 {
-		g = &group{done: make(chan struct{})}
+		g = new(group)
 	}
+	l.pending, l.writing = nil, g
 	return g, l.lost
 }
 
-// settle notes how the write went.
-func (l *Log) settle(g *group, lost uint64) {
+// settle notes how the write went, and returns whom to tell: nil if all were told already.
+func (l *Log) settle(g *group, lost uint64, err error) *verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.began, l.failure = time.Time{}, g.err
-	if g.err != nil {
+	l.writing, l.began, l.failure = nil, time.Time{}, err
+	if err != nil {
 		l.lost += uint64(len(g.ends))
 	} else {
 		l.lost -= lost
 	}
+	w := g.waiting
 	if l.spare == nil && cap(g.fields) <= maxSpare {
-		l.spare = g.fields
+		l.spare = g
 	}
-	g.fields = nil
+	return w
 }
 
 // lines makes the lines of a group, in front of them those about a torn line and a gap.
