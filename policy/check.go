@@ -59,8 +59,8 @@ func checkIdentity(text string) error {
 		return fmt.Errorf("identity %q leaves the trust domain open; write it out, as in spiffe://example.org/job/*", text)
 	case !trustDomain.MatchString(domain):
 		return fmt.Errorf("identity %q: a trust domain is made of a-z, 0-9, '.', '-' and '_'", text)
-	case path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//"):
-		return fmt.Errorf("identity %q must have a path of non-empty segments behind the trust domain", text)
+	case path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//") || climbs(path):
+		return fmt.Errorf("identity %q must have a path of non-empty segments behind the trust domain, none of them \".\" or \"..\"", text)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func checkName(text string) error {
 	if err := checkPattern(text, tokenbroker.MaxNameBytes); err != nil {
 		return err
 	}
-	if !namePart.MatchString(text) || strings.HasPrefix(text, "/") || strings.HasSuffix(text, "/") || strings.Contains(text, "//") {
+	if !namePart.MatchString(text) || strings.HasPrefix(text, "/") || strings.HasSuffix(text, "/") || strings.Contains(text, "//") || climbs(text) {
 		return fmt.Errorf("pattern %q fits no name; names are segments of [a-z0-9][a-z0-9._-]* joined by '/'", text)
 	}
 	return nil

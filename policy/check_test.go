@@ -62,7 +62,7 @@ func TestIdentitiesAndNamesAreRefusedInTheseWords(t *testing.T) {
 	dns := `identity %q must be spiffe://TRUST-DOMAIN/PATH, or dns: and a lower-case DNS name of two labels or more, "*." in front at most`
 	open := `identity %q leaves the trust domain open; write it out, as in spiffe://example.org/job/*`
 	domain := `identity %q: a trust domain is made of a-z, 0-9, '.', '-' and '_'`
-	path := `identity %q must have a path of non-empty segments behind the trust domain`
+	path := `identity %q must have a path of non-empty segments behind the trust domain, none of them "." or ".."`
 	name := `pattern %q fits no name; names are segments of [a-z0-9][a-z0-9._-]* joined by '/'`
 	for _, tt := range []struct{ key, good, bad, want string }{
 		{"identities", "spiffe://example.org/job/a", "*", dns},
@@ -82,7 +82,11 @@ func TestIdentitiesAndNamesAreRefusedInTheseWords(t *testing.T) {
 		{"identities", "spiffe://example.org/job/a", "spiffe://example%2eorg/a", domain},
 		{"identities", "spiffe://example.org/job/a", "spiffe://example.org/a/", path},
 		{"identities", "spiffe://example.org/job/a", "spiffe://example.org//a", path},
+		{"identities", "spiffe://example.org/job/a", "spiffe://example.org/../a", path},
+		{"identities", "spiffe://example.org/job/a", "spiffe://example.org/a/./*", path},
 		{"credentials", "a/b", "a/B", name},
+		{"credentials", "a/b", "a/../b", name},
+		{"oauth_clients", "a/app", "./app", name},
 		{"credentials", "a/b", "a b", name},
 		{"credentials", "a/b", "a/b/", name},
 		{"credentials", "a/b", "a!b", name},

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -28,15 +29,13 @@ func (m Mode) String() string {
 
 // mode reads the mode of a rule and when it ends, and checks that a rule in audit mode gives no more than it may.
 func (d *document) mode(n ast.Node, m map[string]ast.Node, r *rule) {
-	mode, until := m["mode"], m["until"]
-	if mode != nil {
-		switch text, ok := d.text(mode, "mode"); {
-		case text == string(ModeAudit):
-			r.mode = ModeAudit
-		case ok && text != ModeEnforce.String():
-			d.bad(mode, "mode must be enforce or audit")
-		}
+	switch text := d.word(m, "mode", checkMode); {
+	case text == string(ModeAudit):
+		r.mode = ModeAudit
+	case text == "" && m["mode"] != nil: // it was refused, and with it what goes with it can't be judged
+		return
 	}
+	until := m["until"]
 	switch {
 	case r.mode != ModeAudit && until != nil:
 		d.bad(until, "until is for a rule with mode: audit; one that is enforced has no end")
@@ -51,6 +50,13 @@ func (d *document) mode(n ast.Node, m map[string]ast.Node, r *rule) {
 	if r.mode == ModeAudit {
 		d.audited(m)
 	}
+}
+
+func checkMode(text string) error {
+	if text != ModeEnforce.String() && text != string(ModeAudit) {
+		return fmt.Errorf("%q must be enforce or audit", text)
+	}
+	return nil
 }
 
 // moment reads a time, or a day, of which it returns the beginning in UTC; zero for a nil node.

@@ -160,3 +160,14 @@ func refused(t *testing.T, text string, want ...string) {
 		}
 	}
 }
+
+// refusedOnce spoils a text and wants one problem, whose text is known.
+func refusedOnce(t *testing.T, text, old, spoiled, want string) {
+	t.Helper()
+	_, err := policy.Parse([]byte(strings.Replace(text, old, spoiled, 1)))
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got  %v\nwant %s, and nothing else", err, want)
+	}
+}
+
+func replace(text, old, with string) string { return strings.ReplaceAll(text, old, with) }

@@ -93,3 +93,84 @@ func TestMatchTakesNoLongerOnHostileText(t *testing.T) {
 		t.Errorf("300 matches took %v, want less than %v", got, most)
 	}
 }
+
+func TestIncludes(t *testing.T) {
+	for _, tt := range []struct {
+		wide, narrow string
+		want         bool
+	}{
+		{"a/b", "a/b", true},
+		{"a/*", "a/b", true},
+		{"a/*", "a/b/c", false},
+		{"a/*", "a/b*", true},
+		{"a/*", "a/*", true},
+		{"a/*", "a/*b*", true},
+		{"a/*", "a/**", false},
+		{"a/*", "a/*/b", false},
+		{"a/*", "a/b/*", false},
+		{"a/**", "a/*", true},
+		{"a/**", "a/b/**/c", true},
+		{"a/**", "a*", false},
+		{"**", "*/x/**", true},
+		{"*", "**", false},
+		{"a/*b", "a/cb", true},
+		{"a/*b", "a/c*b", false}, // it does, but that is not proved
+		{"a", "a*", false},
+	} {
+		wide, narrow := compile(tt.wide), compile(tt.narrow)
+		if got := wide.includes(&narrow); got != tt.want {
+			t.Errorf("includes(%q, %q) = %v, want %v", tt.wide, tt.narrow, got, tt.want)
+		}
+	}
+}
+
+func FuzzIncludes(f *testing.F) {
+	f.Add("a/*", "a/b*", "a/bab")
+	f.Add("**", "a*b/", "ab/")
+	f.Add("a**", "ab*", "abba/")
+	f.Fuzz(func(t *testing.T, wide, narrow, s string) {
+		wide, narrow, s = fold(wide[:min(len(wide), 8)], "a/**"), fold(narrow[:min(len(narrow), 8)], "ab/*"), fold(s[:min(len(s), 12)], "ab/")
+		w, n := compile(wide), compile(narrow)
+		if w.includes(&n) && n.match(s) && !w.match(s) {
+			t.Errorf("%q is said to include %q, and does not fit %q", wide, narrow, s)
+		}
+	})
+}
+
+// TestIncludesIsProved tries all short texts on all pairs of short patterns.
+func TestIncludesIsProved(t *testing.T) {
+	texts, patterns := allOf("ab/", 5), allOf("a/*", 4)
+	pairs := 0
+	for _, wide := range patterns {
+		for _, narrow := range patterns {
+			w, n := compile(wide), compile(narrow)
+			if wide == narrow || !w.includes(&n) {
+				continue
+			}
+			pairs++
+			for _, s := range texts {
+				if n.match(s) && !w.match(s) {
+					t.Fatalf("%q is said to include %q, and does not fit %q", wide, narrow, s)
+				}
+			}
+		}
+	}
+	if pairs < 300 {
+		t.Errorf("got %d pairs: too few to prove anything", pairs)
+	}
+}
+
+// allOf returns all strings over an alphabet of up to n bytes.
+func allOf(alphabet string, n int) []string {
+	all := []string{""}
+	for from := 0; n > 0; n-- {
+		to := len(all)
+		for _, s := range all[from:to] {
+			for _, c := range alphabet {
+				all = append(all, s+string(c))
+			}
+		}
+		from = to
+	}
+	return all
+}
