@@ -19,6 +19,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/usage"
 )
 
 // Config is what a Server needs.
@@ -36,6 +37,8 @@ type Config struct {
 	Stream    []grpc.StreamServerInterceptor            // run right after recover; metrics
 	Opened    func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
 	Denied    func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
+	Audited   func(rule string, action policy.Action)   // told of each call and selector that a rule in audit mode lets pass; nil = nobody asks
+	Usage     *usage.Book                               // counts who used what; nil = nobody counts
 }
 
 // Limits bound what clients may use. The zero value of each field stands for what its comment says.

@@ -13,7 +13,7 @@ import (
 func payloads() []payload {
 	return []payload{
 		&indexRecord{}, &credentialRecord{}, &grantRecord{}, &tokenRecord{}, &clientIndexRecord{}, &clientRecord{},
-		&orphanRecord{}, &numbersRecord{}, &probeRecord{}, &consentRecord{},
+		&orphanRecord{}, &numbersRecord{}, &probeRecord{}, &consentRecord{}, &usageRecord{},
 	}
 }
 
