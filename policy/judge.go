@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // hurdle is a check that a request failed. They are taken in this order, so a higher one means that the rule came further.
@@ -41,9 +42,9 @@ func (v verdict) closer(w verdict) bool {
 // The family of the action comes along, as many rules are asked about one request.
 func (r *rule) judge(q *Request, family string) verdict {
 	switch {
-	case (q.Credential != "" || family == familyToken || family == familyCredential || family == familyConsent) && !covers(r.credentials, q.Credential):
+	case (q.Credential != "" || family == familyToken || family == familyCredential || family == familyConsent) && !named(r.credentials, q.Credential):
 		return verdict{hurdle: hurdleCredential}
-	case (q.OAuthClient != "" || family == familyOAuthClient) && !covers(r.oauthClients, q.OAuthClient):
+	case (q.OAuthClient != "" || family == familyOAuthClient) && !named(r.oauthClients, q.OAuthClient):
 		return verdict{hurdle: hurdleOAuthClient}
 	}
 	ok, covered, denied := r.scoped(q, family)
@@ -95,6 +96,18 @@ func covers(patterns []pattern, s string) bool {
 		}
 	}
 	return false
+}
+
+// named is covers for a name, which is never a path that climbs.
+func named(patterns []pattern, name string) bool { return covers(patterns, name) && !climbs(name) }
+
+// climbs reports whether s has a segment "." or "..", which a pattern takes for a name like any other, and others for a way out of a folder.
+// Whoever reads names and identities from the wire refuses these, and so do we.
+func climbs(s string) bool {
+	if !strings.Contains(s, "/.") && !strings.HasPrefix(s, ".") {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(s, "/"), func(segment string) bool { return segment == "." || segment == ".." })
 }
 
 // open reports whether the patterns take any scope whatever.

@@ -71,6 +71,9 @@ type Decision struct {
 func (p *Policy) Decide(r Request) Decision {
 	best, at, family := verdict{}, -1, r.Action.family()
 	p.each(r.Identity, r.Action, func(i int) bool {
+		if best.hurdle == hurdleNone && i >= at {
+			return true // no later rule can do better
+		}
 		v := p.rules[i].judge(&r, family)
 		if at < 0 || v.closer(best) || !best.closer(v) && i < at {
 			best, at = v, i
@@ -128,7 +131,7 @@ func (p *Policy) Len() int {
 // each calls visit for rules with the action and the identity until it returns false. A rule may come more than once, and
 // they come in no order.
 func (p *Policy) each(identity string, action Action, visit func(int) bool) {
-	if p == nil || identity == "" {
+	if p == nil || identity == "" || climbs(identity) {
 		return
 	}
 	if ix := p.byAction[action]; ix != nil {
