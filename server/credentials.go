@@ -15,6 +15,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/usage"
 )
 
 // credentialService implements the RPCs on credentials.
@@ -22,6 +23,7 @@ type credentialService struct {
 	tokenbrokerv1.UnimplementedCredentialServiceServer
 	b     *broker.Broker
 	audit func(context.Context, audit.Record) error
+	usage *usage.Book
 }
 
 // CreateCredential implements tokenbrokerv1.CredentialServiceServer.

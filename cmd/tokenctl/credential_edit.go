@@ -62,7 +62,7 @@ func (f *credentialFlags) add(c *cli, cmd *cobra.Command) {
 	fl.StringArrayVar(&f.spec.Resources, "resource", nil, "a resource indicator (RFC 8707), as an absolute URI; repeatable")
 	fl.StringArrayVar(&f.parameters, "param", nil, "a further field of token requests, as `key=value`, never a secret; repeatable")
 	fl.StringVar(&f.spec.Source, "source", "", "with the grant token_exchange: the `credential` whose token is exchanged")
-	fl.StringVar(&f.extra, "extra-scopes", "judge", "scopes that the provider gives unasked: judge (by the policy) or allow")
+	fl.StringVar(&f.extra, "extra-scopes", "", "scopes that the provider gives unasked: judge (by the policy, the default) or allow")
 	complete(cmd, "extra-scopes", keys(extras)...)
 	_ = cmd.RegisterFlagCompletionFunc("source", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return c.credentialNames(1)(cmd, nil, begun)
@@ -77,8 +77,10 @@ func (f *credentialFlags) fill() (err error) {
 	if f.spec.Parameters, err = parsePairs("param", f.parameters); err != nil {
 		return err
 	}
-	if f.spec.ExtraScopes, err = choose("extra-scopes", f.extra, extras); err != nil {
-		return err
+	if f.extra != "" {
+		if f.spec.ExtraScopes, err = choose("extra-scopes", f.extra, extras); err != nil {
+			return err
+		}
 	}
 	f.spec.Labels, err = parsePairs("label", f.labels)
 	return err
