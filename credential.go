@@ -51,6 +51,15 @@ func (g GrantType) Refreshes() bool {
 // Consents reports whether a person consents in a browser before the grant has anything to live on.
 func (g GrantType) Consents() bool { return g == GrantAuthorizationCode || g == GrantDeviceCode }
 
+// ExtraScopes says what becomes of a token that has scopes which nobody asked for.
+type ExtraScopes string
+
+// What becomes of it.
+const (
+	ExtraScopesJudge ExtraScopes = ""      // they are judged as if they had been asked for
+	ExtraScopesAllow ExtraScopes = "allow" // whoever may have the scopes that were asked for gets it
+)
+
 // Keeps says what the grant is created with and lives on, besides its OAuth client: what an operator gives by create or import.
 func (g GrantType) Keeps() Holding {
 	switch g {
@@ -116,6 +125,7 @@ type Credential struct {
 	Source     string            // GrantTokenExchange: the credential whose access token is the subject token; "" = the grant holds one
 	Labels     map[string]string // free, for operators
 	Owner      string            // whom to ask, free text
+	Extra      ExtraScopes       // what to do with scopes that nobody asked for
 	Disabled   bool              // no token is handed out or fetched
 	Created    time.Time
 	Updated    time.Time

@@ -33,6 +33,7 @@ var (
 	ErrSuperseded        = errors.New("the grant changed meanwhile")
 	ErrTampered          = errors.New("a sealed record does not open")
 	ErrUnknownProvider   = errors.New("unknown provider")
+	ErrScopesTooWide     = errors.New("the provider gave more scopes than this identity may have")
 	ErrGrantNotSupported = errors.New("the grant does not allow this")
 	ErrConsentNotFound   = errors.New("consent not found, or not for this identity")
 	ErrConsentEnded      = errors.New("the consent is over")

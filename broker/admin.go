@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -212,6 +214,9 @@ func (b *Broker) reinstall(e *entry, c tokenbroker.Credential) {
 	}
 	from := e.cred.Source
 	var former []*variant
+	if c.Extra != e.cred.Extra { // who subscribes is judged anew
+		former = slices.Collect(maps.Values(e.variants))
+	}
 	if c.Generation != e.cred.Generation {
 		former = b.dropVariants(e)
 		e.storedEnd = time.Time{} // what is stored is not served any more

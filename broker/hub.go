@@ -20,9 +20,10 @@ type FeedConfig struct {
 	Holder string
 	// Group tells what feeds are told in a row, as it pays for those of one connection. 0 is a group like the others.
 	Group uint64
-	// Admit says whether the holder may have a variant: nil, or an error wrapping ErrNotFound or ErrScopeNotAllowed. It is asked
-	// when a selector is added, when its credential is created or changed, and at Reconsider. It must not block.
-	Admit func(credential string, asked Selection, v tokenbroker.Variant) error
+	// Admit says whether the holder may have a variant: nil, or an error wrapping ErrNotFound, ErrScopeNotAllowed or ErrScopesTooWide.
+	// granted are the scopes that its token has, where they are others than were asked for, else nil. It is asked when a selector is
+	// added, when its credential is created or changed, when a token with other scopes comes in, and at Reconsider. It must not block.
+	Admit func(credential string, asked Selection, v tokenbroker.Variant, granted []string) error
 	// Wake is called when Next has something new. It must not block, nor call the feed: the feed is locked meanwhile.
 	Wake func()
 }
@@ -62,7 +63,7 @@ type slot struct {
 type Update struct {
 	Selection Selection // as it was asked for
 	Snapshot  *Snapshot // nil if Removed is set
-	Removed   error     // wraps ErrNotFound, ErrScopeNotAllowed, or for one selector alone ErrQuarantined or ErrTooMany
+	Removed   error     // wraps ErrNotFound, ErrScopeNotAllowed, ErrScopesTooWide, or for one selector alone ErrQuarantined or ErrTooMany
 }
 
 // NewFeed makes a feed without selectors. Close it.

@@ -293,7 +293,7 @@ func TestOnlyWhatWasAdmittedIsSubscribedTo(t *testing.T) {
 		r := &reader{t: t, feed: w.b.NewFeed(broker.FeedConfig{
 			Holder: "job",
 			Wake:   func() {},
-			Admit: func(_ string, _ broker.Selection, v tokenbroker.Variant) error {
+			Admit: func(_ string, _ broker.Selection, v tokenbroker.Variant, _ []string) error {
 				if !changed {
 					changed = true
 					w.widen("a", "b")

@@ -607,7 +607,7 @@ func TestInvariant9NoAuditRecordNoToken(t *testing.T) {
 			t.Errorf("got %v, want ErrAuditUnavailable", err)
 		}
 		w.wantSent(sent)
-		late := w.b.NewFeed(broker.FeedConfig{Holder: "job", Admit: func(string, broker.Selection, tokenbroker.Variant) error { return nil }, Wake: func() {}})
+		late := w.b.NewFeed(broker.FeedConfig{Holder: "job", Admit: func(string, broker.Selection, tokenbroker.Variant, []string) error { return nil }, Wake: func() {}})
 		defer late.Close()
 		if err := late.Add(t.Context(), broker.Selection{Credential: "acme/jobs"}); !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
 			t.Errorf("got %v for a new subscriber, want ErrAuditUnavailable", err)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,6 +34,23 @@ func (b *Broker) Credentials(ctx context.Context, after string, limit int, allow
 		list = append(list, st)
 	}
 	return list, "", nil
+}
+
+// Subscribers lists the identities that subscribe to a credential, sorted, each once.
+func (b *Broker) Subscribers(ctx context.Context, name string) ([]string, error) {
+	e, err := b.entry(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := map[string]struct{}{}
+	for _, v := range e.variants {
+		for s := range v.subs {
+			found[s.feed.cfg.Holder] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
 // glance is Credential for a list: what it alone brought to life goes again, so that a list of many does not fill the memory.

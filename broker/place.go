@@ -60,7 +60,7 @@ func (b *Broker) expelPlaced(s *slot) {
 	if s.closed || s.v == nil {
 		return
 	}
-	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.judged()); ofSelector(err) {
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, s.v.v, s.v.otherwise()); ofSelector(err) {
 		b.turnAway(s, err)
 	}
 }
@@ -74,7 +74,7 @@ func (b *Broker) turnAway(s *slot, err error) {
 
 // ofSelector reports whether an error concerns one selector, so that the others of the feed go on.
 func ofSelector(err error) bool {
-	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopeNotGranted, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopesTooWide, tokenbroker.ErrScopeNotGranted, tokenbroker.ErrQuarantined, tokenbroker.ErrTooMany} {
 		if errors.Is(err, one) {
 			return true
 		}
@@ -108,29 +108,21 @@ func (b *Broker) admitted(ctx context.Context, s *slot) (*variant, error) {
 		return nil, err
 	}
 	c := e.choose(s.sel)
-	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, c.v); err != nil {
+	if err := s.feed.cfg.Admit(s.sel.Credential, s.sel, c.v, nil); err != nil {
 		return nil, err
 	}
 	v, err := b.chosen(ctx, e, c)
-	if err != nil || !v.widened() {
+	if err != nil {
 		return v, err
 	}
-	return v, s.feed.cfg.Admit(s.sel.Credential, s.sel, v.judged())
-}
-
-// judged is the variant as its token has it: a provider may have given other scopes than were asked.
-func (v *variant) judged() tokenbroker.Variant {
-	out := v.v
-	if t := v.snap.Load().Token; t != nil && len(t.Scopes) > 0 {
-		out.Scopes = t.Scopes
+	if granted := v.otherwise(); granted != nil {
+		return v, s.feed.cfg.Admit(s.sel.Credential, s.sel, v.v, granted)
 	}
-	return out
+	return v, nil
 }
 
-func (v *variant) widened() bool {
-	t := v.snap.Load().Token
-	return t != nil && len(t.Scopes) > 0 && !slices.Equal(t.Scopes, v.v.Scopes)
-}
+// otherwise are the scopes of the variant's token, if a provider gave others than were asked for; else nil.
+func (v *variant) otherwise() []string { return v.snap.Load().Otherwise() }
 
 // settleAt subscribes a slot to a variant and offers it the state, under a revision that the slot has not seen.
 func (b *Broker) settleAt(ctx context.Context, s *slot, v *variant) error {

@@ -18,7 +18,7 @@ func (b *Broker) publish(v *variant) {
 	v.published = snap
 	ev := v.event(EventDeliver)
 	v.e.mu.Unlock()
-	if v.widened() {
+	if v.otherwise() != nil {
 		for _, s := range v.subscribers() {
 			b.expel(s)
 		}

@@ -47,6 +47,23 @@ func (b *Broker) Resolve(ctx context.Context, s Selection) (tokenbroker.Variant,
 	return e.cred.Variant(s.Scopes, s.Subject, s.Audience), nil
 }
 
+// Own is what a credential itself says of the tokens that it gives.
+type Own struct {
+	tokenbroker.Variant                         // of its own scopes, subject and audience
+	Extra               tokenbroker.ExtraScopes // what to do with scopes that nobody asked for
+}
+
+// Own returns what a credential itself says of the tokens that it gives.
+func (b *Broker) Own(ctx context.Context, credential string) (Own, error) {
+	e, err := b.entry(ctx, credential)
+	if err != nil {
+		return Own{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Own{e.cred.Variant(nil, "", ""), e.cred.Extra}, nil
+}
+
 // resolve is Resolve with the limits of the grant. e.mu is held.
 func (e *entry) resolve(s Selection) (tokenbroker.Variant, error) {
 	v := e.cred.Variant(s.Scopes, s.Subject, s.Audience)

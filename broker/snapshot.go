@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -48,6 +49,14 @@ func (s *Snapshot) validity(now time.Time) time.Duration {
 		return 0
 	}
 	return s.remaining(now) + guard(s.Token.Life())
+}
+
+// Otherwise are the scopes of the token, if the provider gave others than were asked for; else nil.
+func (s *Snapshot) Otherwise() []string {
+	if t := s.Token; t != nil && len(t.Scopes) > 0 && !slices.Equal(t.Scopes, s.Variant.Scopes) {
+		return t.Scopes
+	}
+	return nil
 }
 
 func defaulted(c tokenbroker.Credential, v tokenbroker.Variant) Defaulted {

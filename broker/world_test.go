@@ -528,7 +528,7 @@ func (w *world) subscribe(admit func(broker.Selection) error, sels ...broker.Sel
 	r := &reader{t: w.t}
 	r.feed = w.b.NewFeed(broker.FeedConfig{
 		Holder: "job",
-		Admit: func(_ string, s broker.Selection, _ tokenbroker.Variant) error {
+		Admit: func(_ string, s broker.Selection, _ tokenbroker.Variant, _ []string) error {
 			if admit == nil {
 				return nil
 			}

@@ -56,7 +56,7 @@ const DefaultPolicy = `version: 1
 rules:
   - name: operators
     identities: ["spiffe://brokertest.local/operator/*"]
-    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "reflection.use"]
+    actions: ["credential.*", "oauth_client.*", "token.*", "consent.*", "provider.read", "audit.*", "policy.*", "reflection.use"]
     credentials: ["**"]
     oauth_clients: ["**"]
     scopes: ["**"]

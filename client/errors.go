@@ -25,6 +25,7 @@ var reasons = map[string]error{
 	"CALLER_NOT_ALLOWED":        tokenbroker.ErrNotAllowed,
 	"SCOPE_NOT_ALLOWED":         tokenbroker.ErrScopeNotAllowed,
 	"SCOPE_NOT_GRANTED":         tokenbroker.ErrScopeNotGranted,
+	"GRANTED_SCOPES_TOO_WIDE":   tokenbroker.ErrScopesTooWide,
 	"GRANT_NOT_SUPPORTED":       tokenbroker.ErrGrantNotSupported,
 	"REAUTHORIZATION_REQUIRED":  tokenbroker.ErrReauthorize,
 	"CREDENTIAL_MISCONFIGURED":  tokenbroker.ErrMisconfigured,
@@ -88,8 +89,8 @@ func unanswered(err error) bool {
 
 // refused reports whether the broker gives no token of this kind to this identity, whatever it gave before.
 func refused(err error) bool {
-	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrNotAllowed, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopeNotGranted, tokenbroker.ErrDisabled,
-		tokenbroker.ErrQuarantined} {
+	for _, one := range []error{tokenbroker.ErrNotFound, tokenbroker.ErrNotAllowed, tokenbroker.ErrScopeNotAllowed, tokenbroker.ErrScopesTooWide, tokenbroker.ErrScopeNotGranted,
+		tokenbroker.ErrDisabled, tokenbroker.ErrQuarantined} {
 		if errors.Is(err, one) {
 			return true
 		}

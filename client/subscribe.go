@@ -101,6 +101,8 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
 		switch e.Removed.GetReason() {
 		case tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED:
 			err = tokenbroker.ErrScopeNotAllowed
+		case tokenbrokerv1.RemovedReason_REMOVED_REASON_SCOPES_TOO_WIDE:
+			err = tokenbroker.ErrScopesTooWide
 		case tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY:
 			err = tokenbroker.ErrTooMany
 		default:

@@ -24,6 +24,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/server"
 	"github.com/tokenbroker/tokenbroker/store"
 	"github.com/tokenbroker/tokenbroker/store/bolt"
+	"github.com/tokenbroker/tokenbroker/usage"
 )
 
 // Config is what a Daemon needs. Paths are as the operating system takes them.
@@ -66,6 +67,8 @@ type Daemon struct {
 	audit       *audit.Log
 	grants      *grant.Client
 	metadata    grant.MetadataCache
+	usage       *usage.Book
+	used        usage.Keeper
 	engine      *bolt.Engine
 	broker      *broker.Broker
 	server      *server.Server
@@ -128,6 +131,9 @@ func (d *Daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.loadMetadata(ctx, records)
+	if err := d.loadUsage(ctx, records); err != nil {
+		return err
+	}
 	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry, d.policy.Err)
 	return d.assemble(ctx, records, catalogue)
 }
@@ -196,7 +202,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 	d.server, err = server.New(server.Config{
 		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
-		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied,
+		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
 	})
 	if err == nil {
 		d.closers = append(d.closers, d.server.Close)
@@ -208,6 +214,9 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 func (d *Daemon) observe(ev broker.Event) {
 	d.metrics.observe(ev)
 	d.events.observe(ev)
+	if ev.Kind == broker.EventForgotten {
+		d.usage.Forget(ev.Credential)
+	}
 	if d.cfg.Observe != nil {
 		d.cfg.Observe(ev)
 	}
@@ -320,6 +329,7 @@ func (d *Daemon) drain() {
 	}
 	d.server.Drain(ctx)
 	wg.Wait()
+	d.saveUsage(ctx)
 	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "stop"})
 	if d.ops != nil {
 		d.ops.close()

@@ -36,6 +36,7 @@ type metrics struct {
 	deliveries prometheus.Counter
 	trouble    *prometheus.CounterVec
 	denials    *prometheus.CounterVec
+	audits     *prometheus.CounterVec
 	streams    prometheus.Gauge
 	expiry     *prometheus.GaugeVec
 	states     *prometheus.GaugeVec
@@ -65,6 +66,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 		Help: "States handed to subscribers' slots."})
 	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring, secret_expiring.", "kind")
 	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
+	m.audits = counters("policy_audit_mode_total", "Calls and selectors that only a rule in audit mode lets pass.", "rule", "action")
 	m.streams = gauge("streams", "Subscriptions open now.")
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
 		Help: "When the newest token of a credential's own variant expires, for at most 1000 credentials."}, []string{"credential"})
@@ -93,7 +95,7 @@ func (m *metrics) register(version string, certificateExpiry func() time.Time, p
 		}
 		return 1
 	})
-	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.streams,
+	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.audits, m.streams,
 		m.expiry, m.states, m.skew, m.revocations, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
@@ -204,6 +206,11 @@ func (m *metrics) opened(streams int) { m.streams.Set(float64(streams)) }
 
 func (m *metrics) denied(action policy.Action, reason string) {
 	m.denials.WithLabelValues(string(action), reason).Inc()
+}
+
+// audited is server.Config.Audited. Whoever writes the policy names its rules.
+func (m *metrics) audited(rule string, action policy.Action) {
+	m.audits.WithLabelValues(rule, string(action)).Inc()
 }
 
 func (m *metrics) policyLoaded() { m.policyTime.SetToCurrentTime() }

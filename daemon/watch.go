@@ -14,10 +14,11 @@ import (
 func (d *Daemon) watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(_, now *policy.Policy) { d.policyChanged(ctx, now) }, d.policyRefused)
+		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(old, now *policy.Policy) { d.policyChanged(ctx, old, now) }, d.policyRefused)
 	})
 	wg.Go(func() { d.watchAudit(ctx) })
 	wg.Go(func() { d.watchMetadata(ctx) })
+	wg.Go(func() { d.watchUsage(ctx) })
 	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
 	if d.web != nil {
 		wg.Go(func() { d.watchWeb(ctx) })
@@ -26,11 +27,14 @@ func (d *Daemon) watch(ctx context.Context) {
 }
 
 // policyChanged judges open streams by the policy that came in force. Calls are judged by it anyway.
-func (d *Daemon) policyChanged(ctx context.Context, now *policy.Policy) {
+func (d *Daemon) policyChanged(ctx context.Context, old, now *policy.Policy) {
 	d.metrics.policyLoaded()
 	d.server.PolicyChanged(ctx)
-	d.log.Info("policy reloaded", "revision", now.Revision(), "rules", now.Len())
-	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "policy.reload", PolicyRevision: now.Revision()})
+	d.log.Info("policy reloaded", "revision", now.Revision(), "was", old.Revision(), "rules", now.Len())
+	for _, line := range policy.Diff(old, now) {
+		d.log.Info("policy changed", "revision", now.Revision(), "change", line)
+	}
+	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "policy.reload", PolicyRevision: now.Revision(), Reason: "was " + old.Revision()})
 }
 
 func (d *Daemon) policyRefused(err error) {
@@ -48,10 +52,11 @@ func (d *Daemon) certificatesChanged(err error) {
 // Reload looks at policy and certificates now, and opens the audit log's path anew, as after a rotation by rename: what SIGHUP
 // asks for.
 func (d *Daemon) Reload(ctx context.Context) {
+	old := d.policy.Current()
 	if changed, err := d.policy.Reload(); err != nil {
 		d.policyRefused(err)
 	} else if changed {
-		d.policyChanged(ctx, d.policy.Current())
+		d.policyChanged(ctx, old, d.policy.Current())
 	}
 	if changed, err := d.tls.Reload(); err != nil || changed {
 		d.certificatesChanged(err)

@@ -63,6 +63,12 @@ var reasons = []Entry{
 		Meaning: "The credential was set up with the scope, but whoever consented did not tick it, or the provider left it out of its reply.",
 		Do:      "Have the account owner consent again and grant the scope, or take it off the credential.",
 		Command: "tokenctl connect {credential} --reauthorize"},
+	{Name: "GRANTED_SCOPES_TOO_WIDE", Kind: KindReason, Status: "FAILED_PRECONDITION", Recovery: tokenbroker.RecoveryFixConfiguration,
+		Title:   "the token can do more than this identity may",
+		Meaning: "The provider gave scopes that were not asked for, and no rule gives this identity all of them. The metadata names them. Identities that may have them get the token.",
+		Do: "Narrow the grant at the provider, or widen the rule. If it is another spelling of a scope that was asked for, add it to scope_aliases of the profile; " +
+			"if the extras do no harm, set extra_scopes: allow on the credential.",
+		Command: "tokenctl policy explain --identity IDENTITY --action token.get --credential {credential}"},
 	{Name: "CREDENTIAL_MISCONFIGURED", Kind: KindReason, Status: "FAILED_PRECONDITION", Recovery: tokenbroker.RecoveryFixConfiguration,
 		Title:   "the provider refuses the configuration",
 		Meaning: "Nobody has to consent again: the credential, the OAuth client or something at the provider has to be corrected. The metadata has the error code and the cause.",

@@ -20,7 +20,7 @@ func credentialToProto(st broker.Status) *tokenbrokerv1.Credential {
 		Credential: c.Name,
 		Spec: &tokenbrokerv1.CredentialSpec{Provider: c.Provider, OauthClient: c.Client, GrantType: grant, Scopes: c.Scopes,
 			Subject: c.Subject, Audience: c.Audience, Resources: c.Resources, Parameters: c.Parameters, Source: c.Source,
-			Labels: c.Labels, Owner: c.Owner},
+			Labels: c.Labels, Owner: c.Owner, ExtraScopes: extraToProto(c.Extra)},
 		Status:     statusToProto(st),
 		Etag:       etag(c.Version),
 		Uid:        c.UID,

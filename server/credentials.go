@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/usage"
 )
 
 // credentialService implements the RPCs on credentials.
@@ -21,6 +23,7 @@ type credentialService struct {
 	tokenbrokerv1.UnimplementedCredentialServiceServer
 	b     *broker.Broker
 	audit func(context.Context, audit.Record) error
+	usage *usage.Book
 }
 
 // CreateCredential implements tokenbrokerv1.CredentialServiceServer.
@@ -77,12 +80,19 @@ func (c *credentialService) UpdateCredential(ctx context.Context, r *tokenbroker
 		return nil, err
 	}
 	spec := r.GetSpec()
-	paths, err := maskPaths(r.GetUpdateMask(), spec.ProtoReflect(), "oauth_client", "scopes", "subject", "audience", "labels", "owner", "resources", "parameters", "source")
+	paths, err := maskPaths(r.GetUpdateMask(), spec.ProtoReflect(), "oauth_client", "scopes", "subject", "audience", "labels", "owner", "resources", "parameters", "source", "extra_scopes")
+	if err != nil {
+		return nil, err
+	}
+	extra, err := extraFromProto(spec.GetExtraScopes())
 	if err != nil {
 		return nil, err
 	}
 	st, err := c.b.UpdateCredential(ctx, r.GetCredential(), version, func(cred *tokenbroker.Credential) error {
 		applySpec(cred, spec, paths)
+		if slices.Contains(paths, "extra_scopes") {
+			cred.Extra = extra
+		}
 		return nil
 	})
 	if err != nil {
@@ -163,10 +173,32 @@ func credentialFromSpec(name string, spec *tokenbrokerv1.CredentialSpec) (tokenb
 		return tokenbroker.Credential{}, tokenbroker.Invalid("spec.grantType",
 			errors.New("is required, e.g. GRANT_TYPE_CLIENT_CREDENTIALS"))
 	}
-	return tokenbroker.Credential{Name: name, Provider: spec.GetProvider(), Client: spec.GetOauthClient(), Grant: g,
+	extra, err := extraFromProto(spec.GetExtraScopes())
+	if err != nil {
+		return tokenbroker.Credential{}, err
+	}
+	return tokenbroker.Credential{Name: name, Provider: spec.GetProvider(), Client: spec.GetOauthClient(), Grant: g, Extra: extra,
 		Scopes: spec.GetScopes(), Subject: spec.GetSubject(), Audience: spec.GetAudience(),
 		Resources: spec.GetResources(), Parameters: spec.GetParameters(), Source: spec.GetSource(),
 		Labels: spec.GetLabels(), Owner: spec.GetOwner()}, nil
+}
+
+// extraFromProto reads what is to become of scopes that nobody asked for.
+func extraFromProto(e tokenbrokerv1.ExtraScopes) (tokenbroker.ExtraScopes, error) {
+	switch e {
+	case tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_UNSPECIFIED, tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_JUDGE:
+		return tokenbroker.ExtraScopesJudge, nil
+	case tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW:
+		return tokenbroker.ExtraScopesAllow, nil
+	}
+	return "", tokenbroker.Invalid("spec.extraScopes", errors.New("is EXTRA_SCOPES_JUDGE or EXTRA_SCOPES_ALLOW"))
+}
+
+func extraToProto(e tokenbroker.ExtraScopes) tokenbrokerv1.ExtraScopes {
+	if e == tokenbroker.ExtraScopesAllow {
+		return tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW
+	}
+	return tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_UNSPECIFIED
 }
 
 func applySpec(c *tokenbroker.Credential, spec *tokenbrokerv1.CredentialSpec, paths []string) {

@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/broker"
@@ -26,7 +29,25 @@ func (s *Server) decide(ctx context.Context, c *call, req any) error {
 		return err
 	}
 	c.asked = r
-	return s.judge(c)
+	if err := s.judge(c); err != nil {
+		return err
+	}
+	s.audited(c.decision, c.need.action)
+	return nil
+}
+
+// audited counts what passes only because a rule is in audit mode.
+func (s *Server) audited(d policy.Decision, action policy.Action) {
+	if d.Allowed && d.Mode == policy.ModeAudit && s.cfg.Audited != nil {
+		s.cfg.Audited(d.Rule, action)
+	}
+}
+
+// used counts who was given a token, and by which rule.
+func (s *Server) used(c *call) {
+	if c.given != nil && c.given.Token != nil {
+		s.cfg.Usage.Use(c.given.Credential, c.Identity, c.decision.Rule).Mark(time.Now())
+	}
 }
 
 // judge decides on what is asked, by the policy of the call.
@@ -41,20 +62,61 @@ func (s *Server) judge(c *call) error {
 // release judges an answer with a token once more before it leaves: by the policy that is in force now, since a call may have waited for
 // long, and by the scopes that the token has, since the credential may have been edited meanwhile and a provider may give more than was
 // asked.
-func (s *Server) release(c *call, resp any) error {
-	m, ok := resp.(interface{ GetToken() *tokenbrokerv1.Token })
-	if !ok {
+func (s *Server) release(ctx context.Context, c *call) error {
+	if c.given == nil {
 		return nil
 	}
-	now, granted := s.cfg.Policy(), m.GetToken().GetScopes()
-	if now == c.policy && slices.Equal(granted, c.asked.Scopes) {
+	now, asked, granted := s.cfg.Policy(), c.given.Variant.Scopes, c.given.Otherwise()
+	if now == c.policy && c.decision.Mode == policy.ModeEnforce && granted == nil && slices.Equal(asked, c.asked.Scopes) {
 		return nil
 	}
 	c.policy, c.record.PolicyRevision = now, now.Revision()
-	if len(granted) > 0 {
-		c.asked.Scopes = granted
+	c.asked.Scopes = asked
+	if c.given.Default.Scopes {
+		c.asked.Own = asked
 	}
-	return s.judge(c)
+	if err := s.judge(c); err != nil || granted == nil {
+		return err
+	}
+	d, err := s.ceiling(ctx, c.asked, granted, c.decision, c.may)
+	if c.decision = d; errors.Is(err, tokenbroker.ErrScopesTooWide) {
+		c.record.ScopesGranted = granted
+		s.denied(c)
+	}
+	return err
+}
+
+// ceiling judges a token that a provider gave other scopes than were asked for. r is what was asked, and d allows it. Where nobody asked and
+// the credential has no scopes of its own, what the provider gives are its own.
+func (s *Server) ceiling(ctx context.Context, r policy.Request, granted []string, d policy.Decision, decide func(policy.Request) policy.Decision) (policy.Decision, error) {
+	extra := slices.DeleteFunc(slices.Clone(granted), func(g string) bool { return slices.Contains(r.Scopes, g) })
+	if len(extra) == 0 {
+		return d, nil
+	}
+	own, err := s.cfg.Broker.Own(ctx, r.Credential)
+	if err != nil || own.Extra == tokenbroker.ExtraScopesAllow {
+		return d, err
+	}
+	if r.Scopes = granted; len(r.Own) == 0 {
+		r.Own = granted
+	}
+	if d = decide(r); d.Allowed {
+		return d, nil
+	}
+	return d, tooWide(extra)
+}
+
+// tooWide says which scopes are too many. They are the provider's words: few of them are told, and none that could be no scope.
+func tooWide(extra []string) error {
+	const most = 10
+	told := slices.DeleteFunc(slices.Clone(extra), func(s string) bool { return tokenbroker.ValidateScopes([]string{s}) != nil })
+	told = told[:min(len(told), most)]
+	text := strings.Join(told, ", ")
+	if more := len(extra) - len(told); more > 0 {
+		text = strings.TrimPrefix(fmt.Sprintf("%s and %d more", text, more), " and ")
+	}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrScopesTooWide, Metadata: map[string]string{"scopes": strings.Join(told, " ")},
+		Detail: text + "; narrow the grant at the provider, widen the rule, add an alias to scope_aliases of the profile, or set extra_scopes: allow on the credential"}
 }
 
 // requestOf reads from a request what the policy has to judge, and notes it in the record. A malformed request is refused before
@@ -129,7 +191,7 @@ func (s *Server) mayFeed(ctx context.Context, c *call, source string) error {
 	if err != nil && !errors.Is(err, tokenbroker.ErrNotFound) {
 		return err
 	}
-	d := c.policy.Decide(policy.Request{Identity: c.Identity, Action: policy.TokenGet, Credential: source, Scopes: v.Scopes})
+	d := c.policy.Decide(policy.Request{Identity: c.Identity, Action: policy.TokenGet, Credential: source, Scopes: v.Scopes, Own: v.Scopes})
 	if err == nil && d.Allowed {
 		return nil
 	}
@@ -164,11 +226,12 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 // policyRequest says to the policy what a selection asks for, v being what it resolves to. A subject or an audience that is the
 // credential's own was not chosen.
 func policyRequest(ctx context.Context, b *broker.Broker, sel broker.Selection, v tokenbroker.Variant) (policy.Request, error) {
-	r := policy.Request{Credential: sel.Credential, Scopes: v.Scopes}
-	if sel.Subject == "" && sel.Audience == "" {
+	r := policy.Request{Credential: sel.Credential, Scopes: v.Scopes, Own: v.Scopes}
+	if len(sel.Scopes) == 0 && sel.Subject == "" && sel.Audience == "" {
 		return r, nil
 	}
 	own, err := b.Resolve(ctx, broker.Selection{Credential: sel.Credential})
+	r.Own = own.Scopes
 	if v.Subject != own.Subject {
 		r.Subject = v.Subject
 	}
@@ -185,10 +248,14 @@ func hides(d policy.Decision) bool {
 
 // refused turns a denial into an error that gives nothing away.
 func (s *Server) refused(c *call) error {
+	s.denied(c)
+	return denial(c.need, c.decision, c.policy.Grants(c.Identity, c.need.action))
+}
+
+func (s *Server) denied(c *call) {
 	if s.cfg.Denied != nil {
 		s.cfg.Denied(c.need.action, string(c.decision.Reason))
 	}
-	return denial(c.need, c.decision, c.policy.Grants(c.Identity, c.need.action))
 }
 
 // denial maps a decision to what the caller is told.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
@@ -22,7 +23,8 @@ type call struct {
 	*caller
 	need     need
 	policy   *policy.Policy
-	asked    policy.Request // what was judged
+	asked    policy.Request   // what was judged
+	given    *broker.Snapshot // whose token the answer holds; nil = none
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
@@ -40,7 +42,7 @@ func callOf(ctx context.Context) *call {
 
 // may asks the policy about one more thing, for handlers that touch several.
 func (c *call) may(r policy.Request) policy.Decision {
-	r.Identity, r.Action = c.Identity, c.need.action
+	r.Identity, r.Action, r.Time = c.Identity, c.need.action, time.Now()
 	return c.policy.Decide(r)
 }
 
@@ -77,6 +79,9 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	}
 	if auditErr := s.record(ctx, c.record); auditErr != nil && err == nil {
 		return nil, auditErr
+	}
+	if err == nil {
+		s.used(c)
 	}
 	if c.shared != nil && err == nil {
 		return c.shared.getWire, nil
@@ -117,7 +122,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.
 	if err != nil {
 		return nil, err
 	}
-	return resp, s.release(c, resp)
+	return resp, s.release(ctx, c)
 }
 
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
@@ -166,7 +171,7 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 // fill completes the record of a call with how it ended.
 func (c *call) fill(resp any, err error) {
 	c.record.Latency = time.Since(c.began)
-	c.record.Rule, c.record.Reason = c.decision.Rule, string(c.decision.Reason)
+	c.record.Rule, c.record.Mode, c.record.Reason = c.decision.Rule, string(c.decision.Mode), string(c.decision.Reason)
 	c.record.Decision = audit.Deny
 	if c.decision.Allowed {
 		c.record.Decision = audit.Allow

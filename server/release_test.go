@@ -47,7 +47,7 @@ func TestATokenIsJudgedByTheScopesThatItHasWhenItLeaves(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			_, err = tokenbrokerv1.NewTokenServiceClient(b.Worker()).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 		}
-		wantCode(t, err, codes.PermissionDenied)
+		wantFault(t, err, codes.FailedPrecondition, "GRANTED_SCOPES_TOO_WIDE")
 		if _, err := tokenbrokerv1.NewTokenServiceClient(b.Operator()).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"}); err != nil {
 			t.Errorf("an identity that may have all the scopes: %v", err)
 		}
@@ -268,8 +268,8 @@ func TestAStreamLosesATokenThatHasMoreThanItsHolderMayHave(t *testing.T) {
 		if got := next().GetUpdate().GetGeneration(); got != first.GetGeneration() {
 			t.Errorf("the snapshot: got generation %d, want %d", got, first.GetGeneration())
 		}
-		if m := next(); m.GetRemoved().GetReason() != tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED {
-			t.Errorf("the refresh: got %v, want it removed as not allowed", m.GetEvent())
+		if m := next(); m.GetRemoved().GetReason() != tokenbrokerv1.RemovedReason_REMOVED_REASON_SCOPES_TOO_WIDE {
+			t.Errorf("the refresh: got %v, want it removed as too wide", m.GetEvent())
 		}
 		b.SetPolicy(brokertest.DefaultPolicy)
 		if u := next().GetUpdate(); u.GetGeneration() <= first.GetGeneration() || len(u.GetToken().GetScopes()) != 2 {

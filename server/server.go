@@ -19,6 +19,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/usage"
 )
 
 // Config is what a Server needs.
@@ -36,6 +37,8 @@ type Config struct {
 	Stream    []grpc.StreamServerInterceptor            // run right after recover; metrics
 	Opened    func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
 	Denied    func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
+	Audited   func(rule string, action policy.Action)   // told of each call and selector that a rule in audit mode lets pass; nil = nobody asks
+	Usage     *usage.Book                               // counts who used what; nil = nobody counts
 }
 
 // Limits bound what clients may use. The zero value of each field stands for what its comment says.
@@ -111,12 +114,12 @@ func New(cfg Config) (*Server, error) {
 	s.health = newHealth(s.ending)
 	s.grpc = grpc.NewServer(s.options()...)
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
-	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker, audit: cfg.Audit})
+	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker, audit: cfg.Audit, usage: cfg.Usage})
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
 	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
 	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))
 	tokenbrokerv1.RegisterAuditServiceServer(s.grpc, tokenbrokerv1.UnimplementedAuditServiceServer{})
-	tokenbrokerv1.RegisterPolicyServiceServer(s.grpc, tokenbrokerv1.UnimplementedPolicyServiceServer{})
+	tokenbrokerv1.RegisterPolicyServiceServer(s.grpc, &policyService{b: cfg.Broker, usage: cfg.Usage})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil

@@ -49,6 +49,7 @@ var table = []row{
 	{tokenbroker.ErrNotAllowed, codes.PermissionDenied, "CALLER_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrScopeNotAllowed, codes.PermissionDenied, "SCOPE_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrScopeNotGranted, codes.FailedPrecondition, "SCOPE_NOT_GRANTED", tokenbroker.RecoveryReauthorize},
+	{tokenbroker.ErrScopesTooWide, codes.FailedPrecondition, "GRANTED_SCOPES_TOO_WIDE", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrGrantNotSupported, codes.FailedPrecondition, "GRANT_NOT_SUPPORTED", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrReauthorize, codes.FailedPrecondition, "REAUTHORIZATION_REQUIRED", tokenbroker.RecoveryReauthorize},
 	{tokenbroker.ErrMisconfigured, codes.FailedPrecondition, "CREDENTIAL_MISCONFIGURED", tokenbroker.RecoveryFixConfiguration},

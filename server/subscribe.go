@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +40,8 @@ type subscription struct {
 	over bool                         // it has failed
 	told map[string]bool              // selectors that were answered; nil once all are
 	sent map[string]tokenbroker.Order // credential and variant → the newest sent; nil for one selector, whose slot sees to that
+
+	basis // by which rules it lives
 
 	lagging atomic.Bool // its reader held up a sender and has not caught up
 }
@@ -95,6 +96,7 @@ func keyOf(s broker.Selection) string {
 func (s *Server) subscribe(c *call, out grpc.ServerStream, selectors int) *subscription {
 	sub := &subscription{s: s, call: c, out: out, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), failed: make(chan error, 1),
 		told: map[string]bool{}}
+	sub.lapsed = make(chan struct{}, 1)
 	if selectors > 1 {
 		sub.sent = map[string]tokenbroker.Order{}
 	}
@@ -119,21 +121,35 @@ func (sub *subscription) awake() {
 }
 
 // admit asks the policy in force about one variant.
-func (sub *subscription) admit(_ string, asked broker.Selection, v tokenbroker.Variant) error {
-	d, err := sub.judge(asked, v)
-	if err != nil || d.Allowed {
+func (sub *subscription) admit(credential string, asked broker.Selection, v tokenbroker.Variant, granted []string) error {
+	d, err := sub.judge(asked, v, granted)
+	switch {
+	case err != nil:
 		return err
+	case !d.Allowed:
+		return denial(need{action: policy.TokenGet}, d, true)
 	}
-	return denial(need{action: policy.TokenGet}, d, true)
+	sub.lives(credential, d)
+	return nil
 }
 
-func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant) (policy.Decision, error) {
-	r, err := policyRequest(sub.out.Context(), sub.s.cfg.Broker, asked, v)
+// judge decides on a variant by the policy in force, and on the scopes of its token, if a provider gave others than were asked for.
+func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant, granted []string) (policy.Decision, error) {
+	ctx := sub.out.Context()
+	r, err := policyRequest(ctx, sub.s.cfg.Broker, asked, v)
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	r.Identity, r.Action = sub.call.Identity, policy.TokenSubscribe
-	return sub.s.cfg.Policy().Decide(r), nil
+	now := sub.s.cfg.Policy()
+	decide := func(r policy.Request) policy.Decision {
+		r.Identity, r.Action, r.Time = sub.call.Identity, policy.TokenSubscribe, time.Now()
+		return now.Decide(r)
+	}
+	d := decide(r)
+	if granted == nil || !d.Allowed {
+		return d, nil
+	}
+	return sub.s.ceiling(ctx, r, granted, d, decide)
 }
 
 // open adds the selectors, each after a record of its decision, which binds the stream's id to the identity.
@@ -155,12 +171,13 @@ func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audi
 	if err != nil {
 		v = tokenbroker.NewVariant(sel.Scopes, sel.Subject, sel.Audience)
 	}
-	d, judgeErr := sub.judge(sel, v)
+	d, judgeErr := sub.judge(sel, v, nil)
+	sub.s.audited(d, policy.TokenSubscribe)
 	err = cmp.Or(err, judgeErr)
 	rec := sub.call.record
 	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamOpen, []uint64{sub.feed.ID}, time.Since(sub.call.began)
 	rec.Credential, rec.ScopesAsked, rec.Subject, rec.Audience = sel.Credential, sel.Scopes, sel.Subject, sel.Audience
-	rec.Decision, rec.Rule, rec.Reason, rec.Code = audit.Deny, d.Rule, string(d.Reason), codeOf(err)
+	rec.Decision, rec.Rule, rec.Mode, rec.Reason, rec.Code = audit.Deny, d.Rule, string(d.Mode), string(d.Reason), codeOf(err)
 	if d.Allowed {
 		rec.Decision = audit.Allow
 	}
@@ -171,6 +188,7 @@ func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audi
 func (sub *subscription) close() {
 	sub.s.streams.remove(sub.feed)
 	sub.feed.Close()
+	sub.end()
 	if sub.live.Load() {
 		sub.turn <- struct{}{}
 	}
@@ -221,6 +239,10 @@ func (sub *subscription) snapshot(ctx context.Context, selectors int) error {
 		}
 		select {
 		case <-sub.wake:
+		case <-sub.lapsed:
+			if err := sub.feed.Reconsider(ctx); err != nil {
+				return err
+			}
 		case <-sub.s.ending:
 			return tokenbroker.ErrDraining
 		case <-ctx.Done():
@@ -245,6 +267,8 @@ func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time
 				GoingAway: &tokenbrokerv1.GoingAway{}}})
 		case <-sub.s.ending:
 			return errors.Join(sub.inTurn(sub.drain), tokenbroker.ErrDraining)
+		case <-sub.lapsed:
+			err = sub.feed.Reconsider(ctx)
 		case <-expiry:
 			return errCertificateExpired
 		case <-ctx.Done():
@@ -288,17 +312,20 @@ func (sub *subscription) next() (bool, error) {
 		u.Removed = err
 		return true, sub.send(removed(u))
 	}
-	return true, sub.send(e.updateWire)
+	if err := sub.send(e.updateWire); err != nil {
+		return true, err
+	}
+	sub.used(u.Snapshot)
+	return true, nil
 }
 
 // granted judges a token that has other scopes than were judged when the selector was admitted: a provider may give more than was asked.
 func (sub *subscription) granted(u broker.Update) error {
-	t, v := u.Snapshot.Token, u.Snapshot.Variant
-	if t == nil || len(t.Scopes) == 0 || slices.Equal(t.Scopes, v.Scopes) {
+	extra := u.Snapshot.Otherwise()
+	if extra == nil {
 		return nil
 	}
-	v.Scopes = t.Scopes
-	return sub.admit(u.Snapshot.Credential, u.Selection, v)
+	return sub.admit(u.Snapshot.Credential, u.Selection, u.Snapshot.Variant, extra)
 }
 
 func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
@@ -306,6 +333,8 @@ func removed(u broker.Update) *tokenbrokerv1.SubscribeResponse {
 	switch {
 	case errors.Is(u.Removed, tokenbroker.ErrScopeNotAllowed), errors.Is(u.Removed, tokenbroker.ErrScopeNotGranted):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED
+	case errors.Is(u.Removed, tokenbroker.ErrScopesTooWide):
+		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_SCOPES_TOO_WIDE
 	case errors.Is(u.Removed, tokenbroker.ErrTooMany):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY
 	}

@@ -22,7 +22,7 @@ func credentialToRecord(c tokenbroker.Credential) *credentialRecord {
 	return &credentialRecord{
 		version: current(), UID: c.UID, Provider: c.Provider, Client: c.Client, Grant: c.Grant, Scopes: c.Scopes,
 		Subject: c.Subject, Audience: c.Audience, Resources: c.Resources, Parameters: c.Parameters, Source: c.Source,
-		Labels: c.Labels, Owner: c.Owner, Disabled: c.Disabled,
+		Labels: c.Labels, Owner: c.Owner, Disabled: c.Disabled, Extra: c.Extra,
 		Created: c.Created.UTC(), Updated: c.Updated.UTC(), Version: c.Version, Generation: c.Generation,
 	}
 }
@@ -31,7 +31,7 @@ func (r *credentialRecord) credential(name string) tokenbroker.Credential {
 	return tokenbroker.Credential{
 		Name: name, UID: r.UID, Provider: r.Provider, Client: r.Client, Grant: r.Grant, Scopes: r.Scopes,
 		Subject: r.Subject, Audience: r.Audience, Resources: r.Resources, Parameters: r.Parameters, Source: r.Source,
-		Labels: r.Labels, Owner: r.Owner, Disabled: r.Disabled,
+		Labels: r.Labels, Owner: r.Owner, Disabled: r.Disabled, Extra: r.Extra,
 		Created: r.Created, Updated: r.Updated, Version: r.Version, Generation: r.Generation,
 	}
 }

@@ -16,6 +16,7 @@
 //	client       <client>                     an OAuth client with its secrets
 //	consent      <consent id>                 a consent, and what it brought until a credential has it
 //	metadata     <provider>                   what an authorization server says of itself
+//	usage        <credential>, !rules         who used it, when rules were of use; as package usage wrote it down
 //	meta         head, keyset                 in the clear: schema and store id; the wrapped keys
 //	meta         numbers, probe               sealed: boot count and bound of the numbers given out; what Prove writes
 //
@@ -31,7 +32,7 @@
 //   - Generations only rise, across restarts, deletes and re-creations; of a deleted credential's none comes back.
 //   - A record that was edited, swapped with another, or put back to an older state does not open: ErrTampered names it,
 //     and nothing else is affected. Limits: who puts back every record of a credential together, a consent, a provider's
-//     metadata, or the whole file, is not noticed here.
+//     metadata, a record of usage, or the whole file, is not noticed here.
 //   - Open touches nothing before it has seen that the schema is known and that the keys open. It never makes keys for a
 //     store that holds records.
 //

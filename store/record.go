@@ -13,7 +13,7 @@ import (
 
 // payloadVersion is the version of every payload that is written. A new field raises it; what older versions wrote is read with that field
 // zero. A change that older payloads can't be read through raises [Schema] too.
-const payloadVersion = 2
+const payloadVersion = 3
 
 // Payloads are JSON. Secrets are bytes, which JSON writes as base64: a string would lose what is not UTF-8. Times are UTC
 // without a monotonic part. Decoding is strict: what an unknown field means is not known, so it can't be dropped.
@@ -42,23 +42,24 @@ type indexRecord struct {
 
 type credentialRecord struct {
 	version
-	UID        string                 `json:"uid"`
-	Provider   string                 `json:"provider"`
-	Client     string                 `json:"client"`
-	Grant      tokenbroker.GrantType  `json:"grant"`
-	Scopes     []string               `json:"scopes,omitzero"`
-	Subject    string                 `json:"subject,omitzero"`
-	Audience   string                 `json:"audience,omitzero"`
-	Resources  []string               `json:"resources,omitzero"`
-	Parameters map[string]string      `json:"parameters,omitzero"`
-	Source     string                 `json:"source,omitzero"`
-	Labels     map[string]string      `json:"labels,omitzero"`
-	Owner      string                 `json:"owner,omitzero"`
-	Disabled   bool                   `json:"disabled,omitzero"`
-	Created    time.Time              `json:"created"`
-	Updated    time.Time              `json:"updated"`
-	Version    uint64                 `json:"version"`
-	Generation tokenbroker.Generation `json:"generation"`
+	UID        string                  `json:"uid"`
+	Provider   string                  `json:"provider"`
+	Client     string                  `json:"client"`
+	Grant      tokenbroker.GrantType   `json:"grant"`
+	Scopes     []string                `json:"scopes,omitzero"`
+	Subject    string                  `json:"subject,omitzero"`
+	Audience   string                  `json:"audience,omitzero"`
+	Resources  []string                `json:"resources,omitzero"`
+	Parameters map[string]string       `json:"parameters,omitzero"`
+	Source     string                  `json:"source,omitzero"`
+	Labels     map[string]string       `json:"labels,omitzero"`
+	Owner      string                  `json:"owner,omitzero"`
+	Disabled   bool                    `json:"disabled,omitzero"`
+	Extra      tokenbroker.ExtraScopes `json:"extra_scopes,omitzero"`
+	Created    time.Time               `json:"created"`
+	Updated    time.Time               `json:"updated"`
+	Version    uint64                  `json:"version"`
+	Generation tokenbroker.Generation  `json:"generation"`
 }
 
 type grantRecord struct {

@@ -13,7 +13,7 @@ import (
 func payloads() []payload {
 	return []payload{
 		&indexRecord{}, &credentialRecord{}, &grantRecord{}, &tokenRecord{}, &clientIndexRecord{}, &clientRecord{},
-		&orphanRecord{}, &numbersRecord{}, &probeRecord{}, &consentRecord{},
+		&orphanRecord{}, &numbersRecord{}, &probeRecord{}, &consentRecord{}, &usageRecord{},
 	}
 }
 
@@ -21,7 +21,7 @@ func TestDecodeIsStrict(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", ``, "does not decode"},
 		{"no version", `{}`, "payload version 0"},
-		{"newer version", `{"v":3}`, "payload version 3"},
+		{"newer version", `{"v":4}`, "payload version 4"},
 		{"unknown field", `{"v":1,"boot":1,"bound":2,"shoe":3}`, "does not decode"},
 		{"two values", `{"v":1}{"v":1}`, "bytes after its end"},
 		{"not an object", `[1]`, "does not decode"},

@@ -23,6 +23,7 @@ const (
 	bucketClient      = "client"
 	bucketConsent     = "consent"
 	bucketMetadata    = "metadata"
+	bucketUsage       = "usage"
 )
 
 const (

@@ -37,6 +37,17 @@ type credentialFlags struct {
 	spec       tokenbrokerv1.CredentialSpec
 	labels     []string
 	parameters []string
+	extra      string
+}
+
+// extras are what may become of scopes that nobody asked for.
+var extras = map[string]tokenbrokerv1.ExtraScopes{
+	"judge": tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_JUDGE,
+	"allow": tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW,
+}
+
+func allowsExtra(spec *tokenbrokerv1.CredentialSpec) bool {
+	return spec.GetExtraScopes() == tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW
 }
 
 // add adds those that can be changed.
@@ -51,6 +62,8 @@ func (f *credentialFlags) add(c *cli, cmd *cobra.Command) {
 	fl.StringArrayVar(&f.spec.Resources, "resource", nil, "a resource indicator (RFC 8707), as an absolute URI; repeatable")
 	fl.StringArrayVar(&f.parameters, "param", nil, "a further field of token requests, as `key=value`, never a secret; repeatable")
 	fl.StringVar(&f.spec.Source, "source", "", "with the grant token_exchange: the `credential` whose token is exchanged")
+	fl.StringVar(&f.extra, "extra-scopes", "", "scopes that the provider gives unasked: judge (by the policy, the default) or allow")
+	complete(cmd, "extra-scopes", keys(extras)...)
 	_ = cmd.RegisterFlagCompletionFunc("source", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return c.credentialNames(1)(cmd, nil, begun)
 	})
@@ -63,6 +76,11 @@ func (f *credentialFlags) fill() (err error) {
 	f.spec.Scopes, f.spec.Resources = slices.DeleteFunc(f.spec.Scopes, empty), slices.DeleteFunc(f.spec.Resources, empty)
 	if f.spec.Parameters, err = parsePairs("param", f.parameters); err != nil {
 		return err
+	}
+	if f.extra != "" {
+		if f.spec.ExtraScopes, err = choose("extra-scopes", f.extra, extras); err != nil {
+			return err
+		}
 	}
 	f.spec.Labels, err = parsePairs("label", f.labels)
 	return err
@@ -204,7 +222,7 @@ leaves none; so it is with --label, --resource and --param. The refresh token st
 		}
 		req.Credential, req.Spec = args[0], &f.spec
 		var err error
-		if req.UpdateMask, err = mask(cmd, "client:oauth_client", "scope:scopes", "subject", "audience", "label:labels", "owner", "resource:resources", "param:parameters", "source"); err != nil {
+		if req.UpdateMask, err = mask(cmd, "client:oauth_client", "scope:scopes", "subject", "audience", "label:labels", "owner", "resource:resources", "param:parameters", "source", "extra-scopes:extra_scopes"); err != nil {
 			return err
 		}
 		resp, err := call(ctx, s, s.creds.UpdateCredential, &req)

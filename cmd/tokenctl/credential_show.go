@@ -189,6 +189,9 @@ func configurationRows(spec *tokenbrokerv1.CredentialSpec) [][2]string {
 			rows = append(rows, row)
 		}
 	}
+	if allowsExtra(spec) {
+		rows = append(rows, [2]string{"Extra scopes", "allowed: the provider may give more than was asked for"})
+	}
 	return append(rows, [2]string{"Owner", or(spec.GetOwner(), "-")}, [2]string{"Labels", list(pairs(spec.GetLabels()), "-")})
 }
 

@@ -122,7 +122,7 @@ func credentialDiff(is, want *tokenbrokerv1.CredentialSpec) (fixed, changed []st
 			"subject": is.GetSubject() != want.GetSubject(), "audience": is.GetAudience() != want.GetAudience(),
 			"labels": !maps.Equal(is.GetLabels(), want.GetLabels()), "owner": is.GetOwner() != want.GetOwner(),
 			"resources": !same(is.GetResources(), want.GetResources()), "parameters": !maps.Equal(is.GetParameters(), want.GetParameters()),
-			"source": is.GetSource() != want.GetSource()})
+			"source": is.GetSource() != want.GetSource(), "extra_scopes": allowsExtra(is) != allowsExtra(want)})
 }
 
 func differing(m map[string]bool) []string {

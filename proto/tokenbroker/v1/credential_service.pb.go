@@ -1187,7 +1187,7 @@ type UpdateCredentialRequest struct {
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
 	// The new values.
 	Spec *CredentialSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	// Which fields of spec to change: oauth_client, scopes, subject, audience, labels, owner, resources, parameters, source, or "*" for all of these. Absent: those
+	// Which fields of spec to change: oauth_client, scopes, subject, audience, labels, owner, resources, parameters, source, extra_scopes, or "*" for all of these. Absent: those
 	// that are set in spec.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Change it only if this is still its etag. Empty: change it anyway.

@@ -35,6 +35,8 @@ const (
 	RemovedReason_REMOVED_REASON_NOT_ALLOWED RemovedReason = 2
 	// The credential has as many variants in use as are allowed. Subscribe again later.
 	RemovedReason_REMOVED_REASON_TOO_MANY RemovedReason = 3
+	// The provider gave the token scopes that nobody asked for, and this caller may not have them: GRANTED_SCOPES_TOO_WIDE.
+	RemovedReason_REMOVED_REASON_SCOPES_TOO_WIDE RemovedReason = 4
 )
 
 // Enum value maps for RemovedReason.
@@ -44,12 +46,14 @@ var (
 		1: "REMOVED_REASON_NOT_FOUND",
 		2: "REMOVED_REASON_NOT_ALLOWED",
 		3: "REMOVED_REASON_TOO_MANY",
+		4: "REMOVED_REASON_SCOPES_TOO_WIDE",
 	}
 	RemovedReason_value = map[string]int32{
-		"REMOVED_REASON_UNSPECIFIED": 0,
-		"REMOVED_REASON_NOT_FOUND":   1,
-		"REMOVED_REASON_NOT_ALLOWED": 2,
-		"REMOVED_REASON_TOO_MANY":    3,
+		"REMOVED_REASON_UNSPECIFIED":     0,
+		"REMOVED_REASON_NOT_FOUND":       1,
+		"REMOVED_REASON_NOT_ALLOWED":     2,
+		"REMOVED_REASON_TOO_MANY":        3,
+		"REMOVED_REASON_SCOPES_TOO_WIDE": 4,
 	}
 )
 
@@ -1231,12 +1235,13 @@ const file_tokenbroker_v1_token_service_proto_rawDesc = "" +
 	"\x0frecovery_action\x18\x03 \x01(\x0e2\x1e.tokenbroker.v1.RecoveryActionR\x0erecoveryAction\x127\n" +
 	"\aoutcome\x18\x04 \x01(\x0e2\x1d.tokenbroker.v1.ReportOutcomeR\aoutcome\x12:\n" +
 	"\vretry_delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryDelay*\x8a\x01\n" +
+	"retryDelay*\xae\x01\n" +
 	"\rRemovedReason\x12\x1e\n" +
 	"\x1aREMOVED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REMOVED_REASON_NOT_FOUND\x10\x01\x12\x1e\n" +
 	"\x1aREMOVED_REASON_NOT_ALLOWED\x10\x02\x12\x1b\n" +
-	"\x17REMOVED_REASON_TOO_MANY\x10\x03*~\n" +
+	"\x17REMOVED_REASON_TOO_MANY\x10\x03\x12\"\n" +
+	"\x1eREMOVED_REASON_SCOPES_TOO_WIDE\x10\x04*~\n" +
 	"\rReportOutcome\x12\x1e\n" +
 	"\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REPORT_OUTCOME_NEWER\x10\x01\x12\x17\n" +
