@@ -24,15 +24,7 @@ func (c *cli) told(path string, err error) error {
 			return err
 		}
 	}
-	return &failure{exit: exitFix, what: fmt.Sprintf("%s is refused: %s to correct", path, count(len(problems), "thing"))}
-}
-
-// count is a number of things.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return &failure{exit: exitFix, what: fmt.Sprintf("%s is refused: %s to correct", path, counted(len(problems), "thing"))}
 }
 
 // mode is said of a rule that is not enforced.

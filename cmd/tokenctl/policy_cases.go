@@ -49,7 +49,7 @@ status is 1 if a decision differs, and 7 if a file is refused.`,
 		if err := c.showOutcomes(found); err != nil || len(found.wrong) == 0 {
 			return err
 		}
-		return &failure{exit: exitOther, what: fmt.Sprintf("%d of %s decided otherwise than expected", len(found.wrong), count(found.cases, "case"))}
+		return &failure{exit: exitOther, what: fmt.Sprintf("%d of %s decided otherwise than expected", len(found.wrong), counted(found.cases, "case"))}
 	})
 	cmd.Flags().StringVar(&path, "policy", "", "policy `file` to test")
 	_ = cmd.MarkFlagRequired("policy")
@@ -92,7 +92,7 @@ func (c *cli) showOutcomes(found *outcomes) error {
 	}
 	return c.emit(m, func(w io.Writer) error {
 		if len(found.wrong) == 0 {
-			_, err := fmt.Fprintf(c.errs, "%s: decided as expected\n", count(found.cases, "case"))
+			_, err := fmt.Fprintf(c.errs, "%s: decided as expected\n", counted(found.cases, "case"))
 			return err
 		}
 		_, err := io.WriteString(w, found.text())

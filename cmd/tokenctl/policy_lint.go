@@ -27,7 +27,7 @@ if anything was found.`}
 			return err
 		}
 		if n := len(resp.GetFindings()); strict && n > 0 {
-			return &failure{exit: exitFix, what: fmt.Sprintf("the policy has %s that --strict does not let pass", count(n, "finding"))}
+			return &failure{exit: exitFix, what: fmt.Sprintf("the policy has %s that --strict does not let pass", counted(n, "finding"))}
 		}
 		return nil
 	})
