@@ -129,13 +129,18 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 		b.spread(at.gate)
 	}
 	s, err := b.conclude(ctx, t, secret, reply, err)
-	b.conclusion(ctx, t, err)
+	b.conclusion(ctx, t, reply.Token, err)
 	return s, err
 }
 
-// conclusion records how an attempt ended. Its token, if it brought one, is shown to nobody without a record of its own.
-func (b *Broker) conclusion(ctx context.Context, t try, err error) {
+// conclusion records how an attempt ended. Its token, if it brought one, is shown to nobody without a record of its own; but it is named
+// here already, as one that nobody was given may be found where it should not be, too.
+func (b *Broker) conclusion(ctx context.Context, t try, got *tokenbroker.Token, err error) {
 	ev := t.event(EventExchange)
+	ev.TokenMAC, ev.Granted = "", nil // of the token before
+	if got != nil {
+		ev.TokenMAC, ev.Expiry, ev.Granted = b.mac(got.AccessToken), got.Expiry, got.Scopes
+	}
 	ev.Took = time.Since(t.began)
 	ev.Waiters = int(t.v.waiters.Load())
 	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok {

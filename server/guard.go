@@ -13,8 +13,8 @@ import (
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
-	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // call is one RPC on its way through the guard.
@@ -26,8 +26,9 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
-	shared   *encoded    // holds the answer of GetToken
-	ctx      callContext // of a unary call
+	shared   *encoded         // holds the answer of GetToken
+	handed   *broker.Snapshot // holds the token of the answer, if it has one
+	ctx      callContext      // of a unary call
 }
 
 // callKey is where a handler finds its call.
@@ -52,7 +53,7 @@ func (s *Server) admit(peer *caller, method string) (*call, error) {
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
 	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
-		CertFingerprint: peer.Fingerprint, Action: string(n.action), PolicyRevision: c.policy.Revision()}
+		CertFingerprint: peer.Fingerprint, CertSerial: peer.Serial, Action: string(n.action), PolicyRevision: c.policy.Revision()}
 	return c, nil
 }
 
@@ -71,7 +72,7 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline)
 	defer c.ctx.stop()
 	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
-	c.fill(resp, err)
+	c.fill(err)
 	if !c.decision.Allowed {
 		return nil, s.recordDenial(ctx, c, err)
 	}
@@ -136,7 +137,7 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	}
 	err = s.decide(ctx, c, nil)
 	if err != nil {
-		c.fill(nil, err)
+		c.fill(err)
 		return s.recordDenial(ctx, c, err)
 	}
 	wrapped := middleware.WrapServerStream(ss)
@@ -149,7 +150,7 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 
 // reflect runs the reflection service, which knows nothing of a drain and would hold it up for as long as its client likes.
 func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
-	c.fill(nil, nil)
+	c.fill(nil)
 	if err := s.record(ctx, c.record); err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 }
 
 // fill completes the record of a call with how it ended.
-func (c *call) fill(resp any, err error) {
+func (c *call) fill(err error) {
 	c.record.Latency = time.Since(c.began)
 	c.record.Rule, c.record.Reason = c.decision.Rule, string(c.decision.Reason)
 	c.record.Decision = audit.Deny
@@ -175,9 +176,9 @@ func (c *call) fill(resp any, err error) {
 		c.shorten()
 	}
 	c.record.Code = codeOf(err)
-	if m, ok := resp.(interface{ GetToken() *tokenbrokerv1.Token }); ok && err == nil {
-		c.record.Generation = tokenbroker.Generation(m.GetToken().GetGeneration())
-		c.record.ScopesGranted = m.GetToken().GetScopes()
+	if c.handed != nil && c.handed.Token != nil && err == nil {
+		t := c.handed.Token
+		c.record.Generation, c.record.ScopesGranted, c.record.TokenMAC, c.record.Expiry = t.Generation, t.Scopes, c.handed.TokenMAC, t.Expiry
 	}
 }
 

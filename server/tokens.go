@@ -43,14 +43,15 @@ func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRe
 	if err != nil {
 		return nil, err
 	}
-	c.shared = encodedOf(snap)
+	c.shared, c.handed = encodedOf(snap), snap
 	return c.shared.get, nil
 }
 
 // ReportRejected implements tokenbrokerv1.TokenServiceServer.
 func (t *tokenService) ReportRejected(ctx context.Context, r *tokenbrokerv1.ReportRejectedRequest) (*tokenbrokerv1.ReportRejectedResponse, error) {
+	c := callOf(ctx)
 	report := broker.Report{Selection: selectionOf(r), Generation: tokenbroker.Generation(r.GetGeneration()),
-		HTTPStatus: int(r.GetHttpStatus()), Code: r.GetErrorCode(), Holder: callOf(ctx).Identity}
+		HTTPStatus: int(r.GetHttpStatus()), Code: r.GetErrorCode(), Holder: c.Identity}
 	if err := report.Check(); err != nil {
 		return nil, err
 	}
@@ -58,6 +59,7 @@ func (t *tokenService) ReportRejected(ctx context.Context, r *tokenbrokerv1.Repo
 	if err != nil {
 		return nil, err
 	}
+	c.handed = snap
 	shared := encodedOf(snap).get
 	resp := &tokenbrokerv1.ReportRejectedResponse{Token: shared.GetToken(), State: shared.GetState(),
 		RecoveryAction: shared.GetRecoveryAction(), Outcome: outcomes[outcome]}
