@@ -45,6 +45,7 @@ type Event struct {
 	HTTPStatus int
 	Expiry     time.Time     // of the token, if there is one; of the refresh token where that is what it tells of
 	TokenMAC   string        // what Config.MAC made of that token
+	Same       bool          // the exchange brought the token that was there already
 	Granted    []string      // scopes that it has, as far as is known
 	Next       time.Time     // of a failed exchange: when the broker tries again by itself; zero if it does not
 	Took       time.Duration // of the exchange

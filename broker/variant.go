@@ -52,6 +52,17 @@ type held struct {
 	mac              string // "" until a snapshot holds it
 }
 
+// holds reports whether a token is the one that the variant has, alive or not.
+func (v *variant) holds(t *tokenbroker.Token) bool {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	return v.holdsLocked(t)
+}
+
+func (v *variant) holdsLocked(t *tokenbroker.Token) bool {
+	return t != nil && v.token != nil && v.token.AccessToken == t.AccessToken
+}
+
 // hold computes the ends of a token. sent carries a monotonic reading if the token was obtained by this process.
 func hold(t tokenbroker.Token, sent time.Time) *held {
 	life := t.Life() - guard(t.Life())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
+	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // record writes the engine's audited events to the audit log.
@@ -47,6 +48,8 @@ func reasonOf(ev broker.Event) string {
 		return string(ev.Revocation)
 	case ev.Kind == broker.EventAdopted:
 		return "adopted"
+	case ev.Kind == broker.EventExchange && ev.Class == "" && ev.Same:
+		return server.ReasonUnchanged
 	case ev.Kind == broker.EventExchange && ev.Class == "":
 		return "ok"
 	}

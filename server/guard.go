@@ -27,6 +27,7 @@ type call struct {
 	decision policy.Decision
 	record   audit.Record
 	shared   *encoded         // holds the answer of GetToken
+	opened   bool             // of a stream: its opening is recorded, and its end will be
 	handed   *broker.Snapshot // holds the token of the answer, if it has one
 	ctx      callContext      // of a unary call
 }
@@ -49,6 +50,7 @@ func (c *call) may(r policy.Request) policy.Decision {
 func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
 	if !ok {
+		s.tally.add(sum{identity: peer.Identity, reason: summedUnknown, code: codeOf(errUnknownMethod)})
 		return nil, errUnknownMethod
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
@@ -85,14 +87,13 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	return resp, err
 }
 
-// recordDenial records a call that was denied, or malformed, and returns the caller's error. An identity that is denied again and again is
-// told just that: what it does must not fill the log. How often is in its next record.
+// recordDenial records a call that was denied or malformed, or a stream that did not open, and returns the caller's error. An identity that is denied again and again is
+// told just that: what it does must not fill the log. How often is recorded soon.
 func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
-	missed, ok := s.denials.take(c.Identity, time.Now())
-	if !ok {
+	if !s.denials.take(c.Identity, time.Now()) {
+		s.tally.add(sum{identity: c.Identity, action: c.record.Action, reason: summedDenials, code: codeOf(err)})
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "denied calls of this identity", RetryAfter: retrySoon}
 	}
-	c.record.Count = missed
 	_ = s.record(ctx, c.record) // a denial gives nothing away, recorded or not
 	return err
 }
@@ -145,7 +146,12 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if c.need.action == policy.ReflectionUse {
 		return s.reflect(ctx, c, func() error { return next(srv, wrapped) })
 	}
-	return next(srv, wrapped)
+	err = next(srv, wrapped)
+	if err != nil && !c.opened {
+		c.fill(err)
+		return s.recordDenial(ctx, c, err)
+	}
+	return err
 }
 
 // reflect runs the reflection service, which knows nothing of a drain and would hold it up for as long as its client likes.
@@ -155,7 +161,7 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 		return err
 	}
 	done := make(chan error, 1)
-	s.reflections.Go(func() { done <- run() })
+	s.lingering.Go(func() { done <- run() })
 	select {
 	case err := <-done:
 		return err
