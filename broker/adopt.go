@@ -30,10 +30,24 @@ func (b *Broker) Adopt(ctx context.Context, name string, a tokenbroker.Adoption)
 		return Status{}, err
 	}
 	b.wrote()
+	b.named(ctx, e, g, a, tok)
 	b.adopted(e, g, a, tok)
 	b.scheduleExercise(e)
 	b.publishAll(e)
 	return b.tried(ctx, name)
+}
+
+// named records a token that came with an adoption, before anybody can be given it.
+func (b *Broker) named(ctx context.Context, e *entry, g tokenbroker.Grant, a tokenbroker.Adoption, tok tokenbroker.Token) {
+	if a.Token == nil {
+		return
+	}
+	e.mu.Lock()
+	ev := Event{Kind: EventAdopted, Credential: e.name, Provider: e.cred.Provider, Client: e.cred.Client, Grant: e.cred.Grant,
+		Variant: a.Variant, Own: true, Serial: g.Serial, Order: tokenbroker.Order{Generation: tok.Generation},
+		TokenMAC: b.mac(tok.AccessToken), Expiry: tok.Expiry, Granted: tok.Scopes}
+	e.mu.Unlock()
+	_ = b.audit(ctx, ev) // it is durable by now; nobody is given it without a record of that
 }
 
 func checkAdoption(c tokenbroker.Credential, a tokenbroker.Adoption) error {

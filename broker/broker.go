@@ -194,6 +194,14 @@ func (b *Broker) audit(ctx context.Context, ev Event) error {
 	return nil
 }
 
+// mac names an access token in audit records.
+func (b *Broker) mac(token tokenbroker.Secret) string {
+	if b.cfg.MAC == nil {
+		return ""
+	}
+	return b.cfg.MAC(token)
+}
+
 func (b *Broker) observe(ev Event) {
 	if b.cfg.Observe != nil {
 		b.cfg.Observe(ev)

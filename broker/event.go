@@ -23,6 +23,7 @@ const (
 	EventSecret    Kind = "secret_expiring" // a secret, key or certificate of Client is due at Expiry, in 30, 7 or 1 day
 	EventClockSkew Kind = "clock_skew"      // our clock and Provider's differ by Skew
 	EventRevoked   Kind = "revoke_result"   // what the provider made of it (audited)
+	EventAdopted   Kind = "adopted"         // a consent or an import brought a token (audited)
 	EventForgotten Kind = "forgotten"       // a credential's variant is gone: deleted, or unused
 )
 
@@ -43,6 +44,9 @@ type Event struct {
 	Code       string            // RFC 6749 error or ours, e.g. store_unavailable, superseded, tampered
 	HTTPStatus int
 	Expiry     time.Time     // of the token, if there is one; of the refresh token where that is what it tells of
+	TokenMAC   string        // what Config.MAC made of that token
+	Same       bool          // the exchange brought the token that was there already
+	Granted    []string      // scopes that it has, as far as is known
 	Next       time.Time     // of a failed exchange: when the broker tries again by itself; zero if it does not
 	Took       time.Duration // of the exchange
 	Waiters    int           // callers who wait for the exchange

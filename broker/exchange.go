@@ -128,14 +128,20 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 	if at.result(err) {
 		b.spread(at.gate)
 	}
+	same := t.v.holds(reply.Token)
 	s, err := b.conclude(ctx, t, secret, reply, err)
-	b.conclusion(ctx, t, err)
+	b.conclusion(ctx, t, reply.Token, same, err)
 	return s, err
 }
 
-// conclusion records how an attempt ended. Its token, if it brought one, is shown to nobody without a record of its own.
-func (b *Broker) conclusion(ctx context.Context, t try, err error) {
+// conclusion records how an attempt ended. Its token, if it brought one, is shown to nobody without a record of its own; but it is named
+// here already, as one that nobody was given may be found where it should not be, too.
+func (b *Broker) conclusion(ctx context.Context, t try, got *tokenbroker.Token, same bool, err error) {
 	ev := t.event(EventExchange)
+	ev.TokenMAC, ev.Granted, ev.Same = "", nil, same // not of the token before
+	if got != nil {
+		ev.TokenMAC, ev.Expiry, ev.Granted = b.mac(got.AccessToken), got.Expiry, got.Scopes
+	}
 	ev.Took = time.Since(t.began)
 	ev.Waiters = int(t.v.waiters.Load())
 	if f, ok := errors.AsType[*tokenbroker.Failure](err); ok {
@@ -296,8 +302,7 @@ func (t try) outcome(secret tokenbroker.ClientSecret, r tokenbroker.ExchangeRepl
 	}
 	t.v.e.mu.Lock()
 	defer t.v.e.mu.Unlock()
-	o.SameToken = r.Token != nil && t.v.token != nil && t.v.token.Generation >= t.v.e.cred.Generation &&
-		t.v.token.AccessToken == r.Token.AccessToken
+	o.SameToken = t.v.holdsLocked(r.Token) && t.v.token.Generation >= t.v.e.cred.Generation
 	return o
 }
 

@@ -124,6 +124,8 @@ type Config struct {
 	// Encode turns a snapshot into what the transport sends; it runs once per snapshot and its result rides in
 	// Snapshot.Encoded. Nil leaves that nil.
 	Encode func(*Snapshot) any
+	// MAC is a keyed hash of an access token, by which audit records name it. It runs once per token. Nil names none.
+	MAC func(tokenbroker.Secret) string
 	// Audit records an event before what it speaks of happens; on an error it does not happen. Nil records nothing.
 	Audit func(context.Context, Event) error
 	// Observe sees every event: metrics, logs and pages hang on it. It must not block, nor call the broker, which may hold a lock

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Code       string             // why, if not READY
 	Cause      tokenbroker.Cause  // what is behind Code, where more is known
 	Token      *tokenbroker.Token // nil if there is none that may be served
+	TokenMAC   string             // what Config.MAC made of it
 	RefreshAt  time.Time          // when the next refresh is due; zero if none is
 	Encoded    any                // what Config.Encode made of it
 

@@ -49,6 +49,18 @@ type variant struct {
 type held struct {
 	tokenbroker.Token
 	wallEnd, monoEnd time.Time
+	mac              string // "" until a snapshot holds it
+}
+
+// holds reports whether a token is the one that the variant has, alive or not.
+func (v *variant) holds(t *tokenbroker.Token) bool {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	return v.holdsLocked(t)
+}
+
+func (v *variant) holdsLocked(t *tokenbroker.Token) bool {
+	return t != nil && v.token != nil && v.token.AccessToken == t.AccessToken
 }
 
 // hold computes the ends of a token. sent carries a monotonic reading if the token was obtained by this process.
@@ -212,6 +224,10 @@ func (b *Broker) view(v *variant, now time.Time) *Snapshot {
 	if v.token.usable(now) && !e.cred.Disabled && e.grant.State != tokenbroker.StateQuarantined {
 		t := v.token.Token
 		s.Token, s.wallEnd, s.monoEnd = &t, v.token.wallEnd, v.token.monoEnd
+		if v.token.mac == "" {
+			v.token.mac = b.mac(t.AccessToken)
+		}
+		s.TokenMAC = v.token.mac
 	}
 	stands := standingOf(v, now)
 	s.State, s.Code, s.Cause, s.Recovery = stands.state, stands.code, stands.cause, stands.recovery()
@@ -259,7 +275,7 @@ func (v *variant) event(k Kind) Event {
 	if s != nil {
 		ev.Order, ev.State, ev.Code = s.Order, s.State, s.Code
 		if s.Token != nil {
-			ev.Expiry = s.Token.Expiry
+			ev.Expiry, ev.TokenMAC, ev.Granted = s.Token.Expiry, s.TokenMAC, s.Token.Scopes
 		}
 	}
 	return ev

@@ -46,7 +46,7 @@ func (l *engineLog) observe(ev broker.Event) {
 		l.skew(ev)
 	case broker.EventForgotten:
 		l.forget(ev.Credential)
-	case broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport:
+	case broker.EventIntent, broker.EventExchange, broker.EventDeliver, broker.EventReport, broker.EventAdopted:
 	}
 }
 

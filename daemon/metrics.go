@@ -158,7 +158,7 @@ func (m *metrics) observe(ev broker.Event) {
 		return
 	case broker.EventRevoked:
 		m.revocations.WithLabelValues(ev.Provider, string(ev.Revocation)).Inc()
-	case broker.EventIntent:
+	case broker.EventIntent, broker.EventAdopted:
 	}
 	if ev.Own && !ev.Expiry.IsZero() {
 		m.expires(ev)

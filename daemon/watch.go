@@ -6,7 +6,6 @@ import (
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
-	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 )
 
@@ -69,41 +68,6 @@ func (d *Daemon) Reload(ctx context.Context) {
 	if err := d.sink.Reopen(); err != nil {
 		d.log.Error("audit log not reopened, the open one stays in use", "error", err)
 	}
-}
-
-// record writes the engine's audited events to the audit log.
-func (d *Daemon) record(ctx context.Context, ev broker.Event) error {
-	return d.audit.Write(ctx, recordOf(ev))
-}
-
-// recordOf is an event as a record.
-func recordOf(ev broker.Event) audit.Record {
-	r := audit.Record{
-		Kind: auditKinds[ev.Kind], RequestID: ev.Attempt, Credential: ev.Credential, OAuthClient: ev.Client, Provider: ev.Provider,
-		ScopesAsked: ev.Variant.Scopes, Subject: ev.Variant.Subject, Audience: ev.Variant.Audience,
-		Generation: ev.Order.Generation, Serial: ev.Serial, Streams: ev.Streams, Latency: ev.Took,
-		Code: ev.Code, Reason: reasonOf(ev),
-	}
-	return r
-}
-
-var auditKinds = map[broker.Kind]audit.Kind{
-	broker.EventIntent:   audit.KindExchangeIntent,
-	broker.EventExchange: audit.KindExchangeResult,
-	broker.EventDeliver:  audit.KindDeliver,
-	broker.EventRevoked:  audit.KindRevocation,
-}
-
-func reasonOf(ev broker.Event) string {
-	switch {
-	case ev.Kind == broker.EventDeliver:
-		return string(ev.State)
-	case ev.Kind == broker.EventRevoked:
-		return string(ev.Revocation)
-	case ev.Kind == broker.EventExchange && ev.Class == "":
-		return "ok"
-	}
-	return string(ev.Class)
 }
 
 // outcome is an exchange's result as a metric's label.

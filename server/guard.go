@@ -15,7 +15,6 @@ import (
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
-	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // call is one RPC on its way through the guard.
@@ -28,8 +27,9 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
-	shared   *encoded    // holds the answer of GetToken
-	ctx      callContext // of a unary call
+	shared   *encoded         // holds the answer of GetToken
+	opened   bool             // of a stream: its opening is recorded, and its end will be
+	ctx      callContext      // of a unary call
 }
 
 // callKey is where a handler finds its call.
@@ -50,11 +50,12 @@ func (c *call) may(r policy.Request) policy.Decision {
 func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
 	if !ok {
+		s.tally.add(sum{identity: peer.Identity, reason: summedUnknown, code: codeOf(errUnknownMethod)})
 		return nil, errUnknownMethod
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
 	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
-		CertFingerprint: peer.Fingerprint, Action: string(n.action), PolicyRevision: c.policy.Revision()}
+		CertFingerprint: peer.Fingerprint, CertSerial: peer.Serial, Action: string(n.action), PolicyRevision: c.policy.Revision()}
 	return c, nil
 }
 
@@ -73,7 +74,7 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline)
 	defer c.ctx.stop()
 	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
-	c.fill(resp, err)
+	c.fill(err)
 	if !c.decision.Allowed {
 		return nil, s.recordDenial(ctx, c, err)
 	}
@@ -89,14 +90,13 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	return resp, err
 }
 
-// recordDenial records a call that was denied, or malformed, and returns the caller's error. An identity that is denied again and again is
-// told just that: what it does must not fill the log. How often is in its next record.
+// recordDenial records a call that was denied or malformed, or a stream that did not open, and returns the caller's error. An identity that is denied again and again is
+// told just that: what it does must not fill the log. How often is recorded soon.
 func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
-	missed, ok := s.denials.take(c.Identity, time.Now())
-	if !ok {
+	if !s.denials.take(c.Identity, time.Now()) {
+		s.tally.add(sum{identity: c.Identity, action: c.record.Action, reason: summedDenials, code: codeOf(err)})
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "denied calls of this identity", RetryAfter: retrySoon}
 	}
-	c.record.Count = missed
 	_ = s.record(ctx, c.record) // a denial gives nothing away, recorded or not
 	return err
 }
@@ -141,7 +141,7 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	}
 	err = s.decide(ctx, c, nil)
 	if err != nil {
-		c.fill(nil, err)
+		c.fill(err)
 		return s.recordDenial(ctx, c, err)
 	}
 	wrapped := middleware.WrapServerStream(ss)
@@ -149,17 +149,22 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if c.need.action == policy.ReflectionUse {
 		return s.reflect(ctx, c, func() error { return next(srv, wrapped) })
 	}
-	return next(srv, wrapped)
+	err = next(srv, wrapped)
+	if err != nil && !c.opened {
+		c.fill(err)
+		return s.recordDenial(ctx, c, err)
+	}
+	return err
 }
 
 // reflect runs the reflection service, which knows nothing of a drain and would hold it up for as long as its client likes.
 func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
-	c.fill(nil, nil)
+	c.fill(nil)
 	if err := s.record(ctx, c.record); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
-	s.reflections.Go(func() { done <- run() })
+	s.lingering.Go(func() { done <- run() })
 	select {
 	case err := <-done:
 		return err
@@ -169,7 +174,7 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 }
 
 // fill completes the record of a call with how it ended.
-func (c *call) fill(resp any, err error) {
+func (c *call) fill(err error) {
 	c.record.Latency = time.Since(c.began)
 	c.record.Rule, c.record.Mode, c.record.Reason = c.decision.Rule, string(c.decision.Mode), string(c.decision.Reason)
 	c.record.Decision = audit.Deny
@@ -180,9 +185,9 @@ func (c *call) fill(resp any, err error) {
 		c.shorten()
 	}
 	c.record.Code = codeOf(err)
-	if m, ok := resp.(interface{ GetToken() *tokenbrokerv1.Token }); ok && err == nil {
-		c.record.Generation = tokenbroker.Generation(m.GetToken().GetGeneration())
-		c.record.ScopesGranted = m.GetToken().GetScopes()
+	if c.given != nil && c.given.Token != nil && err == nil {
+		t := c.given.Token
+		c.record.Generation, c.record.ScopesGranted, c.record.TokenMAC, c.record.Expiry = t.Generation, t.Scopes, c.given.TokenMAC, t.Expiry
 	}
 }
 

@@ -99,6 +99,7 @@ func (s *Server) logCall(ctx context.Context, level logging.Level, _ string, fie
 type identityLimits struct {
 	perSecond float64
 	burst     int
+	refused   func(identity string) // told of each that check refuses
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -107,8 +108,7 @@ type identityLimits struct {
 
 type bucket struct {
 	*rate.Limiter
-	seen   time.Time
-	missed uint64 // refused since the last that passed
+	seen time.Time
 }
 
 const bucketLife = 10 * time.Minute
@@ -127,23 +127,18 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 }
 
 func (l *identityLimits) check(c *caller) error {
-	if _, ok := l.take(c.Identity, time.Now()); !ok {
+	if !l.take(c.Identity, time.Now()) {
+		l.refused(c.Identity)
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}
 	return nil
 }
 
-// take takes a turn of an identity, and says how many it was refused since its last one.
-func (l *identityLimits) take(identity string, now time.Time) (missed uint64, ok bool) {
+// take takes a turn of an identity.
+func (l *identityLimits) take(identity string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.bucketLocked(identity, now)
-	if !b.AllowN(now, 1) {
-		b.missed++
-		return 0, false
-	}
-	missed, b.missed = b.missed, 0
-	return missed, true
+	return l.bucketLocked(identity, now).AllowN(now, 1)
 }
 
 func (l *identityLimits) bucketLocked(identity string, now time.Time) *bucket {

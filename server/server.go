@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -27,6 +28,8 @@ type Config struct {
 	Broker    *broker.Broker                            // required
 	Policy    func() *policy.Policy                     // the policy in force; required
 	Audit     func(context.Context, audit.Record) error // writes one record, returns when it is written; required
+	Trail     Trail                                     // nil = there is no AuditService
+	MACs      func(token string) []string               // what records may name a token by, the newest first; nil = only by what callers give
 	TLS       *mtls.Source                              // required
 	Accept    mtls.ServerOptions                        // whom the listener lets in
 	Consents  Consents                                  // nil = there is no ConsentService
@@ -72,7 +75,7 @@ func set[T comparable](field *T, value T) {
 	}
 }
 
-// How many denied calls of one identity are recorded one by one: beyond that they are refused and counted.
+// How many denied calls of one identity are recorded one by one: beyond that they are refused, counted and summed up.
 const (
 	deniedPerSecond = 10
 	deniedBurst     = 200
@@ -89,8 +92,9 @@ type Server struct {
 	guarded grpc.UnaryServerInterceptor // the recovery of handlers
 	trouble rate.Sometimes              // limits what is logged of a store that refuses
 	denials *identityLimits             // denied calls that are recorded one by one
+	tally   *tally                      // of what is not
 
-	reflections sync.WaitGroup // reflection handlers, which may outlive their streams for a moment
+	lingering sync.WaitGroup // goroutines of reflections and tails, which may outlive their streams for a moment
 
 	drainOnce sync.Once
 	goingAway chan struct{} // closed: tell subscribers to go elsewhere
@@ -109,6 +113,10 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, goingAway: make(chan struct{}), ending: make(chan struct{}), trouble: rate.Sometimes{Interval: time.Second}}
 	s.limits = newIdentityLimits(cfg.Limits.CallsPerSecond, int(2*cfg.Limits.CallsPerSecond)+1)
 	s.denials = newIdentityLimits(deniedPerSecond, deniedBurst)
+	s.tally = newTally(cfg.Audit)
+	s.limits.refused = func(identity string) {
+		s.tally.add(sum{identity: identity, reason: summedTooMany, code: codeOf(tokenbroker.ErrTooMany)})
+	}
 	s.streams = newStreams(cfg.Limits.StreamsPerIdentity, cfg.Opened)
 	s.senders = newSenders()
 	s.health = newHealth(s.ending)
@@ -118,7 +126,7 @@ func New(cfg Config) (*Server, error) {
 	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
 	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
 	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))
-	tokenbrokerv1.RegisterAuditServiceServer(s.grpc, tokenbrokerv1.UnimplementedAuditServiceServer{})
+	tokenbrokerv1.RegisterAuditServiceServer(s.grpc, newAuditService(s))
 	tokenbrokerv1.RegisterPolicyServiceServer(s.grpc, &policyService{b: cfg.Broker, usage: cfg.Usage})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -128,7 +136,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) options() []grpc.ServerOption {
 	unary, stream := s.interceptors()
 	return append(Transport(),
-		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, logRefused(s.cfg.Log))),
+		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, s.tally.handshakes(logRefused(s.cfg.Log)))),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
@@ -168,7 +176,10 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) SetServing(ready bool) { s.health.set(ready) }
 
 // Close ends at once a server that is not drained, also one that never served.
-func (s *Server) Close() { s.grpc.Stop() }
+func (s *Server) Close() {
+	s.grpc.Stop()
+	s.tally.close()
+}
 
 // PolicyChanged judges all subscriptions anew. Call it after another policy came in force.
 func (s *Server) PolicyChanged(ctx context.Context) { s.streams.reconsider(ctx) }
@@ -185,8 +196,9 @@ func (s *Server) Drain(ctx context.Context) {
 			s.cfg.Broker.Drain()
 			close(s.ending)
 			s.grpc.GracefulStop()
-			s.reflections.Wait()
+			s.lingering.Wait()
 			s.senders.wait()
+			s.tally.close()
 			close(done)
 		}()
 		select {

@@ -47,7 +47,7 @@ type subscription struct {
 }
 
 // Subscribe implements tokenbrokerv1.TokenServiceServer.
-func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) error {
+func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) (err error) {
 	selections, err := t.s.selections(r)
 	if err != nil {
 		return err
@@ -58,7 +58,8 @@ func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.Ser
 	}
 	defer t.s.streams.release(c.Identity)
 	sub := t.s.subscribe(c, out, len(selections))
-	defer sub.close()
+	defer func() { sub.close(err) }()
+	c.opened = true
 	if err := sub.open(out.Context(), selections); err != nil {
 		return err
 	}
@@ -184,8 +185,8 @@ func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audi
 	return rec
 }
 
-// close ends the feed, once nobody is in a send any more. That it ended is recorded if it can be.
-func (sub *subscription) close() {
+// close ends the feed, once nobody is in a send any more. That it ended, and why, is recorded if it can be.
+func (sub *subscription) close(err error) {
 	sub.s.streams.remove(sub.feed)
 	sub.feed.Close()
 	sub.end()
@@ -196,9 +197,21 @@ func (sub *subscription) close() {
 	if sub.lagging.CompareAndSwap(true, false) {
 		sub.call.outlet.slower(-1)
 	}
-	rec := sub.call.record
-	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, []uint64{sub.feed.ID}, time.Since(sub.call.began)
-	_ = sub.s.record(sub.out.Context(), rec)
+	if sub.tooSlow.Load() {
+		err = errSlowReader
+	}
+	sub.s.recordEnd(sub.out.Context(), sub.call, []uint64{sub.feed.ID}, err)
+}
+
+// recordEnd records how a stream ended: its client left, or the broker ended it for a reason.
+func (s *Server) recordEnd(ctx context.Context, c *call, ids []uint64, err error) {
+	rec := c.record
+	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, ids, time.Since(c.began)
+	rec.Code = codeOf(err)
+	if _, known := rowOf(err); !known && ctx.Err() != nil {
+		rec.Code = codeOf(context.Canceled) // what a send says to a client that is gone
+	}
+	_ = s.record(ctx, rec)
 }
 
 // run sends the first state of each selector, the end of the snapshot, and then whatever comes.

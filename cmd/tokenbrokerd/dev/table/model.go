@@ -131,6 +131,7 @@ func (m *Model) Event(now time.Time, ev broker.Event) *Entry {
 	case broker.EventRevoked:
 		return m.add(Entry{At: now, Credential: ev.Credential, Text: "revocation: " + cmp.Or(ev.Code, "done"), State: tokenbroker.StateReauthorize})
 	case broker.EventSecret, broker.EventClockSkew: // of an OAuth client, of a provider: no row is theirs
+	case broker.EventAdopted: // its state tells
 	case broker.EventOrphan, broker.EventCommitErr, broker.EventTampered:
 		r := m.row(ev.Credential)
 		r.last, r.lastState, r.next = string(ev.Kind), tokenbroker.StateUncertain, time.Time{}
