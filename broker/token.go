@@ -16,6 +16,7 @@ type Request struct {
 	Selection
 	MinValidity time.Duration // how long the token has to be valid yet; from 0 to MaxMinValidity
 	Holder      string        // identity that the token is handed to
+	Refuse      error         // what is answered where a token would have to be fetched or waited for; nil = that is done
 }
 
 // Token returns a snapshot with a valid token: from memory, or by one exchange that all callers share. ctx governs the wait,
@@ -35,9 +36,12 @@ func (b *Broker) Token(ctx context.Context, r Request) (*Snapshot, error) {
 
 func (b *Broker) serve(ctx context.Context, v *variant, r Request) (*Snapshot, error) {
 	now := time.Now()
+	if r.Refuse != nil && r.lacks(v.snap.Load(), now) { // nor is it fetched for the next who asks
+		return nil, r.Refuse
+	}
 	b.touch(v, now)
 	s := v.snap.Load()
-	if !s.usable(now) || r.MinValidity > 0 && s.validity(now) < r.MinValidity {
+	if r.lacks(s, now) {
 		var err error
 		if s, err = b.better(ctx, v, s, r.MinValidity); err != nil {
 			return nil, err
@@ -46,6 +50,11 @@ func (b *Broker) serve(ctx context.Context, v *variant, r Request) (*Snapshot, e
 	}
 	v.hand(r.Holder, s, now)
 	return s, nil
+}
+
+// lacks reports whether s is not what is asked for.
+func (r Request) lacks(s *Snapshot, now time.Time) bool {
+	return !s.usable(now) || r.MinValidity > 0 && s.validity(now) < r.MinValidity
 }
 
 // better gets a token that is valid for at least min, where s is not.

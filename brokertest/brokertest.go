@@ -85,6 +85,8 @@ type Config struct {
 	Profile func(issuer string, p *provider.Profile)
 	// Limits are the server's.
 	Limits server.Limits
+	// Lives says how many bytes of memory are in use, for Limits.Memory. nil = as the runtime has it.
+	Lives func(fresh bool) int64
 	// TCP has the broker listen on a loopback port instead of in memory.
 	TCP bool
 	// Ops opens the ops listener, on a loopback port.
@@ -225,7 +227,7 @@ func (b *Broker) files() {
 		TLS:       mtls.Files{Cert: b.path("server.pem"), Key: b.path("server.key"), CA: b.path("ca.pem")},
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
 		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
-		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
+		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Lives: b.cfg.Lives, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
 		Transport: b.transport, Observe: b.cfg.Observe, Version: "test",
 	}
 	if b.cfg.Ops {

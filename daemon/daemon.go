@@ -50,6 +50,7 @@ type Config struct {
 	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
 	Ambient    grant.Ambient                           // the machine's own Google credentials, for google_adc; zero = none
 	Observe    func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
+	Lives      func(fresh bool) int64                  // bytes of memory in use, for Limits.Memory; nil = as the runtime has it
 	Version    string                                  // for the metric build_info
 }
 
@@ -203,6 +204,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
 		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
+		Edge: d.metrics.edge(), Lives: d.cfg.Lives,
 	})
 	if err == nil {
 		d.closers = append(d.closers, d.server.Close)
@@ -297,6 +299,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	wg.Go(func() { _ = d.broker.Run(life) })
 	wg.Go(func() { d.consent.Run(life) })
 	wg.Go(func() { d.watch(life) })
+	wg.Go(func() { d.server.WatchMemory(life) })
 	if d.ops != nil {
 		run("ops listener", func() error { return d.ops.serve(d.metrics.handler()) })
 	}

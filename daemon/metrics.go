@@ -19,6 +19,7 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
+	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // maxCredentialSeries bounds the time series that carry a credential's name.
@@ -38,6 +39,9 @@ type metrics struct {
 	denials    *prometheus.CounterVec
 	audits     *prometheus.CounterVec
 	streams    prometheus.Gauge
+	conns      prometheus.Gauge
+	refused    *prometheus.CounterVec
+	shedding   prometheus.Gauge
 	expiry     *prometheus.GaugeVec
 	states     *prometheus.GaugeVec
 	policyTime prometheus.Gauge
@@ -68,6 +72,9 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
 	m.audits = counters("policy_audit_mode_total", "Calls and selectors that only a rule in audit mode lets pass.", "rule", "action")
 	m.streams = gauge("streams", "Subscriptions open now.")
+	m.conns = gauge("connections", "Connections open now, also those that have not said who they are.")
+	m.refused = counters("connections_refused_total", "Connections that were refused or cut, by why.", "reason")
+	m.shedding = gauge("shedding", "0 while there is memory, 1 while new connections and subscriptions are refused, 2 while also tokens are that would have to be fetched.")
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credential_token_expiry_timestamp_seconds",
 		Help: "When the newest token of a credential's own variant expires, for at most 1000 credentials."}, []string{"credential"})
 	m.states = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_credentials",
@@ -95,7 +102,7 @@ func (m *metrics) register(version string, certificateExpiry func() time.Time, p
 		}
 		return 1
 	})
-	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.audits, m.streams,
+	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.audits, m.streams, m.conns, m.refused, m.shedding,
 		m.expiry, m.states, m.skew, m.revocations, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
@@ -129,6 +136,15 @@ func known(method string) bool {
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 	_, is := found.(protoreflect.MethodDescriptor)
 	return err == nil && is
+}
+
+// edge is server.Config.Edge.
+func (m *metrics) edge() server.Edge {
+	return server.Edge{
+		Open:    func(n int) { m.conns.Set(float64(n)) },
+		Refused: func(reason server.RefusedReason) { m.refused.WithLabelValues(string(reason)).Inc() },
+		Shed:    func(level int) { m.shedding.Set(float64(level)) },
+	}
 }
 
 func (m *metrics) handler() http.Handler {

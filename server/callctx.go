@@ -2,28 +2,53 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/tokenbroker/tokenbroker"
 )
 
-// callContext is the context of a unary call: it holds the call, and a deadline for a call that came without one. The clock for that is
-// only wound up when somebody waits; a token from memory is given before.
+// A call ends a little before its caller gives up, so that the caller hears why.
+const (
+	marginShare = 10 // one in so many parts of what is left when the call comes
+	marginMost  = 200 * time.Millisecond
+	leftLeast   = 5 * time.Millisecond // with less left when it comes, nobody is there any more to hear the answer
+)
+
+// callContext is the context of a unary call: it holds the call, and ends a little before the caller's deadline, or at one for a call that
+// came without. The clock for that is only wound up when somebody waits; a token from memory is given before.
 type callContext struct {
 	context.Context //nolint:containedctx // it is one
 	call            *call
-	end             time.Time // zero if the client set a deadline
+	end             time.Time
 
 	mu     sync.Mutex
 	timed  context.Context //nolint:containedctx // what the clock ends; nil as long as nobody waits
 	cancel context.CancelFunc
 }
 
-// start begins the context of a call, which ends with stop.
-func (c *callContext) start(ctx context.Context, of *call, most time.Duration) {
-	c.Context, c.call = ctx, of
-	if _, ok := ctx.Deadline(); !ok {
-		c.end = of.began.Add(most)
+// start begins the context of a call, which ends with stop. A call that came too late is refused.
+func (c *callContext) start(ctx context.Context, of *call, most time.Duration) error {
+	c.Context, c.call, c.end = ctx, of, of.began.Add(most)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return nil
 	}
+	left := deadline.Sub(of.began)
+	c.end = deadline.Add(-min(marginMost, left/marginShare))
+	if left < leftLeast {
+		return &tokenbroker.Problem{Err: context.DeadlineExceeded, Detail: "less than " + leftLeast.String() + " were left of it when the call came"}
+	}
+	return nil
+}
+
+// late says to a caller who is still there that its time is over, and what became of what it waited for.
+func (c *callContext) late(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) || c.Context.Err() != nil || time.Now().Before(c.end) {
+		return err
+	}
+	return &tokenbroker.Problem{Err: context.DeadlineExceeded, Detail: "what was begun for this call goes on; ask again", RetryAfter: retrySoon}
 }
 
 func (c *callContext) stop() {
@@ -36,9 +61,6 @@ func (c *callContext) stop() {
 
 // clock is the context with its deadline.
 func (c *callContext) clock() context.Context {
-	if c.end.IsZero() {
-		return c.Context
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.timed == nil {
@@ -48,19 +70,14 @@ func (c *callContext) clock() context.Context {
 }
 
 // Deadline implements context.Context.
-func (c *callContext) Deadline() (time.Time, bool) {
-	if c.end.IsZero() {
-		return c.Context.Deadline()
-	}
-	return c.end, true
-}
+func (c *callContext) Deadline() (time.Time, bool) { return c.end, true }
 
 // Done implements context.Context.
 func (c *callContext) Done() <-chan struct{} { return c.clock().Done() }
 
 // Err implements context.Context.
 func (c *callContext) Err() error {
-	if c.end.IsZero() || time.Now().Before(c.end) && !c.wound() {
+	if time.Now().Before(c.end) && !c.wound() {
 		return c.Context.Err()
 	}
 	return c.clock().Err()

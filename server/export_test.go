@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"net"
 
 	"google.golang.org/grpc/codes"
 
@@ -49,3 +50,21 @@ func (s *Server) Methods() []string {
 	}
 	return list
 }
+
+// Metered puts a connection under a meter; refused hears why it was cut.
+func Metered(conn net.Conn, l Limits, refused func(RefusedReason)) net.Conn {
+	return newAdmission(l.filled(), Edge{Refused: refused}, &shedder{}).metered(conn)
+}
+
+// Idle counts the frames that bring no work in what a client sent, given in pieces.
+func Idle(pieces ...[]byte) int {
+	m := newMeter(Limits{}.filled())
+	m.budget = 1e9
+	for _, p := range pieces {
+		_ = m.take(p)
+	}
+	return int(1e9 - m.budget)
+}
+
+// LivingMemory is what the process uses, without garbage.
+func LivingMemory(fresh bool) int64 { return livingMemory(fresh) }

@@ -71,9 +71,14 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *gr
 	if c.need.open {
 		return s.guarded(ctx, req, info, next)
 	}
-	c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline)
+	if err := c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline); err != nil {
+		return nil, err
+	}
 	defer c.ctx.stop()
 	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
+	if err != nil {
+		err = c.ctx.late(err)
+	}
 	c.fill(err)
 	if !c.decision.Allowed {
 		return nil, s.recordDenial(ctx, c, err)

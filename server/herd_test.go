@@ -68,7 +68,7 @@ func TestAHerdOnAnExpiredCredentialCausesOneExchange(t *testing.T) {
 	issuers := []sandbox.Issuer{{Name: "short", AccessLife: time.Second, Rotation: sandbox.RotateStrict,
 		Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
 	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Issuers: issuers, Exchange: 5 * time.Minute, // until the last of them is there
-		Limits: server.Limits{StreamsPerConn: herd, CallDeadline: 5 * time.Minute}})
+		Limits: server.Limits{CallDeadline: 5 * time.Minute}})
 	b.Sandbox.Fail("short", sandbox.Fault{Times: 1}, sandbox.Fault{Hang: true, Set: map[string]any{"expires_in": 3600}})
 	b.AddRefreshToken("example/drive", "short", "files.read")
 	first := b.Token("example/drive")

@@ -42,37 +42,8 @@ type Config struct {
 	Denied    func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
 	Audited   func(rule string, action policy.Action)   // told of each call and selector that a rule in audit mode lets pass; nil = nobody asks
 	Usage     *usage.Book                               // counts who used what; nil = nobody counts
-}
-
-// Limits bound what clients may use. The zero value of each field stands for what its comment says.
-type Limits struct {
-	CallsPerSecond     float64       // per identity; 0 = 10,000, with a burst of twice that
-	StreamsPerIdentity int           // subscriptions open at once; 0 = 256
-	StreamsPerConn     uint32        // HTTP/2 streams at once; 0 = 256
-	Selectors          int           // per subscription; 0 = 256
-	CallDeadline       time.Duration // for unary calls that come without one; 0 = 15 s
-	Heartbeat          time.Duration // between heartbeats of a subscription; 0 = 30 s
-	SlowReader         time.Duration // a send blocked for this long cuts the connection; 0 = 10 s
-	ConnectionAge      time.Duration // after which a client is asked to reconnect, give or take 10 %; 0 = 30 min
-}
-
-func (l Limits) filled() Limits {
-	set(&l.CallsPerSecond, 10_000)
-	set(&l.StreamsPerIdentity, 256)
-	set(&l.StreamsPerConn, 256)
-	set(&l.Selectors, 256)
-	set(&l.CallDeadline, 15*time.Second)
-	set(&l.Heartbeat, 30*time.Second)
-	set(&l.SlowReader, 10*time.Second)
-	set(&l.ConnectionAge, 30*time.Minute)
-	return l
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	Edge      Edge                                      // told of connections
+	Lives     func(fresh bool) int64                    // bytes of memory that are in use, freshly counted or as last known; nil = as the runtime has it
 }
 
 // How many denied calls of one identity are recorded one by one: beyond that they are refused, counted and summed up.
@@ -89,6 +60,10 @@ type Server struct {
 	streams *streams
 	senders *senders
 	limits  *identityLimits
+	shedder *shedder
+
+	admission *admission
+
 	guarded grpc.UnaryServerInterceptor // the recovery of handlers
 	trouble rate.Sometimes              // limits what is logged of a store that refuses
 	denials *identityLimits             // denied calls that are recorded one by one
@@ -119,6 +94,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.streams = newStreams(cfg.Limits.StreamsPerIdentity, cfg.Opened)
 	s.senders = newSenders()
+	s.shedder = newShedder(cfg)
+	s.admission = newAdmission(cfg.Limits, cfg.Edge, s.shedder)
 	s.health = newHealth(s.ending)
 	s.grpc = grpc.NewServer(s.options()...)
 	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
@@ -134,22 +111,23 @@ func New(cfg Config) (*Server, error) {
 }
 
 func (s *Server) options() []grpc.ServerOption {
+	l := s.cfg.Limits
 	unary, stream := s.interceptors()
 	return append(Transport(),
-		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, s.tally.handshakes(logRefused(s.cfg.Log)))),
+		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, s.tally.handshakes(logRefused(s.cfg.Log)), s.admission)),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxConcurrentStreams(s.cfg.Limits.StreamsPerConn),
-		grpc.MaxHeaderListSize(16<<10),
-		grpc.MaxRecvMsgSize(128<<10),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.MaxConcurrentStreams(l.StreamsPerConn),
+		grpc.MaxHeaderListSize(l.HeaderBytes),
+		grpc.MaxRecvMsgSize(l.RequestBytes),
+		grpc.ConnectionTimeout(l.HandshakeTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 15 * time.Minute,
-			MaxConnectionAge: s.cfg.Limits.ConnectionAge, MaxConnectionAgeGrace: 30 * time.Second,
+			Time: l.Keepalive, Timeout: l.KeepaliveTimeout, MaxConnectionIdle: l.ConnectionIdle,
+			MaxConnectionAge: l.ConnectionAge, MaxConnectionAgeGrace: l.ConnectionGrace,
 		}),
 	)
 }
@@ -166,7 +144,7 @@ func Transport() []grpc.ServerOption {
 
 // Serve serves l until Drain or Close, also one that came before. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(&door{Listener: l, admission: s.admission}); !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	return nil

@@ -52,6 +52,9 @@ func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.Ser
 	if err != nil {
 		return err
 	}
+	if t.s.shedder.level() >= shedNew {
+		return errMemory(retrySoon)
+	}
 	c := callOf(out.Context())
 	if err := t.s.streams.reserve(c.Identity); err != nil {
 		return err

@@ -39,6 +39,9 @@ func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRe
 			return nil, tokenbroker.Invalid("minValidity", errors.New("must be from 0s to 86400s"))
 		}
 	}
+	if t.s.shedder.level() >= shedMisses {
+		req.Refuse = errMemory(retrySoon)
+	}
 	snap, err := t.s.cfg.Broker.Token(ctx, req)
 	if err != nil {
 		return nil, err

@@ -26,11 +26,12 @@ type transport struct {
 	accept  mtls.ServerOptions
 	refused func(addr string, err error)
 	conns   *atomic.Uint64 // so far
+	admit   *admission
 }
 
-func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error)) credentials.TransportCredentials {
+func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error), admit *admission) credentials.TransportCredentials {
 	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused,
-		conns: new(atomic.Uint64)}
+		conns: new(atomic.Uint64), admit: admit}
 }
 
 // logRefused says why a handshake was refused: some of them, as anybody can cause as many as it likes.
@@ -43,14 +44,25 @@ func logRefused(log *slog.Logger) func(string, error) {
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused, conns: t.conns}
+	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused, conns: t.conns, admit: t.admit}
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
+	arrived := t.admit.handshake(raw)
+	conn, info, err := t.handshake(arrived)
 	if err != nil {
+		t.admit.leave(arrived)
 		t.refused(raw.RemoteAddr().String(), err)
+		return nil, nil, err
+	}
+	return conn, info, nil
+}
+
+func (t *transport) handshake(arrived *arrival) (net.Conn, credentials.AuthInfo, error) {
+	raw := arrived.Conn
+	conn, info, err := t.TransportCredentials.ServerHandshake(arrived)
+	if err != nil {
 		return nil, nil, err
 	}
 	tlsInfo, ok := info.(credentials.TLSInfo)
@@ -62,9 +74,18 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	c := &cutConn{Conn: conn, timer: time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = raw.Close() })}
+	seat, err := t.admit.seat(arrived, p.Identity)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	ends := time.Until(p.NotAfter) + certificateGrace
+	if seat.refused != nil {
+		ends = min(ends, refusedLife)
+	}
+	c := &cutConn{Conn: t.admit.metered(conn), leave: seat.leave, timer: time.AfterFunc(ends, func() { _ = raw.Close() })}
 	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close, number: t.conns.Add(1),
-		outlet: new(outlet)}, nil
+		outlet: new(outlet), refused: seat.refused}, nil
 }
 
 // cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
@@ -72,6 +93,7 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 type cutConn struct {
 	net.Conn
 	timer *time.Timer
+	leave func() // tells that the connection is no more
 	once  sync.Once
 	err   error
 }
@@ -81,6 +103,7 @@ func (c *cutConn) Close() error {
 	c.once.Do(func() {
 		c.timer.Stop()
 		c.err = c.Conn.Close()
+		c.leave()
 	})
 	return c.err
 }
@@ -93,9 +116,11 @@ type caller struct {
 	cut    func() error // closes the connection, whatever its peer does
 	number uint64       // of the connection
 	outlet *outlet      // what its subscriptions have to send
+
+	refused error // what it is told, whatever it calls; nil = it may call
 }
 
-// callerOf returns who calls, if its certificate still holds.
+// callerOf returns who calls, if its certificate still holds and its connection was let in.
 func callerOf(ctx context.Context) (*caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -107,6 +132,9 @@ func callerOf(ctx context.Context) (*caller, error) {
 	}
 	if !time.Now().Before(c.NotAfter) {
 		return nil, &tokenbroker.Problem{Err: errCertificateExpired, Detail: "present a new one, in a new connection"}
+	}
+	if c.refused != nil {
+		return nil, c.refused
 	}
 	return c, nil
 }

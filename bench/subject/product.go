@@ -16,7 +16,8 @@ import (
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
-// product is a whole broker. Its limits are out of the way, as the load has one identity; everything else is as it is served.
+// product is a whole broker. The limit of calls is out of the way, as the load has one identity and is there to find where it ends; everything
+// else is as it is served.
 type product struct {
 	daemon    *daemon.Daemon
 	upstream  *upstream
@@ -41,7 +42,7 @@ func openProduct(ctx context.Context, c Config) (*product, error) {
 		StorePath: StorePath(c.Store), AuditFile: filepath.Join(c.Store, "audit.jsonl"),
 		KEKFile: c.Site.path("kek.key"), PolicyFile: c.Site.path("policy.yaml"),
 		Providers: profiles(), Transport: func(string) http.RoundTripper { return up },
-		Limits:   server.Limits{CallsPerSecond: 1e9, StreamsPerIdentity: 1 << 20, Heartbeat: time.Hour},
+		Limits:   server.Limits{CallsPerSecond: 1e9, Heartbeat: time.Hour},
 		DrainFor: 5 * time.Second, Observe: p.observe, Version: "bench", Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {

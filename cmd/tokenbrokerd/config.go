@@ -18,7 +18,6 @@ import (
 	"github.com/tokenbroker/tokenbroker/grant"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/provider"
-	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // maxConfigBytes bounds what is read of a config file.
@@ -67,17 +66,6 @@ type storeFile struct {
 type auditFile struct {
 	File string `yaml:"file"`
 	Sync bool   `yaml:"sync"`
-}
-
-type limits struct {
-	CallsPerSecond     float64           `yaml:"calls_per_second"`
-	StreamsPerIdentity int               `yaml:"streams_per_identity"`
-	StreamsPerConn     uint32            `yaml:"streams_per_connection"`
-	Selectors          int               `yaml:"selectors_per_stream"`
-	CallDeadline       provider.Duration `yaml:"call_deadline"`
-	Heartbeat          provider.Duration `yaml:"heartbeat"`
-	SlowReader         provider.Duration `yaml:"slow_reader"`
-	ConnectionAge      provider.Duration `yaml:"connection_age"`
 }
 
 // settings are what flags and environment may set in place of the file.
@@ -157,12 +145,6 @@ func opsAddress(a string) string {
 	return a
 }
 
-func (l limits) server() server.Limits {
-	return server.Limits{CallsPerSecond: l.CallsPerSecond, StreamsPerIdentity: l.StreamsPerIdentity, StreamsPerConn: l.StreamsPerConn,
-		Selectors: l.Selectors, CallDeadline: time.Duration(l.CallDeadline), Heartbeat: time.Duration(l.Heartbeat),
-		SlowReader: time.Duration(l.SlowReader), ConnectionAge: time.Duration(l.ConnectionAge)}
-}
-
 // required reports all settings that are missing or can't be.
 func required(path string, f file, c daemon.Config) error {
 	var errs []error
@@ -172,14 +154,7 @@ func required(path string, f file, c daemon.Config) error {
 			errs = append(errs, fmt.Errorf("%s: %s is missing", path, r.key))
 		}
 	}
-	for _, r := range []struct {
-		key   string
-		value float64
-	}{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)},
-		{"limits.calls_per_second", f.Limits.CallsPerSecond}, {"limits.streams_per_identity", float64(f.Limits.StreamsPerIdentity)},
-		{"limits.selectors_per_stream", float64(f.Limits.Selectors)}, {"limits.call_deadline", float64(f.Limits.CallDeadline)},
-		{"limits.heartbeat", float64(f.Limits.Heartbeat)}, {"limits.slow_reader", float64(f.Limits.SlowReader)},
-		{"limits.connection_age", float64(f.Limits.ConnectionAge)}} {
+	for _, r := range append([]setting{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)}}, f.Limits.values()...) {
 		if r.value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %s is negative", path, r.key))
 		}

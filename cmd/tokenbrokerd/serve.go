@@ -29,6 +29,7 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			collectLess()
+			fit(&c.Limits)
 			c.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 			return serve(cmd.Context(), c)
 		},

@@ -1,0 +1,167 @@
+package server_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/server"
+)
+
+// takeBack begins a call and takes it back.
+func (w *lean) takeBack(r *request) error {
+	if err := w.send(r); err != nil {
+		return err
+	}
+	return w.framer.WriteRSTStream(w.stream-2, http2.ErrCodeCancel)
+}
+
+func TestS9AClientThatTakesBackCallsWithoutEndIsCut(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{StreamsPerConn: 500, CallsPerSecond: 1e6}})
+	b.AddClientCredentials("example/api", "files.read")
+	b.Token("example/api")
+	ask := newRequest(t, tokenbrokerv1.TokenService_GetToken_FullMethodName, &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	flooder := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("flooder"), Client: true}))
+	gone := make(chan struct{})
+	go func() { defer close(gone); flooder.listenTo(nil) }()
+	var err error
+	sent := 0
+	for ; err == nil && sent < 1_000_000; sent++ {
+		err = flooder.takeBack(ask)
+	}
+	if err == nil {
+		t.Fatal("a million calls were taken back on one connection")
+	}
+	<-gone
+	if n := metric(t, b, "tokenbroker_connections_refused_total", `reason="flood"`); n != 1 {
+		t.Errorf("counted %v floods, want 1", n)
+	}
+	modest := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("modest"), Client: true}))
+	for range 400 { // within what may be
+		must(t, modest.takeBack(ask))
+	}
+	must(t, modest.out.Flush())
+	if err := modest.call(newRequestAgain(ask), 1, 1); err != nil {
+		t.Errorf("got %v for a client that took back a few calls, want it served", err)
+	}
+}
+
+// listenTo reads frames until the connection ends.
+func (w *lean) listenTo(see func(http2.Frame)) {
+	for {
+		f, err := w.framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		if see != nil {
+			see(f)
+		}
+	}
+}
+
+// newRequestAgain is a request on a connection whose table holds its headers.
+func newRequestAgain(r *request) *request {
+	return &request{first: r.again, again: r.again, body: r.body}
+}
+
+func TestAClientThatSendsAndDoesNotReadIsHeldAndThenCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var why atomic.Value
+		here, there := net.Pipe()
+		c := server.Metered(here, server.Limits{}, func(r server.RefusedReason) { why.Store(r) })
+		go func() { _, _ = c.Write(make([]byte, 100)) }() // nobody reads it
+		var sent atomic.Int64
+		go func() {
+			payload := frameOf(0, 0, 16<<10)
+			_, _ = there.Write([]byte(http2.ClientPreface))
+			for {
+				n, err := there.Write(payload)
+				sent.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}()
+		synctest.Wait()
+		began := time.Now()
+		_, err := io.Copy(io.Discard, c)
+		if err == nil || why.Load() != server.RefusedBlocked {
+			t.Errorf("got %v and %v, want it cut for not reading", err, why.Load())
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("it was cut after %v, want 10 s", took)
+		}
+		if n := sent.Load(); n > 2<<20 {
+			t.Errorf("%d bytes were taken from a client that does not read, want about 1 MiB", n)
+		}
+		_, _ = here.Close(), there.Close()
+	})
+}
+
+func TestAClientThatReadsAfterAWhileIsReadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		c := server.Metered(here, server.Limits{}, func(r server.RefusedReason) { t.Errorf("refused: %v", r) })
+		go func() { _, _ = c.Write(make([]byte, 100)) }()
+		go func() {
+			_, _ = there.Write([]byte(http2.ClientPreface))
+			for range 100 {
+				_, _ = there.Write(frameOf(0, 0, 16<<10))
+			}
+			_ = there.Close()
+		}()
+		go func() {
+			time.Sleep(5 * time.Second)
+			_, _ = io.ReadFull(there, make([]byte, 100))
+		}()
+		n, err := io.Copy(io.Discard, c)
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) || n != 24+100*(9+16<<10) {
+			t.Errorf("read %d bytes, %v; want all", n, err)
+		}
+		_ = here.Close()
+	})
+}
+
+func frameOf(kind, flags byte, length int) []byte {
+	return append([]byte{byte(length >> 16), byte(length >> 8), byte(length), kind, flags, 0, 0, 0, 1}, make([]byte, length)...)
+}
+
+func TestFramesThatBringNoWork(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		frame []byte
+		idle  int
+	}{
+		{"headers", frameOf(1, 4, 30), 0}, {"data", frameOf(0, 1, 30), 0}, {"the end of a message", frameOf(0, 1, 0), 0},
+		{"a ping, which grpc-go counts", frameOf(6, 0, 8), 0}, {"a window update", frameOf(8, 0, 4), 0}, {"empty data", frameOf(0, 0, 0), 1},
+		{"a reset", frameOf(3, 0, 4), 1}, {"settings", frameOf(4, 0, 6), 1}, {"a priority", frameOf(2, 0, 5), 1}, {"a continuation", frameOf(9, 0, 30), 1},
+	} {
+		stream := append([]byte(http2.ClientPreface), bytes.Repeat(tt.frame, 3)...)
+		if got := server.Idle(stream); got != 3*tt.idle {
+			t.Errorf("%s: got %d of 3 idle, want %d", tt.name, got, 3*tt.idle)
+		}
+	}
+}
+
+// FuzzMeter sends the same bytes as a whole and in two pieces: where the network cuts them makes no difference.
+func FuzzMeter(f *testing.F) {
+	f.Add(append(frameOf(3, 0, 4), frameOf(0, 0, 0)...), 5)
+	f.Add(append(frameOf(1, 4, 300), frameOf(4, 0, 6)...), 310)
+	f.Fuzz(func(t *testing.T, frames []byte, at int) {
+		stream := append([]byte(http2.ClientPreface), frames...)
+		at = max(0, min(len(stream), at))
+		if whole, parts := server.Idle(stream), server.Idle(stream[:at], stream[at:]); whole != parts {
+			t.Errorf("got %d as a whole and %d in pieces at %d", whole, parts, at)
+		}
+	})
+}
