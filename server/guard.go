@@ -47,7 +47,7 @@ func (c *call) may(r policy.Request) policy.Decision {
 // admit finds what a method needs.
 func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
-	if !ok {
+	if !ok || s.admin != nil && !peer.admin && !n.worker {
 		return nil, errUnknownMethod
 	}
 	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
@@ -122,8 +122,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.
 
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
 func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx := ss.Context()
-	peer, err := callerOf(ctx)
+	peer, err := callerOf(ss.Context())
 	if err != nil {
 		return err
 	}
@@ -131,20 +130,26 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
+	ctx, done := peer.during(ss.Context())
+	defer done()
+	wrapped := middleware.WrapServerStream(ss)
+	wrapped.WrappedContext = context.WithValue(ctx, callKey{}, c)
+	return peer.because(s.runStream(ctx, c, func() error { return next(srv, wrapped) }))
+}
+
+// runStream decides on a stream, and lets it run.
+func (s *Server) runStream(ctx context.Context, c *call, run func() error) error {
 	if c.need.open {
-		return next(srv, ss)
+		return run()
 	}
-	err = s.decide(ctx, c, nil)
-	if err != nil {
+	if err := s.decide(ctx, c, nil); err != nil {
 		c.fill(nil, err)
 		return s.recordDenial(ctx, c, err)
 	}
-	wrapped := middleware.WrapServerStream(ss)
-	wrapped.WrappedContext = context.WithValue(ctx, callKey{}, c)
 	if c.need.action == policy.ReflectionUse {
-		return s.reflect(ctx, c, func() error { return next(srv, wrapped) })
+		return s.reflect(ctx, c, run)
 	}
-	return next(srv, wrapped)
+	return run()
 }
 
 // reflect runs the reflection service, which knows nothing of a drain and would hold it up for as long as its client likes.
@@ -160,6 +165,8 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 		return err
 	case <-s.ending:
 		return tokenbroker.ErrDraining // the stream ends with this, and then so does run
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -195,9 +195,7 @@ func (sub *subscription) run(ctx context.Context, selectors int) error {
 	sub.hand()
 	heartbeat := time.NewTicker(sub.s.cfg.Limits.Heartbeat)
 	defer heartbeat.Stop()
-	expiry := time.NewTimer(time.Until(sub.call.NotAfter))
-	defer expiry.Stop()
-	return sub.loop(ctx, heartbeat.C, expiry.C)
+	return sub.loop(ctx, heartbeat.C)
 }
 
 // hand leaves to the senders what the feed has from now on.
@@ -230,7 +228,7 @@ func (sub *subscription) snapshot(ctx context.Context, selectors int) error {
 	return nil
 }
 
-func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time.Time) error {
+func (sub *subscription) loop(ctx context.Context, heartbeat <-chan time.Time) error {
 	goingAway := sub.s.goingAway
 	for {
 		var err error
@@ -245,8 +243,6 @@ func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time
 				GoingAway: &tokenbrokerv1.GoingAway{}}})
 		case <-sub.s.ending:
 			return errors.Join(sub.inTurn(sub.drain), tokenbroker.ErrDraining)
-		case <-expiry:
-			return errCertificateExpired
 		case <-ctx.Done():
 			return ctx.Err()
 		}

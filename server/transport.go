@@ -6,31 +6,26 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
-	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/mtls"
 )
-
-// certificateGrace is how long after the certificate's end a connection is cut, so that its streams can say why they end.
-const certificateGrace = time.Second
 
 // transport is TLS that knows who is at the other end: the identity is parsed once per connection.
 type transport struct {
 	credentials.TransportCredentials
-	accept  mtls.ServerOptions
+	gate    *mtls.Gate
+	admin   bool
 	refused func(addr string, err error)
-	conns   *atomic.Uint64 // so far
+	peers   *peers
 }
 
-func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error)) credentials.TransportCredentials {
-	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused,
-		conns: new(atomic.Uint64)}
+func newCredentials(gate *mtls.Gate, admin bool, refused func(string, error), all *peers) credentials.TransportCredentials {
+	return &transport{TransportCredentials: credentials.NewTLS(gate.TLS()), gate: gate, admin: admin, refused: refused, peers: all}
 }
 
 // logRefused says why a handshake was refused: some of them, as anybody can cause as many as it likes.
@@ -43,7 +38,9 @@ func logRefused(log *slog.Logger) func(string, error) {
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused, conns: t.conns}
+	clone := *t
+	clone.TransportCredentials = t.TransportCredentials.Clone()
+	return &clone
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -57,45 +54,34 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if !ok {
 		tlsInfo = credentials.TLSInfo{State: tls.ConnectionState{}}
 	}
-	p, err := mtls.PeerFromState(tlsInfo.State, t.accept.AllowDNS)
-	if err != nil {
+	c := &caller{TLSInfo: tlsInfo, gate: t.gate, admin: t.admin, addr: raw.RemoteAddr().String(), cut: raw.Close, outlet: new(outlet)}
+	if err := c.begin(t.peers); err != nil {
 		_ = conn.Close()
+		t.refused(c.addr, err)
 		return nil, nil, err
 	}
-	c := &cutConn{Conn: conn, timer: time.AfterFunc(time.Until(p.NotAfter)+certificateGrace, func() { _ = raw.Close() })}
-	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close, number: t.conns.Add(1),
-		outlet: new(outlet)}, nil
+	return &cutConn{Conn: conn, caller: c}, c, nil
 }
 
 // cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
 // read.
 type cutConn struct {
 	net.Conn
-	timer *time.Timer
-	once  sync.Once
-	err   error
+	caller *caller
+	once   sync.Once
+	err    error
 }
 
 // Close implements net.Conn.
 func (c *cutConn) Close() error {
 	c.once.Do(func() {
-		c.timer.Stop()
+		c.caller.gone()
 		c.err = c.Conn.Close()
 	})
 	return c.err
 }
 
-// caller is the other end of a connection. It implements credentials.AuthInfo through TLSInfo.
-type caller struct {
-	credentials.TLSInfo
-	mtls.Peer
-	addr   string
-	cut    func() error // closes the connection, whatever its peer does
-	number uint64       // of the connection
-	outlet *outlet      // what its subscriptions have to send
-}
-
-// callerOf returns who calls, if its certificate still holds.
+// callerOf returns who calls, if it still may.
 func callerOf(ctx context.Context) (*caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -105,8 +91,5 @@ func callerOf(ctx context.Context) (*caller, error) {
 	if !ok {
 		return nil, errNoCertificate
 	}
-	if !time.Now().Before(c.NotAfter) {
-		return nil, &tokenbroker.Problem{Err: errCertificateExpired, Detail: "present a new one, in a new connection"}
-	}
-	return c, nil
+	return c, c.check()
 }
