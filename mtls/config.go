@@ -9,40 +9,6 @@ import (
 	"strings"
 )
 
-// ServerOptions say whom a listener lets in. The zero value lets in every SPIFFE ID that the bundle vouches for.
-type ServerOptions struct {
-	AllowDNS bool             // take the DNS name of a certificate without URI SAN for its identity, as "dns:" + name
-	Accept   func(Peer) error // asked last, in the handshake; its error refuses the peer. nil = everybody. Called concurrently
-}
-
-// ServerTLS returns the configuration of a listener: TLS 1.3, HTTP/2, no resumption, and a client certificate that chains to
-// the bundle in use when the handshake began and that [PeerFromState] accepts. It serves every later handshake too,
-// with whatever the Source holds by then.
-func (s *Source) ServerTLS(opts ServerOptions) *tls.Config {
-	cfg := baseTLS()
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	cfg.ClientCAs = x509.NewCertPool() // trusts nobody, should somebody strip GetConfigForClient
-	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return s.current.Load().serverTLS(opts), nil
-	}
-	return cfg
-}
-
-func (m *material) serverTLS(opts ServerOptions) *tls.Config {
-	cfg := baseTLS()
-	cfg.Certificates = []tls.Certificate{m.cert}
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	cfg.ClientCAs = m.roots
-	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-		peer, err := PeerFromState(cs, opts.AllowDNS)
-		if err != nil || opts.Accept == nil {
-			return err
-		}
-		return opts.Accept(peer)
-	}
-	return cfg
-}
-
 // ClientTLS returns the configuration of a client of one server. expect says who that must be: a SPIFFE ID
 // ("spiffe://example.org/broker"), or else the DNS name or IP address, without port, that its certificate has to hold.
 // In each handshake the server is verified against the bundle in use, and shown the certificate in use.
@@ -60,7 +26,7 @@ func (s *Source) ClientTLS(expect string) (*tls.Config, error) {
 	// RootCAs would be fixed for the life of the configuration, so VerifyConnection does all the verifying.
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-		if err := s.current.Load().verifyServer(cs, match); err != nil {
+		if err := s.current.Load().verifyServer(cs, expect, match); err != nil {
 			return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
 		}
 		return nil
@@ -76,18 +42,16 @@ func baseTLS() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, SessionTicketsDisabled: true}
 }
 
-func (m *material) verifyServer(cs tls.ConnectionState, match func(*x509.Certificate) error) error {
+func (m *material) verifyServer(cs tls.ConnectionState, expect string, match func(*x509.Certificate) error) error {
 	if len(cs.PeerCertificates) == 0 || cs.DidResume {
 		return errors.New("server sent no certificate in this handshake")
 	}
-	leaf, between := cs.PeerCertificates[0], x509.NewCertPool()
-	for _, c := range cs.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: m.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
+	anchors, err := m.trust.server(expect)
 	if err != nil {
+		return err
+	}
+	leaf := cs.PeerCertificates[0]
+	if _, err := anchors.verify(cs.PeerCertificates, x509.ExtKeyUsageServerAuth); err != nil {
 		return err
 	}
 	if err := errors.Join(refuseSigner(leaf), requireUsage(leaf, x509.ExtKeyUsageServerAuth, "serverAuth")); err != nil {

@@ -39,13 +39,14 @@ func Example() {
 
 	clientConfig, err := job.ClientTLS("spiffe://example.org/broker")
 	check(err)
+	gate := broker.Gate(mtls.ServerOptions{})
 	a, b := net.Pipe()
-	server, client := tls.Server(a, broker.ServerTLS(mtls.ServerOptions{})), tls.Client(b, clientConfig)
+	server, client := tls.Server(a, gate.TLS()), tls.Client(b, clientConfig)
 	done := make(chan error)
 	go func() { done <- client.Handshake() }()
 	check(server.Handshake())
 	check(<-done)
-	peer, err := mtls.PeerFromState(server.ConnectionState(), false)
+	peer, err := gate.Peer(server.ConnectionState())
 	check(err)
 	fmt.Println(peer.Identity)
 	// Output: spiffe://example.org/job/reports

@@ -23,42 +23,7 @@ type material struct {
 	digest [sha256.Size]byte // of the files' bytes
 	cert   tls.Certificate   // with Leaf
 	chain  []*x509.Certificate
-	cas    []*x509.Certificate
-	roots  *x509.CertPool // of cas
-}
-
-// load reads the files. If they hold what old was made of, it returns old.
-func (f Files) load(old *material) (*material, error) {
-	certPEM, certErr := readFile("certificate file", f.Cert, false)
-	keyPEM, keyErr := readFile("key file", f.Key, true)
-	caPEM, caErr := readFile("CA file", f.CA, false)
-	if err := errors.Join(certErr, keyErr, caErr); err != nil {
-		return nil, err
-	}
-	sum := digest(certPEM, keyPEM, caPEM)
-	if old != nil && old.digest == sum {
-		return old, nil
-	}
-	chain, certErr := parseChain(certPEM)
-	if certErr != nil {
-		certErr = fmt.Errorf("certificate file %q: %w", f.Cert, certErr)
-	}
-	cas, caErr := parseBundle(caPEM)
-	if caErr != nil {
-		caErr = fmt.Errorf("CA file %q: %w", f.CA, caErr)
-	}
-	if err := errors.Join(certErr, caErr); err != nil {
-		return nil, err
-	}
-	pair, err := keyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("key file %q with certificate file %q: %w", f.Key, f.Cert, err)
-	}
-	roots := x509.NewCertPool()
-	for _, c := range cas {
-		roots.AddCert(c)
-	}
-	return &material{digest: sum, cert: pair, chain: chain, cas: cas, roots: roots}, nil
+	trust  *trust // who vouches for peers; nil = a Public's, which has none
 }
 
 // check reports whether the material is of use at now.
@@ -66,10 +31,7 @@ func (m *material) check(now time.Time) error {
 	if err := m.checkChain(now); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(m.cas, func(c *x509.Certificate) bool { return validAt(c, now) }) {
-		return errors.New("no CA certificate of the bundle is valid now: add the current one")
-	}
-	return nil
+	return m.trust.check(now)
 }
 
 // checkChain is check without the CA bundle.

@@ -214,3 +214,10 @@ func converse(server, client *tls.Conn) (o outcome) {
 	both.Wait()
 	return o
 }
+
+// peerOf is the peer of a handshake, as a listener of s has it now.
+func peerOf(s *mtls.Source, state tls.ConnectionState, allowDNS bool) (mtls.Peer, error) {
+	return s.Gate(mtls.ServerOptions{AllowDNS: allowDNS}).Peer(state)
+}
+
+func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }

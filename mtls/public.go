@@ -67,7 +67,7 @@ func (p *Public) load(old *material) (*material, error) {
 
 // Watch is [Source.Watch] for the two files.
 func (p *Public) Watch(ctx context.Context, interval time.Duration, notify func(error)) {
-	watch(ctx, interval, p.Reload, notify)
+	watch(ctx, interval, nil, p.Reload, notify)
 }
 
 // TLS returns the configuration of a listener for browsers: TLS 1.2 or newer, HTTP/2 or 1.1. Every later handshake is served by what the

@@ -49,7 +49,7 @@ func dial(t testing.TB, l net.Listener, server, client *tls.Config) outcome {
 
 // TestTicketFromBeforeCARemovalDoesNotResume gives the client a ticket that is good as far as cryptography goes: it was
 // sealed, by a listener that does issue tickets, under the very keys that our listener has.
-func TestTicketFromBeforeCARemovalDoesNotResume(t *testing.T) {
+func TestS04ATicketFromBeforeCARemovalDoesNotResume(t *testing.T) {
 	oldCA, newCA := newCA(t, "old"), newCA(t, "new")
 	serve := broker(t, newCA)
 	d := newDisk(t, serve, append(oldCA.CertPEM(), newCA.CertPEM()...))

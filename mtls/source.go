@@ -10,19 +10,15 @@ import (
 // defaultInterval is how often Watch looks if it is not told: often enough for certificates that live an hour.
 const defaultInterval = 10 * time.Second
 
-// Files names the PEM files of a [Source]. All three are required. Replace them by rename, so that nobody reads half a file.
-type Files struct {
-	Cert string // a leaf certificate, then the intermediates that lead to its CA
-	Key  string // the leaf's private key, not encrypted; open to its owner alone (mode 0600 or 0400)
-	CA   string // the CA certificates that peers are verified against; they need not include the leaf's own
-}
-
-// Source holds a certificate, its key and a CA bundle, and swaps all three at once when their files change. It is safe
-// for concurrent use.
+// Source holds a certificate, its key and the bundles that peers are verified against, and swaps all of them at once when there are new
+// ones. They come from files ([Open]) or from the SPIFFE Workload API ([OpenWorkload]). It is safe for concurrent use.
 type Source struct {
-	files   Files
-	reload  sync.Mutex // one Reload at a time, so that a slow one can't undo a newer; handshakes never take it
-	current atomic.Pointer[material]
+	files    Files
+	api      *workload  // nil = all from files
+	reload   sync.Mutex // one Reload at a time, so that a slow one can't undo a newer; handshakes never take it
+	current  atomic.Pointer[material]
+	revision atomic.Uint64 // rises with each swap
+	problem  atomic.Pointer[error]
 }
 
 // Open reads the files. It refuses what [Source.Reload] refuses.
@@ -38,30 +34,64 @@ func Open(files Files) (*Source, error) {
 // (missing, damaged, a key that does not fit, a key file that others may read, a certificate that is not valid now, a CA
 // bundle without a valid CA) it returns an error, and what was in use stays. So it does when the files are the same
 // and their certificate has ended meanwhile.
+//
+// With the Workload API it looks at what that said last, and at the bundle files if there are any. That the API does not answer is
+// an error, and keeps nothing else from being taken up.
 func (s *Source) Reload() (changed bool, err error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
+	defer func() { s.problem.Store(&err) }()
 	old := s.current.Load()
-	next, err := s.files.load(old)
+	next, err := s.load(old)
+	if err == nil {
+		err = next.check(time.Now())
+	}
 	if err != nil {
 		return false, err
 	}
-	if err := next.check(time.Now()); err != nil {
-		return false, err
+	if next != old {
+		s.current.Store(next)
+		s.revision.Add(1)
 	}
-	s.current.Store(next)
-	return next != old, nil
+	if s.api != nil {
+		err = s.api.trouble()
+	}
+	return next != old, err
+}
+
+func (s *Source) load(old *material) (*material, error) {
+	if s.api != nil {
+		return s.api.load(old, s.files)
+	}
+	return s.files.load(old)
+}
+
+// Err says what is wrong with what would be in use next; nil if nothing is.
+func (s *Source) Err() error {
+	if p := s.problem.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // Watch reloads every interval until ctx is done; 0 or less means 10 s. It calls notify, from its own goroutine, with nil when new
 // files are in use or when files that had a problem are good again, and with the error when there is a problem: once,
 // until the problem changes. A problem is looked at again at each interval, so that a pair caught half-written heals.
+//
+// With the Workload API it also listens to that, and takes up what it says as it comes.
 func (s *Source) Watch(ctx context.Context, interval time.Duration, notify func(error)) {
-	watch(ctx, interval, s.Reload, notify)
+	if s.api == nil {
+		watch(ctx, interval, nil, s.Reload, notify)
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.api.follow(ctx) })
+	watch(ctx, interval, s.api.news, s.Reload, notify)
 }
 
-// watch is Watch over any reload.
-func watch(ctx context.Context, interval time.Duration, reload func() (bool, error), notify func(error)) {
+// watch is Watch over any reload, which also happens whenever there is news.
+func watch(ctx context.Context, interval time.Duration, news <-chan struct{}, reload func() (bool, error), notify func(error)) {
 	if interval <= 0 {
 		interval = defaultInterval
 	}
@@ -72,6 +102,7 @@ func watch(ctx context.Context, interval time.Duration, reload func() (bool, err
 		select {
 		case <-ctx.Done():
 			return
+		case <-news:
 		case <-tick.C:
 		}
 		changed, err := reload()

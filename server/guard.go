@@ -27,9 +27,9 @@ type call struct {
 	began    time.Time
 	decision policy.Decision
 	record   audit.Record
-	shared   *encoded         // holds the answer of GetToken
-	opened   bool             // of a stream: its opening is recorded, and its end will be
-	ctx      callContext      // of a unary call
+	shared   *encoded    // holds the answer of GetToken
+	opened   bool        // of a stream: its opening is recorded, and its end will be
+	ctx      callContext // of a unary call
 }
 
 // callKey is where a handler finds its call.
@@ -49,7 +49,7 @@ func (c *call) may(r policy.Request) policy.Decision {
 // admit finds what a method needs.
 func (s *Server) admit(peer *caller, method string) (*call, error) {
 	n, ok := needs[method]
-	if !ok {
+	if !ok || s.admin != nil && !peer.admin && !n.worker {
 		s.tally.add(sum{identity: peer.Identity, reason: summedUnknown, code: codeOf(errUnknownMethod)})
 		return nil, errUnknownMethod
 	}
@@ -132,8 +132,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.
 
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
 func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx := ss.Context()
-	peer, err := callerOf(ctx)
+	peer, err := callerOf(ss.Context())
 	if err != nil {
 		return err
 	}
@@ -141,20 +140,26 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
+	ctx, done := peer.during(ss.Context())
+	defer done()
+	wrapped := middleware.WrapServerStream(ss)
+	wrapped.WrappedContext = context.WithValue(ctx, callKey{}, c)
+	return peer.because(s.runStream(ctx, c, func() error { return next(srv, wrapped) }))
+}
+
+// runStream decides on a stream, and lets it run.
+func (s *Server) runStream(ctx context.Context, c *call, run func() error) error {
 	if c.need.open {
-		return next(srv, ss)
+		return run()
 	}
-	err = s.decide(ctx, c, nil)
-	if err != nil {
+	if err := s.decide(ctx, c, nil); err != nil {
 		c.fill(err)
 		return s.recordDenial(ctx, c, err)
 	}
-	wrapped := middleware.WrapServerStream(ss)
-	wrapped.WrappedContext = context.WithValue(ctx, callKey{}, c)
 	if c.need.action == policy.ReflectionUse {
-		return s.reflect(ctx, c, func() error { return next(srv, wrapped) })
+		return s.reflect(ctx, c, run)
 	}
-	err = next(srv, wrapped)
+	err := run()
 	if err != nil && !c.opened {
 		c.fill(err)
 		return s.recordDenial(ctx, c, err)
@@ -175,6 +180,8 @@ func (s *Server) reflect(ctx context.Context, c *call, run func() error) error {
 		return err
 	case <-s.ending:
 		return tokenbroker.ErrDraining // the stream ends with this, and then so does run
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

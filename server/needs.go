@@ -12,6 +12,7 @@ import (
 // need is what a method asks of its caller.
 type need struct {
 	action policy.Action // "" with open
+	worker bool          // where operators have a listener of their own, that of workers serves it as well
 	open   bool          // any authenticated identity may call it, and it is not audited
 	each   bool          // the handler asks for each thing it touches; the guard only whether the identity has the action at all
 	create bool          // a refusal need not hide whether the name exists
@@ -20,9 +21,9 @@ type need struct {
 
 // needs is the table: method → what it asks. A method that is not here is denied.
 var needs = map[string]need{
-	tokenbrokerv1.TokenService_GetToken_FullMethodName:       {action: policy.TokenGet},
-	tokenbrokerv1.TokenService_Subscribe_FullMethodName:      {action: policy.TokenSubscribe, each: true},
-	tokenbrokerv1.TokenService_ReportRejected_FullMethodName: {action: policy.TokenReport},
+	tokenbrokerv1.TokenService_GetToken_FullMethodName:       {worker: true, action: policy.TokenGet},
+	tokenbrokerv1.TokenService_Subscribe_FullMethodName:      {worker: true, action: policy.TokenSubscribe, each: true},
+	tokenbrokerv1.TokenService_ReportRejected_FullMethodName: {worker: true, action: policy.TokenReport},
 
 	tokenbrokerv1.CredentialService_CreateCredential_FullMethodName:   {action: policy.CredentialCreate, create: true, change: true},
 	tokenbrokerv1.CredentialService_GetCredential_FullMethodName:      {action: policy.CredentialGet},
@@ -63,9 +64,9 @@ var needs = map[string]need{
 	tokenbrokerv1.OAuthClientService_AddClientSecret_FullMethodName:    {action: policy.OAuthClientAddSecret, change: true},
 	tokenbrokerv1.OAuthClientService_RetireClientSecret_FullMethodName: {action: policy.OAuthClientRetireSecret, change: true},
 
-	grpc_health_v1.Health_Check_FullMethodName:                             {open: true},
-	grpc_health_v1.Health_List_FullMethodName:                              {open: true},
-	grpc_health_v1.Health_Watch_FullMethodName:                             {open: true},
-	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      {action: policy.ReflectionUse, each: true},
-	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {action: policy.ReflectionUse, each: true},
+	grpc_health_v1.Health_Check_FullMethodName:                             {worker: true, open: true},
+	grpc_health_v1.Health_List_FullMethodName:                              {worker: true, open: true},
+	grpc_health_v1.Health_Watch_FullMethodName:                             {worker: true, open: true},
+	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      {worker: true, action: policy.ReflectionUse, each: true},
+	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {worker: true, action: policy.ReflectionUse, each: true},
 }

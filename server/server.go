@@ -31,7 +31,8 @@ type Config struct {
 	Trail     Trail                                     // nil = there is no AuditService
 	MACs      func(token string) []string               // what records may name a token by, the newest first; nil = only by what callers give
 	TLS       *mtls.Source                              // required
-	Accept    mtls.ServerOptions                        // whom the listener lets in
+	Admin     *mtls.Source                              // of ServeAdmin; nil = there is one listener, for everything
+	Accept    mtls.ServerOptions                        // whom the listeners let in
 	Consents  Consents                                  // nil = there is no ConsentService
 	Providers Providers                                 // nil = there is no ProviderService
 	Log       *slog.Logger                              // nil = slog.Default()
@@ -44,6 +45,7 @@ type Config struct {
 	Usage     *usage.Book                               // counts who used what; nil = nobody counts
 	Edge      Edge                                      // told of connections
 	Lives     func(fresh bool) int64                    // bytes of memory that are in use, freshly counted or as last known; nil = as the runtime has it
+	Cut       func(reason string)                       // told of each connection that is cut for its certificate; nil = nobody asks
 }
 
 // How many denied calls of one identity are recorded one by one: beyond that they are refused, counted and summed up.
@@ -55,7 +57,9 @@ const (
 // Server serves the broker's RPCs.
 type Server struct {
 	cfg     Config
-	grpc    *grpc.Server
+	grpc    *grpc.Server // for workers, and for everybody if there is no other
+	admin   *grpc.Server // nil = none
+	peers   *peers
 	health  *healthService
 	streams *streams
 	senders *senders
@@ -97,24 +101,41 @@ func New(cfg Config) (*Server, error) {
 	s.shedder = newShedder(cfg)
 	s.admission = newAdmission(cfg.Limits, cfg.Edge, s.shedder)
 	s.health = newHealth(s.ending)
-	s.grpc = grpc.NewServer(s.options()...)
-	tokenbrokerv1.RegisterTokenServiceServer(s.grpc, &tokenService{s: s})
-	tokenbrokerv1.RegisterCredentialServiceServer(s.grpc, &credentialService{b: cfg.Broker, audit: cfg.Audit, usage: cfg.Usage})
-	tokenbrokerv1.RegisterOAuthClientServiceServer(s.grpc, &oauthClientService{b: cfg.Broker})
-	tokenbrokerv1.RegisterConsentServiceServer(s.grpc, newConsentService(cfg))
-	tokenbrokerv1.RegisterProviderServiceServer(s.grpc, newProviderService(cfg))
-	tokenbrokerv1.RegisterAuditServiceServer(s.grpc, newAuditService(s))
-	tokenbrokerv1.RegisterPolicyServiceServer(s.grpc, &policyService{b: cfg.Broker, usage: cfg.Usage})
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	s.peers = newPeers(cfg.Log, cfg.Cut)
+	s.grpc = grpc.NewServer(s.options(cfg.TLS, false)...)
+	s.registerWorker(s.grpc)
+	if cfg.Admin == nil {
+		s.registerAdmin(s.grpc)
+		return s, nil
+	}
+	s.admin = grpc.NewServer(s.options(cfg.Admin, true)...)
+	s.registerWorker(s.admin)
+	s.registerAdmin(s.admin)
 	return s, nil
 }
 
-func (s *Server) options() []grpc.ServerOption {
+// registerWorker registers what the listener of workers serves. The table says which methods these are, and is asked for each call, too.
+func (s *Server) registerWorker(g *grpc.Server) {
+	tokenbrokerv1.RegisterTokenServiceServer(g, &tokenService{s: s})
+	grpc_health_v1.RegisterHealthServer(g, s.health)
+	reflection.Register(g)
+}
+
+// registerAdmin registers what is for operators.
+func (s *Server) registerAdmin(g *grpc.Server) {
+	tokenbrokerv1.RegisterCredentialServiceServer(g, &credentialService{b: s.cfg.Broker, audit: s.cfg.Audit, usage: s.cfg.Usage})
+	tokenbrokerv1.RegisterOAuthClientServiceServer(g, &oauthClientService{b: s.cfg.Broker})
+	tokenbrokerv1.RegisterConsentServiceServer(g, newConsentService(s.cfg))
+	tokenbrokerv1.RegisterProviderServiceServer(g, newProviderService(s.cfg))
+	tokenbrokerv1.RegisterAuditServiceServer(g, newAuditService(s))
+	tokenbrokerv1.RegisterPolicyServiceServer(g, &policyService{b: s.cfg.Broker, usage: s.cfg.Usage})
+}
+
+func (s *Server) options(source *mtls.Source, admin bool) []grpc.ServerOption {
 	l := s.cfg.Limits
 	unary, stream := s.interceptors()
 	return append(Transport(),
-		grpc.Creds(newCredentials(s.cfg.TLS, s.cfg.Accept, s.tally.handshakes(logRefused(s.cfg.Log)), s.admission)),
+		grpc.Creds(newCredentials(source.Gate(s.cfg.Accept), admin, s.tally.handshakes(logRefused(s.cfg.Log)), s.peers, s.admission)),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
@@ -142,9 +163,15 @@ func Transport() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.StaticStreamWindowSize(64 << 10), grpc.StaticConnWindowSize(1 << 20), grpc.NumStreamWorkers(streamWorkers)}
 }
 
-// Serve serves l until Drain or Close, also one that came before. It closes l.
-func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(&door{Listener: l, admission: s.admission}); !errors.Is(err, grpc.ErrServerStopped) {
+// Serve serves l until Drain or Close, also one that came before. It closes l. With Config.Admin it serves what workers need, and nothing
+// else.
+func (s *Server) Serve(l net.Listener) error { return s.serve(s.grpc, l) }
+
+// ServeAdmin is Serve for everything, to those whom Config.Admin vouches for.
+func (s *Server) ServeAdmin(l net.Listener) error { return s.serve(s.admin, l) }
+
+func (s *Server) serve(g *grpc.Server, l net.Listener) error {
+	if err := g.Serve(&door{Listener: l, admission: s.admission}); !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	return nil
@@ -155,12 +182,26 @@ func (s *Server) SetServing(ready bool) { s.health.set(ready) }
 
 // Close ends at once a server that is not drained, also one that never served.
 func (s *Server) Close() {
-	s.grpc.Stop()
+	s.each((*grpc.Server).Stop)
 	s.tally.close()
+}
+
+// each does something to all servers at a time, and waits.
+func (s *Server) each(do func(*grpc.Server)) {
+	var wg sync.WaitGroup
+	if s.admin != nil {
+		wg.Go(func() { do(s.admin) })
+	}
+	do(s.grpc)
+	wg.Wait()
 }
 
 // PolicyChanged judges all subscriptions anew. Call it after another policy came in force.
 func (s *Server) PolicyChanged(ctx context.Context) { s.streams.reconsider(ctx) }
+
+// CertificatesChanged judges the peers of all connections anew: one whose certificate is denied, or does not chain to a bundle any more, is
+// told so and cut. Call it after certificates, bundles or the deny list changed. Calls are judged by what is in force anyway.
+func (s *Server) CertificatesChanged() { s.peers.reconsider() }
 
 // Drain ends serving in order: health says NOT_SERVING and subscribers are told to go elsewhere; no exchange is begun any more and
 // those in flight are committed; subscriptions and health watches end; the other calls are let finish. When ctx ends first, what
@@ -173,7 +214,7 @@ func (s *Server) Drain(ctx context.Context) {
 		go func() {
 			s.cfg.Broker.Drain()
 			close(s.ending)
-			s.grpc.GracefulStop()
+			s.each((*grpc.Server).GracefulStop)
 			s.lingering.Wait()
 			s.senders.wait()
 			s.tally.close()
@@ -183,7 +224,7 @@ func (s *Server) Drain(ctx context.Context) {
 		case <-done:
 		case <-ctx.Done():
 			s.cfg.Broker.Close()
-			s.grpc.Stop()
+			s.Close()
 			<-done
 		}
 	})

@@ -25,6 +25,8 @@ const Domain = "github.com/tokenbroker/tokenbroker"
 var (
 	errNoCertificate      = errors.New("no client certificate with an identity")
 	errCertificateExpired = errors.New("the client certificate has expired")
+	errCertificateDenied  = errors.New("the client certificate was denied")
+	errUntrusted          = errors.New("the client certificate is not trusted any more")
 	errSlowReader         = errors.New("the reader was blocked for too long")
 	errUnknownMethod      = errors.New("unknown method")
 )
@@ -73,6 +75,8 @@ var table = []row{
 	{tokenbroker.ErrTooMany, codes.ResourceExhausted, "TOO_MANY", tokenbroker.RecoveryRetry},
 	{errNoCertificate, codes.Unauthenticated, "NO_CLIENT_CERTIFICATE", tokenbroker.RecoveryFixConfiguration},
 	{errCertificateExpired, codes.Unauthenticated, "CERTIFICATE_EXPIRED", tokenbroker.RecoveryFixConfiguration},
+	{errCertificateDenied, codes.Unauthenticated, "CERTIFICATE_DENIED", tokenbroker.RecoveryAskOperator},
+	{errUntrusted, codes.Unauthenticated, "CERTIFICATE_UNTRUSTED", tokenbroker.RecoveryFixConfiguration},
 	{errSlowReader, codes.ResourceExhausted, "SLOW_READER", tokenbroker.RecoveryRetry},
 	{errUnknownMethod, codes.Unimplemented, "UNKNOWN_METHOD", tokenbroker.RecoveryFixConfiguration},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", tokenbroker.RecoveryRetry},

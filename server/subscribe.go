@@ -229,9 +229,7 @@ func (sub *subscription) run(ctx context.Context, selectors int) error {
 	sub.hand()
 	heartbeat := time.NewTicker(sub.s.cfg.Limits.Heartbeat)
 	defer heartbeat.Stop()
-	expiry := time.NewTimer(time.Until(sub.call.NotAfter))
-	defer expiry.Stop()
-	return sub.loop(ctx, heartbeat.C, expiry.C)
+	return sub.loop(ctx, heartbeat.C)
 }
 
 // hand leaves to the senders what the feed has from now on.
@@ -268,7 +266,7 @@ func (sub *subscription) snapshot(ctx context.Context, selectors int) error {
 	return nil
 }
 
-func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time.Time) error {
+func (sub *subscription) loop(ctx context.Context, heartbeat <-chan time.Time) error {
 	goingAway := sub.s.goingAway
 	for {
 		var err error
@@ -285,8 +283,6 @@ func (sub *subscription) loop(ctx context.Context, heartbeat, expiry <-chan time
 			return errors.Join(sub.inTurn(sub.drain), tokenbroker.ErrDraining)
 		case <-sub.lapsed:
 			err = sub.feed.Reconsider(ctx)
-		case <-expiry:
-			return errCertificateExpired
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -6,32 +6,27 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
-	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/mtls"
 )
-
-// certificateGrace is how long after the certificate's end a connection is cut, so that its streams can say why they end.
-const certificateGrace = time.Second
 
 // transport is TLS that knows who is at the other end: the identity is parsed once per connection.
 type transport struct {
 	credentials.TransportCredentials
-	accept  mtls.ServerOptions
+	gate    *mtls.Gate
+	admin   bool
 	refused func(addr string, err error)
-	conns   *atomic.Uint64 // so far
+	peers   *peers
 	admit   *admission
 }
 
-func newCredentials(src *mtls.Source, accept mtls.ServerOptions, refused func(string, error), admit *admission) credentials.TransportCredentials {
-	return &transport{TransportCredentials: credentials.NewTLS(src.ServerTLS(accept)), accept: accept, refused: refused,
-		conns: new(atomic.Uint64), admit: admit}
+func newCredentials(gate *mtls.Gate, admin bool, refused func(string, error), all *peers, admit *admission) credentials.TransportCredentials {
+	return &transport{TransportCredentials: credentials.NewTLS(gate.TLS()), gate: gate, admin: admin, refused: refused, peers: all, admit: admit}
 }
 
 // logRefused says why a handshake was refused: some of them, as anybody can cause as many as it likes.
@@ -44,7 +39,9 @@ func logRefused(log *slog.Logger) func(string, error) {
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), accept: t.accept, refused: t.refused, conns: t.conns, admit: t.admit}
+	clone := *t
+	clone.TransportCredentials = t.TransportCredentials.Clone()
+	return &clone
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -69,58 +66,54 @@ func (t *transport) handshake(arrived *arrival) (net.Conn, credentials.AuthInfo,
 	if !ok {
 		tlsInfo = credentials.TLSInfo{State: tls.ConnectionState{}}
 	}
-	p, err := mtls.PeerFromState(tlsInfo.State, t.accept.AllowDNS)
-	if err != nil {
+	c := &caller{TLSInfo: tlsInfo, gate: t.gate, admin: t.admin, addr: raw.RemoteAddr().String(), cut: raw.Close, outlet: new(outlet)}
+	if err := c.begin(t.peers); err != nil {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	seat, err := t.admit.seat(arrived, p.Identity)
+	seat, err := t.admit.seat(arrived, c.Identity)
 	if err != nil {
+		c.gone()
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	ends := time.Until(p.NotAfter) + certificateGrace
-	if seat.refused != nil {
-		ends = min(ends, refusedLife)
-	}
-	c := &cutConn{Conn: t.admit.metered(conn), leave: seat.leave, timer: time.AfterFunc(ends, func() { _ = raw.Close() })}
-	return c, &caller{TLSInfo: tlsInfo, Peer: p, addr: raw.RemoteAddr().String(), cut: raw.Close, number: t.conns.Add(1),
-		outlet: new(outlet), refused: seat.refused}, nil
+	return newCutConn(t.admit.metered(conn), c, seat), c, nil
 }
 
 // cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
 // read.
 type cutConn struct {
 	net.Conn
-	timer *time.Timer
-	leave func() // tells that the connection is no more
-	once  sync.Once
-	err   error
+	caller *caller
+	leave  func()      // tells that the connection is no more
+	short  *time.Timer // of a connection that was not let in; nil = it was
+	once   sync.Once
+	err    error
+}
+
+// newCutConn makes a connection of a caller whose seat is known. Without one the caller is told why, for a while.
+func newCutConn(conn net.Conn, c *caller, s seat) *cutConn {
+	cut := &cutConn{Conn: conn, caller: c, leave: s.leave}
+	if s.refused != nil {
+		c.refused, cut.short = s.refused, time.AfterFunc(refusedLife, func() { _ = c.cut() })
+	}
+	return cut
 }
 
 // Close implements net.Conn.
 func (c *cutConn) Close() error {
 	c.once.Do(func() {
-		c.timer.Stop()
+		c.caller.gone()
+		if c.short != nil {
+			c.short.Stop()
+		}
 		c.err = c.Conn.Close()
 		c.leave()
 	})
 	return c.err
 }
 
-// caller is the other end of a connection. It implements credentials.AuthInfo through TLSInfo.
-type caller struct {
-	credentials.TLSInfo
-	mtls.Peer
-	addr   string
-	cut    func() error // closes the connection, whatever its peer does
-	number uint64       // of the connection
-	outlet *outlet      // what its subscriptions have to send
-
-	refused error // what it is told, whatever it calls; nil = it may call
-}
-
-// callerOf returns who calls, if its certificate still holds and its connection was let in.
+// callerOf returns who calls, if it still may and its connection was let in.
 func callerOf(ctx context.Context) (*caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -130,11 +123,8 @@ func callerOf(ctx context.Context) (*caller, error) {
 	if !ok {
 		return nil, errNoCertificate
 	}
-	if !time.Now().Before(c.NotAfter) {
-		return nil, &tokenbroker.Problem{Err: errCertificateExpired, Detail: "present a new one, in a new connection"}
-	}
 	if c.refused != nil {
 		return nil, c.refused
 	}
-	return c, nil
+	return c, c.check()
 }

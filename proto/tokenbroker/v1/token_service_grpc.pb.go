@@ -52,8 +52,8 @@ type TokenServiceClient interface {
 	//
 	// An unknown or forbidden selector answers `removed` and comes alive when the credential is created or allowed; the others
 	// proceed. The stream ends with UNAVAILABLE (SHUTTING_DOWN) on a drain, after `going_away`, with UNAUTHENTICATED
-	// (CERTIFICATE_EXPIRED) when the client certificate's time is over, and with RESOURCE_EXHAUSTED (SLOW_READER) when the
-	// reader was blocked for too long. A connection that has reached its age, half an hour or so, takes its streams with it
+	// (CERTIFICATE_EXPIRED, CERTIFICATE_DENIED, CERTIFICATE_UNTRUSTED) when the client certificate's time is over, and with
+	// RESOURCE_EXHAUSTED (SLOW_READER) when the reader was blocked for too long. A connection that has reached its age, half an hour or so, takes its streams with it
 	// (UNAVAILABLE). Keep the last token meanwhile and reconnect with jitter.
 	//
 	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY: streams of this identity).
@@ -143,8 +143,8 @@ type TokenServiceServer interface {
 	//
 	// An unknown or forbidden selector answers `removed` and comes alive when the credential is created or allowed; the others
 	// proceed. The stream ends with UNAVAILABLE (SHUTTING_DOWN) on a drain, after `going_away`, with UNAUTHENTICATED
-	// (CERTIFICATE_EXPIRED) when the client certificate's time is over, and with RESOURCE_EXHAUSTED (SLOW_READER) when the
-	// reader was blocked for too long. A connection that has reached its age, half an hour or so, takes its streams with it
+	// (CERTIFICATE_EXPIRED, CERTIFICATE_DENIED, CERTIFICATE_UNTRUSTED) when the client certificate's time is over, and with
+	// RESOURCE_EXHAUSTED (SLOW_READER) when the reader was blocked for too long. A connection that has reached its age, half an hour or so, takes its streams with it
 	// (UNAVAILABLE). Keep the last token meanwhile and reconnect with jitter.
 	//
 	// Status codes: INVALID_ARGUMENT (no, too many or malformed selectors); RESOURCE_EXHAUSTED (TOO_MANY: streams of this identity).
