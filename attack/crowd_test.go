@@ -21,7 +21,7 @@ type crowd struct {
 }
 
 // crowd opens streams on so many connections, each with a certificate of the identity.
-func (w *world) crowd(identity string, conns, perConn int, name string) *crowd {
+func (w *world) crowd(identity string, conns, perConn int, name string, more ...grpc.DialOption) *crowd {
 	w.t.Helper()
 	c := &crowd{t: w.t, seen: make([]order, conns*perConn), ended: make([]error, conns*perConn)}
 
@@ -33,7 +33,7 @@ func (w *world) crowd(identity string, conns, perConn int, name string) *crowd {
 	})
 	config := w.as(identity)
 	for i := range conns {
-		conn := w.conn(config)
+		conn := w.conn(config, more...)
 		for j := range perConn {
 			wg.Go(func() { c.read(ctx, conn, i*perConn+j, name) })
 		}

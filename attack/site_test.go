@@ -68,6 +68,7 @@ type plan struct {
 	limits string        // lines of the config's limits, without indent
 	more   string        // further lines of the config
 	life   time.Duration // of access tokens
+	floor  time.Duration // between exchanges that callers cause; 0 = the broker's default
 	flags  []string      // of "tokenbrokerd serve"
 }
 
@@ -93,7 +94,7 @@ policy_file: policy.yaml
 audit: {file: audit.jsonl}
 drain_timeout: 5s
 providers:
-%s%s%s`, indent(s.provider(p.life)), limits, p.more))
+%s%s%s`, indent(s.provider(p)), limits, p.more))
 	s.write("policy.yaml", policyText)
 	return s
 }
@@ -107,8 +108,8 @@ func indent(lines string) string {
 }
 
 // provider serves the sandbox and returns its entry in the config.
-func (s *site) provider(life time.Duration) string {
-	box, err := sandbox.New(sandbox.Config{Issuers: []sandbox.Issuer{{Name: "steady", Rotation: sandbox.RotateNone, AccessLife: life,
+func (s *site) provider(p plan) string {
+	box, err := sandbox.New(sandbox.Config{Issuers: []sandbox.Issuer{{Name: "steady", Rotation: sandbox.RotateNone, AccessLife: p.life,
 		Clients: []sandbox.Client{{ID: "job", Secrets: []string{secret}}}}}})
 	must(s.t, err)
 	srv := httptest.NewUnstartedServer(box)
@@ -122,7 +123,12 @@ func (s *site) provider(life time.Duration) string {
 	})
 	s.write("upstream.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})))
 	s.up = box
-	return fmt.Sprintf("steady: {token_endpoint: %s/steady/token, ca_file: upstream.pem, allow_private: true, rate: 10000, burst: 10000}\n", srv.URL)
+	floor := ""
+	if p.floor > 0 {
+		floor = fmt.Sprintf(", floor: %v", p.floor)
+	}
+	return fmt.Sprintf("steady: {token_endpoint: %s/steady/token, ca_file: upstream.pem, allow_private: true, rate: 10000, burst: 10000%s}\n",
+		srv.URL, floor)
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }

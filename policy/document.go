@@ -54,6 +54,34 @@ func newDocument(what, vain string, data []byte) *document {
 	return &document{what: what, vain: vain, lines: strings.Split(string(data), "\n")}
 }
 
+// maxDepth is how deep lists may nest, far beyond what means anything. The parser recurses, with time that grows by the square of the
+// depth, and a stack that overflows can't be recovered from.
+const maxDepth = 1000
+
+// tooDeep reports whether lists on one line, or in brackets, could nest deeper than maxDepth. Those that are only indented need more
+// bytes than a file may have. Brackets in comments count too, unless they are closed.
+func tooDeep(data []byte) bool {
+	brackets, dashes := 0, 0
+	for i, c := range data {
+		switch c {
+		case '[', '{':
+			brackets++
+		case ']', '}':
+			brackets = max(0, brackets-1)
+		case '\n':
+			dashes = 0
+		case ' ', '\t':
+			if i > 0 && data[i-1] == '-' {
+				dashes++
+			}
+		}
+		if brackets > maxDepth || dashes > maxDepth {
+			return true
+		}
+	}
+	return false
+}
+
 // open parses data and returns its one document, or nil with a problem noted.
 func (d *document) open(data []byte) (root ast.Node) {
 	switch {
@@ -62,6 +90,9 @@ func (d *document) open(data []byte) (root ast.Node) {
 		return nil
 	case !utf8.Valid(data):
 		d.note(0, 0, fmt.Errorf("%s is not valid UTF-8", d.what))
+		return nil
+	case tooDeep(data):
+		d.note(0, 0, fmt.Errorf("%s is not read: its lists go more than %d deep", d.what, maxDepth))
 		return nil
 	}
 	// A file that somebody is just writing must not take a running broker down, whatever it makes the YAML parser do.
