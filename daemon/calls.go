@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker/server"
 )
 
 // calls counts RPCs under the names that everybody knows them by. Each method's series are looked up once, not for every call and every
@@ -29,7 +31,7 @@ type methodKey struct {
 	service, method string
 }
 
-// methodCalls are the series of one method. It implements interceptors.Reporter, for all calls of the method.
+// methodCalls are the series of one method. It implements interceptors.Reporter, for all streams of the method, and server.Meter.
 type methodCalls struct {
 	of                      *calls
 	key                     methodKey
@@ -66,6 +68,12 @@ func (c *calls) ServerReporter(ctx context.Context, m interceptors.CallMeta) (in
 	return r, ctx
 }
 
+// unary is server.Config.Meter.
+func (c *calls) unary(method string) server.Meter {
+	m := interceptors.NewServerCallMeta(method, nil, nil)
+	return c.method(methodKey{interceptors.Unary, m.Service, m.Method})
+}
+
 func (c *calls) method(key methodKey) *methodCalls {
 	c.mu.RLock()
 	m := c.methods[key]
@@ -88,6 +96,18 @@ func (c *calls) method(key methodKey) *methodCalls {
 
 func (m *methodCalls) code(c codes.Code) prometheus.Counter {
 	return m.of.handled.WithLabelValues(string(m.key.typ), m.key.service, m.key.method, c.String())
+}
+
+// Began implements server.Meter.
+func (m *methodCalls) Began() {
+	m.started.Inc()
+	m.received.Inc() // whoever is called has the request
+}
+
+// Ended implements server.Meter.
+func (m *methodCalls) Ended(err error, took time.Duration) {
+	m.PostMsgSend(nil, err, took)
+	m.PostCall(err, took)
 }
 
 // PostCall implements interceptors.Reporter.

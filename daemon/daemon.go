@@ -203,7 +203,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 	d.server, err = server.New(server.Config{
 		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
-		Unary: d.metrics.unary(), Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
+		Meter: d.metrics.calls.unary, Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
 		Edge: d.metrics.edge(), Lives: d.cfg.Lives,
 	})
 	if err == nil {

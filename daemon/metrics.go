@@ -115,10 +115,6 @@ func gauge(name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_" + name, Help: help})
 }
 
-func (m *metrics) unary() []grpc.UnaryServerInterceptor {
-	return []grpc.UnaryServerInterceptor{interceptors.UnaryServerInterceptor(m.calls)}
-}
-
 func (m *metrics) stream() []grpc.StreamServerInterceptor {
 	count := interceptors.StreamServerInterceptor(m.calls)
 	return []grpc.StreamServerInterceptor{func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {

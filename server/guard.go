@@ -46,36 +46,40 @@ func (c *call) may(r policy.Request) policy.Decision {
 	return c.policy.Decide(r)
 }
 
-// admit finds what a method needs.
-func (s *Server) admit(peer *caller, method string) (*call, error) {
-	n, ok := needs[method]
-	if !ok || s.admin != nil && !peer.admin && !n.worker {
-		s.tally.add(sum{identity: peer.Identity, reason: summedUnknown, code: codeOf(errUnknownMethod)})
-		return nil, errUnknownMethod
-	}
-	c := &call{caller: peer, need: n, policy: s.cfg.Policy(), began: time.Now()}
+// admit begins a call.
+func (s *Server) admit(peer *caller, m *method, began time.Time) *call {
+	c := &call{caller: peer, need: m.need, policy: s.cfg.Policy(), began: began}
 	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
-		CertFingerprint: peer.Fingerprint, CertSerial: peer.Serial, Action: string(n.action), PolicyRevision: c.policy.Revision()}
-	return c, nil
+		CertFingerprint: peer.Fingerprint, CertSerial: peer.Serial, Action: string(m.need.action), PolicyRevision: c.policy.Revision()}
+	return c
+}
+
+// offers refuses a call of a method that there is not, or not where it came in.
+func (s *Server) offers(peer *caller, m *method) error {
+	if m.listed && (s.admin == nil || peer.admin || m.need.worker) {
+		return nil
+	}
+	s.tally.add(sum{identity: peer.Identity, reason: summedUnknown, code: codeOf(errUnknownMethod)})
+	return errUnknownMethod
 }
 
 // requestID tells the records of one call from those of others. It is no secret.
-func requestID() string { return strconv.FormatUint(rand.Uint64(), 36) }
+func requestID() string { return strconv.FormatUint(rand.Uint64(), 32) } // a power of two is quickly done
 
 // guardUnary decides on a call, lets it run, and releases its answer once the record of it is written.
-func (s *Server) guardUnary(ctx context.Context, peer *caller, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	c, err := s.admit(peer, info.FullMethod)
-	if err != nil {
+func (s *Server) guardUnary(ctx context.Context, peer *caller, in incoming) (any, error) {
+	if err := s.offers(peer, in.method); err != nil {
 		return nil, err
 	}
-	if c.need.open {
-		return s.guarded(ctx, req, info, next)
+	if in.need.open {
+		return s.guarded(ctx, in.req, in.info, in.next)
 	}
+	c := s.admit(peer, in.method, in.began)
 	if err := c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline); err != nil {
 		return nil, err
 	}
 	defer c.ctx.stop()
-	resp, err := s.decideAndRun(&c.ctx, c, req, info, next)
+	resp, err := s.decideAndRun(&c.ctx, c, in)
 	if err != nil {
 		err = c.ctx.late(err)
 	}
@@ -112,8 +116,8 @@ func (s *Server) record(ctx context.Context, r audit.Record) error {
 	return s.cfg.Audit(context.WithoutCancel(ctx), r)
 }
 
-func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.decide(ctx, c, req); err != nil {
+func (s *Server) decideAndRun(ctx context.Context, c *call, in incoming) (any, error) {
+	if err := s.decide(ctx, c, in.req); err != nil {
 		return nil, err
 	}
 	if c.need.change {
@@ -123,7 +127,7 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, req any, info *grpc.
 			return nil, err
 		}
 	}
-	resp, err := s.guarded(ctx, req, info, next)
+	resp, err := s.guarded(ctx, in.req, in.info, in.next)
 	if err != nil {
 		return nil, err
 	}
@@ -136,10 +140,11 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	c, err := s.admit(peer, info.FullMethod)
-	if err != nil {
+	m := s.method(info.FullMethod)
+	if err := s.offers(peer, m); err != nil {
 		return err
 	}
+	c := s.admit(peer, m, time.Now())
 	ctx, done := peer.during(ss.Context())
 	defer done()
 	wrapped := middleware.WrapServerStream(ss)

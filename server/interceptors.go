@@ -10,37 +10,100 @@ import (
 	"sync"
 	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// interceptors returns the chains, outermost first. Metrics and logs lie outside of the statuses, to see what clients see. Panics are
-// caught twice: in handlers, so that the guard still writes its record, and in what lies around them.
-func (s *Server) interceptors() ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
+// Meter counts the calls of one method. Its methods are called for every call, by many at once.
+type Meter interface {
+	// Began is called when a call came in.
+	Began()
+	// Ended is called when its answer is about to leave, with what the client is told.
+	Ended(err error, took time.Duration)
+}
+
+// method is what the server knows of a method before anybody calls it.
+type method struct {
+	need   need
+	listed bool         // it is in the guard's table
+	meter  func() Meter // made at the first call
+	logs   bool         // calls are logged: those of operators, not the hot path
+}
+
+// methods finds out about all methods, so that a call costs one look-up.
+func methods(count func(method string) Meter) map[string]*method {
+	if count == nil {
+		count = func(string) Meter { return uncounted{} }
+	}
+	all := make(map[string]*method, len(needs))
+	for name, n := range needs {
+		all[name] = &method{need: n, listed: true, meter: sync.OnceValue(func() Meter { return count(name) }),
+			logs: strings.HasPrefix(name, "/tokenbroker.v1.") && !strings.HasPrefix(name, "/tokenbroker.v1.TokenService/")}
+	}
+	return all
+}
+
+// method finds a method. One that there is not is not listed, and nobody counts its calls.
+func (s *Server) method(name string) *method {
+	if m := s.methods[name]; m != nil {
+		return m
+	}
+	return &method{meter: func() Meter { return uncounted{} }}
+}
+
+// uncounted is the Meter of nobody.
+type uncounted struct{}
+
+func (uncounted) Began()                     {}
+func (uncounted) Ended(error, time.Duration) {}
+
+// incoming is a unary call as it came in.
+type incoming struct {
+	*method
+	began time.Time
+	req   any
+	info  *grpc.UnaryServerInfo
+	next  grpc.UnaryHandler // the handler
+}
+
+// interceptors returns the one for unary calls and the chain for streams, outermost first. Metrics and logs lie outside of the statuses,
+// to see what clients see. Panics are caught twice: in handlers, so that the guard still writes its record, and in what lies around them.
+func (s *Server) interceptors() (grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
 	outer, inner := recovery.WithRecoveryHandlerContext(s.caughtOutside), recovery.WithRecoveryHandlerContext(s.caught)
-	log, operator := logging.LoggerFunc(s.logCall), selector.MatchFunc(operatorMethod)
-	events := logging.WithLogOnEvents(logging.FinishCall)
-	unary := append([]grpc.UnaryServerInterceptor{recovery.UnaryServerInterceptor(outer)}, s.cfg.Unary...)
-	unary = append(unary,
-		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(log, events), operator), s.statusUnary)
+	s.methods = methods(s.cfg.Meter)
 	s.guarded = recovery.UnaryServerInterceptor(inner)
+	s.logged = logging.UnaryServerInterceptor(logging.LoggerFunc(s.logCall), logging.WithLogOnEvents(logging.FinishCall))
 	stream := append([]grpc.StreamServerInterceptor{recovery.StreamServerInterceptor(outer)}, s.cfg.Stream...)
 	stream = append(stream,
 		s.statusStream, ratelimit.StreamServerInterceptor(s.limits), s.guardStream, recovery.StreamServerInterceptor(inner))
-	return unary, stream
+	return s.unary, stream
 }
 
-// statusUnary turns errors of all that lies below it into statuses. What lies below is called by name and not chained: each link of a
-// chain costs every call a closure.
-func (s *Server) statusUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	resp, err := s.limitUnary(ctx, req, info, next)
+// unary takes a unary call all the way. It is one function in place of a chain, each link of which would cost every call a closure.
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	in := incoming{method: s.method(info.FullMethod), began: time.Now(), req: req, info: info, next: next}
+	meter := in.meter()
+	meter.Began()
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, s.caughtOutside(ctx, p)
+		}
+		meter.Ended(err, time.Since(in.began))
+	}()
+	if !in.logs {
+		return s.statusUnary(ctx, in)
+	}
+	return s.logged(ctx, req, info, func(ctx context.Context, _ any) (any, error) { return s.statusUnary(ctx, in) })
+}
+
+// statusUnary turns errors of all that lies below it into statuses.
+func (s *Server) statusUnary(ctx context.Context, in incoming) (any, error) {
+	resp, err := s.limitUnary(ctx, in)
 	if err != nil {
 		return nil, s.status(err)
 	}
@@ -48,15 +111,15 @@ func (s *Server) statusUnary(ctx context.Context, req any, info *grpc.UnaryServe
 }
 
 // limitUnary identifies the caller, and does for calls what ratelimit's interceptor does for streams.
-func (s *Server) limitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Server) limitUnary(ctx context.Context, in incoming) (any, error) {
 	peer, err := callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.check(peer); err != nil {
+	if err := s.limits.check(peer, in.began); err != nil {
 		return nil, err
 	}
-	return s.guardUnary(ctx, peer, req, info, next)
+	return s.guardUnary(ctx, peer, in)
 }
 
 // statusStream is statusUnary for streams.
@@ -81,11 +144,6 @@ func (s *Server) caught(_ context.Context, p any) error {
 // caughtOutside is caught for what lies outside of the statuses.
 func (s *Server) caughtOutside(ctx context.Context, p any) error {
 	return toStatus(s.cfg.Log, s.caught(ctx, p))
-}
-
-// operatorMethod selects what is logged: not the hot path.
-func operatorMethod(_ context.Context, m interceptors.CallMeta) bool {
-	return strings.HasPrefix(m.Service, "tokenbroker.v1.") && m.Service != "tokenbroker.v1.TokenService"
 }
 
 func (s *Server) logCall(ctx context.Context, level logging.Level, _ string, fields ...any) {
@@ -123,11 +181,11 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	return l.check(c)
+	return l.check(c, time.Now())
 }
 
-func (l *identityLimits) check(c *caller) error {
-	if !l.take(c.Identity, time.Now()) {
+func (l *identityLimits) check(c *caller, now time.Time) error {
+	if !l.take(c.Identity, now) {
 		l.refused(c.Identity)
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}

@@ -37,7 +37,7 @@ type Config struct {
 	Providers Providers                                 // nil = there is no ProviderService
 	Log       *slog.Logger                              // nil = slog.Default()
 	Limits    Limits                                    // zero values are good
-	Unary     []grpc.UnaryServerInterceptor             // run right after recover; metrics
+	Meter     func(method string) Meter                 // who counts the calls of a unary method, asked for each once; nil = nobody
 	Stream    []grpc.StreamServerInterceptor            // run right after recover; metrics
 	Opened    func(streams int)                         // told how many subscriptions are open, at each change; nil = nobody asks
 	Denied    func(action policy.Action, reason string) // told of each denied call; nil = nobody asks
@@ -68,6 +68,8 @@ type Server struct {
 
 	admission *admission
 
+	methods map[string]*method          // by full name
+	logged  grpc.UnaryServerInterceptor // logs calls of operators
 	guarded grpc.UnaryServerInterceptor // the recovery of handlers
 	trouble rate.Sometimes              // limits what is logged of a store that refuses
 	denials *identityLimits             // denied calls that are recorded one by one
@@ -136,7 +138,7 @@ func (s *Server) options(source *mtls.Source, admin bool) []grpc.ServerOption {
 	unary, stream := s.interceptors()
 	return append(Transport(),
 		grpc.Creds(newCredentials(source.Gate(s.cfg.Accept), admin, s.tally.handshakes(logRefused(s.cfg.Log)), s.peers, s.admission)),
-		grpc.ChainUnaryInterceptor(unary...),
+		grpc.UnaryInterceptor(unary),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.ForceServerCodecV2(newCodec()),

@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
+	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/server"
 )
@@ -100,8 +99,11 @@ func TestSeveralViolationsAreToldAtOnce(t *testing.T) {
 	}
 }
 
-// odd is a request that passes the guard as a GetTokenRequest and is none, so that the generated handler panics.
-type odd struct{ *tokenbrokerv1.GetTokenRequest }
+// erratic are providers that panic.
+type erratic struct{ value string }
+
+func (e erratic) List() []*tokenbrokerv1.Provider         { panic(e.value) }
+func (e erratic) Provider(string) *tokenbrokerv1.Provider { panic(e.value) }
 
 func TestS18APanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 	const canary = "canary-in-a-panic"
@@ -109,33 +111,35 @@ func TestS18APanicIsRecoveredAndRecordedAndItsValueNotLogged(t *testing.T) {
 	b.AddClientCredentials("example/api", "files.read")
 	var log syncBuffer
 	trail := new(records)
-	var handled func(any) any
+	var inForce func() *policy.Policy
 	r := newRig(t, b, func(c *server.Config) {
-		c.Log, c.Audit = slog.New(slog.NewTextHandler(&log, nil)), trail.write
-		c.Unary = []grpc.UnaryServerInterceptor{func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			return next(ctx, handled(req))
-		}}
+		c.Log, c.Audit, c.Providers = slog.New(slog.NewTextHandler(&log, nil)), trail.write, erratic{canary}
+		inForce = c.Policy
+		c.Policy = func() *policy.Policy { return inForce() }
 	})
-	tokens := tokensOf(r.serve(brokertest.WorkerID))
-	get := func() error {
-		_, err := tokens.GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	conn := r.serve(brokertest.OperatorID)
+	list := func() error {
+		_, err := tokenbrokerv1.NewProviderServiceClient(conn).ListProviders(brief(t), &tokenbrokerv1.ListProvidersRequest{})
 		return err
 	}
 
-	handled = func(any) any { panic(canary) }
-	f := wantFault(t, get(), codes.Internal, "INTERNAL")
+	was := inForce
+	inForce = func() *policy.Policy { panic(canary) }
+	f := wantFault(t, list(), codes.Internal, "INTERNAL")
 	if strings.Contains(f.Text+log.String(), canary) || !strings.Contains(log.String(), "panic") {
 		t.Errorf("got text %q and log %q, want neither to hold the panic's value, and the log to name it", f.Text, log.String())
 	}
 
-	handled = func(req any) any { return &odd{req.(*tokenbrokerv1.GetTokenRequest)} }
-	wantFault(t, get(), codes.Internal, "INTERNAL")
-	if got := trail.all(); len(got) != 1 || got[0].Code != "INTERNAL" || got[0].Decision != audit.Allow || got[0].Identity != brokertest.WorkerID {
+	inForce = was
+	wantFault(t, list(), codes.Internal, "INTERNAL")
+	if got := trail.all(); len(got) != 1 || got[0].Code != "INTERNAL" || got[0].Decision != audit.Allow || got[0].Identity != brokertest.OperatorID {
 		t.Errorf("got records %+v, want one of the call whose handler panicked", got)
 	}
+	if strings.Contains(log.String(), canary) {
+		t.Error("the log holds the panic's value")
+	}
 
-	handled = func(req any) any { return req }
-	if err := get(); err != nil {
+	if _, err := tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"}); err != nil {
 		t.Errorf("the server did not live on: %v", err)
 	}
 }
