@@ -284,6 +284,7 @@ func (b *Broker) DeleteCredential(ctx context.Context, name string, version uint
 	b.mu.Unlock()
 	e.mu.Lock()
 	e.gone = true
+	e.changed()
 	b.schedule.set(&e.item, time.Time{})
 	former := b.dropVariants(e)
 	e.mu.Unlock()

@@ -24,6 +24,7 @@ type Broker struct {
 	revisions atomic.Uint64
 	feeds     atomic.Uint64
 	ids       atomic.Uint64 // of entries
+	editions  atomic.Uint64 // of credentials, so far
 	changes   atomic.Uint64 // of what credentials there are and how they are configured
 	written   atomic.Int64  // unix nanoseconds of the last durable write that went well
 

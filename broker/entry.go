@@ -19,6 +19,9 @@ type entry struct {
 	lastUse atomic.Int64            // unix nanoseconds
 	streams atomic.Int32            // slots that subscribe
 
+	edition  atomic.Uint64  // see Broker.Edition; 0 = not loaded yet
+	editions *atomic.Uint64 // the last one that the broker gave
+
 	pursued atomic.Bool  // somebody is asking the provider to end what was revoked
 	kind    atomic.Value // the credential's tokenbroker.GrantType, which never changes
 	advise  func(code string, cause tokenbroker.Cause) string
@@ -47,7 +50,7 @@ type entry struct {
 }
 
 func (b *Broker) newEntry(name string) *entry {
-	e := &entry{name: name, advise: b.advise, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1),
+	e := &entry{name: name, advise: b.advise, editions: &b.editions, id: strconv.FormatUint(b.ids.Add(1), 36), spend: make(chan struct{}, 1),
 		stalled: make(chan struct{}), variants: map[string]*variant{}}
 	e.item.entry = e
 	return e
@@ -115,6 +118,7 @@ func (b *Broker) traits(provider string) tokenbroker.Traits {
 // install takes a configuration. e.mu is held.
 func (e *entry) install(c tokenbroker.Credential, t tokenbroker.Traits) {
 	e.cred, e.traits = c, t
+	e.changed()
 	e.kind.Store(c.Grant)
 	if used := e.grant.LastUse; !used.IsZero() && e.lastUse.Load() == 0 {
 		e.lastUse.Store(used.UnixNano())
@@ -140,6 +144,7 @@ func (e *entry) keep(g tokenbroker.Grant) {
 		g.State, g.Code, g.Cause = tokenbroker.StateUncertain, "answer_lost", ""
 	}
 	e.grant = g
+	e.changed()
 	if !g.LastUse.IsZero() {
 		e.lastUse.CompareAndSwap(0, g.LastUse.UnixNano())
 	}

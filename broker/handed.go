@@ -14,10 +14,14 @@ type handed struct {
 	newest map[string]tokenbroker.Generation // identity → highest generation handed to it
 }
 
-// hand notes that an identity gets what is in a snapshot of the variant: who may report it, and, at most once a second, that the
-// credential is used.
+// hand notes that an identity gets what is in a snapshot of the variant: who may report it, and that the credential is used.
 func (v *variant) hand(holder string, s *Snapshot, now time.Time) {
 	v.handed.note(holder, s.Order.Generation)
+	v.use(s, now)
+}
+
+// use notes, at most once a second, that the credential is used.
+func (v *variant) use(s *Snapshot, now time.Time) {
 	if n := now.UnixNano(); s.Token != nil && n-v.e.lastUse.Load() > int64(time.Second) {
 		v.e.lastUse.Store(n)
 	}

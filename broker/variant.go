@@ -180,6 +180,7 @@ func (b *Broker) makeRoom(e *entry, own bool, now time.Time) error {
 // forget marks a variant that goes out of memory. e.mu is held.
 func (b *Broker) forget(v *variant) {
 	v.gone = true
+	v.e.changed()
 	b.schedule.set(&v.item, time.Time{})
 }
 

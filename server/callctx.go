@@ -28,19 +28,23 @@ type callContext struct {
 	cancel context.CancelFunc
 }
 
-// start begins the context of a call, which ends with stop. A call that came too late is refused.
-func (c *callContext) start(ctx context.Context, of *call, most time.Duration) error {
-	c.Context, c.call, c.end = ctx, of, of.began.Add(most)
+// endOf is when a call ends: a little before its caller gives up, or after a while if that is never. A call that came too late is
+// refused.
+func endOf(ctx context.Context, began time.Time, most time.Duration) (time.Time, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return nil
+		return began.Add(most), nil
 	}
-	left := deadline.Sub(of.began)
-	c.end = deadline.Add(-min(marginMost, left/marginShare))
+	left := deadline.Sub(began)
 	if left < leftLeast {
-		return &tokenbroker.Problem{Err: context.DeadlineExceeded, Detail: "less than " + leftLeast.String() + " were left of it when the call came"}
+		return deadline, &tokenbroker.Problem{Err: context.DeadlineExceeded, Detail: "less than " + leftLeast.String() + " were left of it when the call came"}
 	}
-	return nil
+	return deadline.Add(-min(marginMost, left/marginShare)), nil
+}
+
+// start begins the context of a call, which ends with stop.
+func (c *callContext) start(ctx context.Context, of *call, end time.Time) {
+	c.Context, c.call, c.end = ctx, of, end
 }
 
 // late says to a caller who is still there that its time is over, and what became of what it waited for.

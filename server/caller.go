@@ -69,6 +69,7 @@ type caller struct {
 	cut    func() error // closes the connection, whatever its peer does
 	number uint64       // of the connection
 	outlet *outlet      // what its subscriptions have to send
+	memory memory       // what it was given
 	peers  *peers
 
 	refused error // what it is told, whatever it calls; nil = it was let in

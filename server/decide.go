@@ -209,6 +209,7 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 	}
 	c.record.Credential, c.record.ScopesAsked = sel.Credential, sel.Scopes
 	c.record.Subject, c.record.Audience = sel.Subject, sel.Audience
+	c.edition = s.cfg.Broker.Edition(sel.Credential)
 	v, err := s.cfg.Broker.Resolve(ctx, sel)
 	if err != nil {
 		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})

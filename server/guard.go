@@ -21,7 +21,9 @@ import (
 type call struct {
 	*caller
 	need     need
-	policy   *policy.Policy
+	policy   *policy.Policy   // by which it was judged last
+	entered  *policy.Policy   // that was in force when it came in
+	edition  uint64           // of the credential of a token method, before anything was looked up
 	asked    policy.Request   // what was judged
 	given    *broker.Snapshot // whose token the answer holds; nil = none
 	began    time.Time
@@ -48,7 +50,8 @@ func (c *call) may(r policy.Request) policy.Decision {
 
 // admit begins a call.
 func (s *Server) admit(peer *caller, m *method, began time.Time) *call {
-	c := &call{caller: peer, need: m.need, policy: s.cfg.Policy(), began: began}
+	inForce := s.cfg.Policy()
+	c := &call{caller: peer, need: m.need, policy: inForce, entered: inForce, began: began}
 	c.record = audit.Record{Kind: audit.KindCall, RequestID: requestID(), Identity: peer.Identity, Peer: peer.addr,
 		CertFingerprint: peer.Fingerprint, CertSerial: peer.Serial, Action: string(m.need.action), PolicyRevision: c.policy.Revision()}
 	return c
@@ -74,10 +77,15 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, in incoming) (any
 	if in.need.open {
 		return s.guarded(ctx, in.req, in.info, in.next)
 	}
-	c := s.admit(peer, in.method, in.began)
-	if err := c.ctx.start(ctx, c, s.cfg.Limits.CallDeadline); err != nil {
+	end, err := endOf(ctx, in.began, s.cfg.Limits.CallDeadline)
+	if err != nil {
 		return nil, err
 	}
+	if resp, ok, err := s.again(peer, in); ok {
+		return resp, err
+	}
+	c := s.admit(peer, in.method, in.began)
+	c.ctx.start(ctx, c, end)
 	defer c.ctx.stop()
 	resp, err := s.decideAndRun(&c.ctx, c, in)
 	if err != nil {
@@ -92,6 +100,7 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, in incoming) (any
 	}
 	if err == nil {
 		s.used(c)
+		s.remember(c, in)
 	}
 	if c.shared != nil && err == nil {
 		return c.shared.getWire, nil

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -32,13 +33,11 @@ func selectionOf(r variantRequest) broker.Selection {
 // GetToken implements tokenbrokerv1.TokenServiceServer.
 func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRequest) (*tokenbrokerv1.GetTokenResponse, error) {
 	c := callOf(ctx)
-	req := broker.Request{Selection: selectionOf(r), Holder: c.Identity}
-	if d := r.GetMinValidity(); d != nil {
-		req.MinValidity = d.AsDuration()
-		if d.CheckValid() != nil || req.MinValidity < 0 || req.MinValidity > broker.MaxMinValidity {
-			return nil, tokenbroker.Invalid("minValidity", errors.New("must be from 0s to 86400s"))
-		}
+	least, err := minValidityOf(r)
+	if err != nil {
+		return nil, err
 	}
+	req := broker.Request{Selection: selectionOf(r), Holder: c.Identity, MinValidity: least}
 	if t.s.shedder.level() >= shedMisses {
 		req.Refuse = errMemory(retrySoon)
 	}
@@ -48,6 +47,18 @@ func (t *tokenService) GetToken(ctx context.Context, r *tokenbrokerv1.GetTokenRe
 	}
 	c.shared, c.given = encodedOf(snap), snap
 	return c.shared.get, nil
+}
+
+func minValidityOf(r *tokenbrokerv1.GetTokenRequest) (time.Duration, error) {
+	d := r.GetMinValidity()
+	if d == nil {
+		return 0, nil
+	}
+	least := d.AsDuration()
+	if d.CheckValid() != nil || least < 0 || least > broker.MaxMinValidity {
+		return 0, tokenbroker.Invalid("minValidity", errors.New("must be from 0s to 86400s"))
+	}
+	return least, nil
 }
 
 // ReportRejected implements tokenbrokerv1.TokenServiceServer.
