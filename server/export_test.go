@@ -68,5 +68,6 @@ func Idle(pieces ...[]byte) int {
 
 // LivingMemory is what the process uses, without garbage.
 func LivingMemory(fresh bool) int64 { return livingMemory(fresh) }
+
 // MaxRemembered is how many questions a connection remembers.
 const MaxRemembered = maxRemembered
