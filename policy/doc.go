@@ -20,9 +20,19 @@
 //     credentials", and a union would hand out combinations that nobody wrote down and no reviewer saw.
 //   - A pattern is anchored at both ends. "*" stands for any run of characters without "/", also an empty one, "**" for any
 //     run at all; everything else stands for itself. Matching takes time in proportion to the text.
-//   - A rule without subjects lets callers have the credential's own default only; with subjects they may also choose one that
-//     matches. Audiences are the same. A caller who asks for no scopes, of a credential without any, gets whatever the provider
-//     gives by default, so only a rule with the scope pattern "**" covers that.
+//   - A rule without scopes covers a token with the credential's own ([Request].Own), and none else; a rule with scopes has to cover all that
+//     the token would have, also the credential's own. Where nobody asks for scopes and the credential has none, the provider decides; a
+//     rule without scopes leaves that to the credential, and else only the scope pattern "**" covers it.
+//   - A rule without subjects lets callers have the credential's own only; with subjects they may also choose one that matches. Audiences
+//     are the same.
+//   - A rule in audit mode ([ModeAudit]) is weaker than every enforced rule, covers the credential's own only, and ends.
+//   - Names and identities with a segment "." or ".." are denied, also by a pattern that such a segment fits.
+//   - [Policy.Decide] allocates nothing.
+//
+// # What else it tells
+//
+// [Policy.Explain] says what each rule makes of a request, [Policy.Lint] what is doubtful, [Diff] how two policies differ,
+// [Policy.Grantees] who may use a credential, and [Policy.Test] which expected decisions a policy does not make.
 //
 // # What it refuses
 //

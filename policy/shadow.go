@@ -67,12 +67,12 @@ func (s shadows) of(i int) *rule {
 func (s shadows) before(k, i int) bool {
 	a, b := &s.policy.rules[k], &s.policy.rules[i]
 	switch {
-	case a.mode == b.mode && a.mode == ModeAudit:
+	case a.mode != b.mode:
+		return b.mode == ModeAudit
+	case a.mode == ModeAudit:
 		return k < i && !a.until.Before(b.until)
-	case a.mode == b.mode:
-		return k < i
 	}
-	return b.mode == ModeAudit
+	return k < i
 }
 
 // includes reports whether r provably allows all that small allows.
