@@ -40,7 +40,11 @@ func hello(t testing.TB, config *tls.Config) []byte {
 // every second. Others get in meanwhile, and the broker ends them by itself.
 func TestS11HalfOpenHandshakes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, plan{})
+	limits := "handshake_timeout: 3s"
+	if whole() {
+		limits = "handshakes: 20000"
+	}
+	w := newWorld(t, plan{limits: limits})
 	v := w.victim()
 	w.memoryWarm()
 	mem := w.memory()
