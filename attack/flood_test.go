@@ -223,7 +223,6 @@ func TestS10Bombs(t *testing.T) {
 	mem := w.memory()
 	t.Run("CONTINUATION without end", func(t *testing.T) {
 		c := w.dial("worker/mallory", wire.Options{})
-		sent := 0
 		_ = c.Send(func(f *http2.Framer) error {
 			block, err := c.Block(wire.Fields(getToken)...)
 			if err != nil {
@@ -232,7 +231,7 @@ func TestS10Bombs(t *testing.T) {
 			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block})
 		})
 		field := literal("x-long", strings.Repeat("a", 4000))
-		sent = flood(c, 100_000, func(f *http2.Framer, _ int) error { return f.WriteContinuation(1, false, field) })
+		sent := flood(c, 100_000, func(f *http2.Framer, _ int) error { return f.WriteContinuation(1, false, field) })
 		if !c.Await(patience, func(s *wire.Seen) bool { return s.Err != nil || s.GoAway != nil }) {
 			t.Errorf("the connection stands after %d frames", sent)
 		}

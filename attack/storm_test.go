@@ -62,9 +62,9 @@ func TestP13CertificatesThatEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, plan{})
 	v := w.victim()
-	end := time.Now().Add(10 * time.Second).Truncate(time.Second)
+	end := time.Now().Add(time.Duration(count(7, 60)) * time.Second).Truncate(time.Second)
 	var streams []stream
-	for i := range count(20, 1_000) {
+	for i := range count(10, 1_000) {
 		config := w.with(w.ca, mtls.Template{SPIFFEID: fmt.Sprintf("%sworker/brief-%d", domain, i), Client: true, NotAfter: end})
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(8) // it would resume if it could
 		conn := w.conn(config)

@@ -132,7 +132,7 @@ type record struct {
 	Action     string `json:"action"`
 	Credential string `json:"credential"`
 	Decision   string `json:"decision"`
-	Reason     string `json:"reason"`
+	Code       string `json:"code"`
 }
 
 // records are those of the audit log that are of an identity.

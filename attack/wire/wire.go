@@ -145,7 +145,7 @@ func Fields(path string, more ...hpack.HeaderField) []hpack.HeaderField {
 
 // Message puts the prefix of gRPC before a message. flag is 1 for one that is compressed.
 func Message(flag byte, message []byte) []byte {
-	return append(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(message))), message...) //nolint:gosec // no test sends 4 GiB
+	return append(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(message))), message...)
 }
 
 // Await waits until what was seen fulfils a condition, and reports whether it did. The condition must not keep what it sees. On a deaf

@@ -1,0 +1,211 @@
+package attack_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// silenced wants that no token comes while the audit log takes no records, by no way, and that nobody waits for long. It returns the
+// longest time that a refusal took.
+func (w *world) silenced(t testing.TB, held stream) (worst time.Duration) {
+	t.Helper()
+	conn := w.conn(w.as("worker/asking"))
+	eventually(t, "no token without a record", func() bool {
+		began := time.Now()
+		_, err := get(brief(t), conn, "example/one")
+		worst = max(worst, time.Since(began))
+		return status.Code(err) == codes.Unavailable && reason(err) == "AUDIT_UNAVAILABLE"
+	})
+	for range count(5, 200) {
+		began := time.Now()
+		tok, err := get(brief(t), conn, "example/one")
+		worst = max(worst, time.Since(began))
+		if tok != nil || reason(err) != "AUDIT_UNAVAILABLE" {
+			t.Fatalf("got %v, %v without an audit log, want AUDIT_UNAVAILABLE", tok.GetGeneration(), err)
+		}
+	}
+	if s, err := subscribe(brief(t), conn, "example/one"); err == nil {
+		if _, err = s.Recv(); err == nil {
+			t.Error("a new stream got a token without a record")
+		}
+	}
+	if worst > each {
+		t.Errorf("a refusal took %v", worst)
+	}
+	if code, _ := w.ask("/readyz"); code != 503 {
+		t.Errorf("got %d of /readyz, want 503", code)
+	}
+	if held != nil {
+		w.quiet(t, held)
+	}
+	return worst
+}
+
+// quiet wants that a stream gets no token while nothing can be recorded: a change that needs a record can't even be made.
+func (w *world) quiet(t testing.TB, held stream) {
+	t.Helper()
+	before := w.exchanges()
+	got := make(chan error, 1)
+	go func() {
+		for {
+			m, err := held.Recv()
+			if err != nil || m.GetUpdate().GetToken() != nil {
+				got <- err
+				return
+			}
+		}
+	}()
+	w.t.Cleanup(func() { <-got }) // the stream ends with the test, or has the next token
+	select {
+	case err := <-got:
+		got <- err
+		if err == nil {
+			t.Error("a stream got a token without a record")
+		}
+	case <-time.After(time.Duration(count(3, 6)) * time.Second): // longer than tokens live
+	}
+	if n := w.exchanges() - before; n != 0 {
+		t.Errorf("got %d token requests without a record", n)
+	}
+}
+
+// speaks waits until the broker serves again, by itself.
+func (w *world) speaks(t testing.TB) {
+	t.Helper()
+	eventually(t, "ready again", func() bool { code, _ := w.ask("/readyz"); return code == 200 })
+	conn := w.conn(w.as("worker/asking"))
+	eventually(t, "tokens again", func() bool { _, err := get(brief(t), conn, "example/one"); return err == nil })
+}
+
+// brieflyLiving is a world whose tokens have to be refreshed all the time, and a stream that is held.
+func brieflyLiving(t *testing.T) (*world, stream) {
+	w := newWorld(t, plan{life: 2 * time.Second})
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	held, err := subscribe(ctx, w.conn(w.as("worker/held")), "example/one")
+	must(t, err)
+	_, err = snapshot(held)
+	must(t, err)
+	return w, held
+}
+
+// TestP24TheAuditLogIsFull lets the file grow by some bytes more and then no further, as a quota or a full disk does, in the middle of a
+// record.
+func TestP24TheAuditLogIsFull(t *testing.T) {
+	t.Parallel()
+	w, held := brieflyLiving(t)
+	pid := w.proc.cmd.Process.Pid
+	info, err := os.Stat(w.path("audit.jsonl"))
+	must(t, err)
+	limit := unix.Rlimit{Cur: uint64(info.Size()) + 1111, Max: unix.RLIM_INFINITY}
+	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &limit, nil))
+	worst := w.silenced(t, held)
+	limit.Cur = unix.RLIM_INFINITY
+	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &limit, nil))
+	w.speaks(t)
+	w.wantGap(t)
+	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
+}
+
+// wantGap wants that the log tells how many records it lacks, and is whole otherwise.
+func (w *world) wantGap(t testing.TB) {
+	t.Helper()
+	if !strings.Contains(w.read("audit.jsonl"), `"audit.gap"`) {
+		t.Error("the log says nothing of the gap")
+	}
+	w.records("") // every line has to be one
+}
+
+// TestP24TheAuditLogIsADeviceThatIsFull puts a device in its place that takes nothing.
+func TestP24TheAuditLogIsADeviceThatIsFull(t *testing.T) {
+	t.Parallel()
+	w, held := brieflyLiving(t)
+	must(t, os.Rename(w.path("audit.jsonl"), w.path("audit.kept")))
+	w.link("/dev/full")
+	worst := w.silenced(t, held)
+	must(t, os.Rename(w.path("audit.kept"), w.path("audit.jsonl")))
+	w.speaks(t)
+	w.wantGap(t)
+	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
+}
+
+// link puts a link in the place of the audit log.
+func (w *world) link(to string) {
+	w.t.Helper()
+	must(w.t, os.Symlink(to, w.path("link")))
+	must(w.t, os.Rename(w.path("link"), w.path("audit.jsonl")))
+}
+
+// TestP24TheAuditLogIsDeleted takes the file away under the broker. Records go where the path leads, and when it leads nowhere nothing is
+// given out.
+func TestP24TheAuditLogIsDeleted(t *testing.T) {
+	t.Parallel()
+	w, _ := brieflyLiving(t)
+	for range count(3, 200) {
+		must(t, os.Remove(w.path("audit.jsonl")))
+		conn := w.conn(w.as("worker/deleted"))
+		eventually(t, "a token", func() bool { _, err := get(brief(t), conn, "example/one"); return err == nil })
+		if got := w.records("worker/deleted"); len(got) == 0 {
+			t.Fatal("a token was given out, and its record is in no file that has a name")
+		}
+	}
+	must(t, os.Remove(w.path("audit.jsonl")))
+	must(t, os.Mkdir(w.path("audit.jsonl"), 0o700))
+	worst := w.silenced(t, nil)
+	must(t, os.Remove(w.path("audit.jsonl")))
+	w.speaks(t)
+	w.wantGap(t)
+	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
+}
+
+// TestP24TheAuditLogIsAHole puts a terminal in its place that nobody looks at: it takes some and then neither more nor an error.
+func TestP24TheAuditLogIsAHole(t *testing.T) {
+	t.Parallel()
+	w, held := brieflyLiving(t)
+	master, terminal, err := pty.Open()
+	must(t, err)
+	defer func() { _ = master.Close() }()
+	must(t, os.Rename(w.path("audit.jsonl"), w.path("audit.kept")))
+	w.link(terminal.Name())
+	worst := w.silenced(t, held)
+	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
+	w.slowly(t, master, terminal)
+}
+
+// slowly reads a terminal that was a hole until now, and puts the file back while it is read. The reading ends when nobody has the terminal
+// open any more: the broker has left it, too.
+func (w *world) slowly(t testing.TB, master, terminal *os.File) {
+	t.Helper()
+	read := make(chan error, 1)
+	go func() {
+		b := make([]byte, 256)
+		for {
+			if _, err := master.Read(b); err != nil {
+				read <- err
+				return
+			}
+			time.Sleep(time.Millisecond) // slow is what it is to be
+		}
+	}()
+	w.speaks(t) // the terminal takes it all now
+	must(t, os.Rename(w.path("audit.kept"), w.path("audit.jsonl")))
+	w.speaks(t)
+	eventually(t, "records in the file", func() bool {
+		_, err := get(brief(t), w.operator, "example/one")
+		return err == nil && len(w.records("operator/admin")) > 0
+	})
+	must(t, terminal.Close())
+	select {
+	case <-read:
+	case <-time.After(patience):
+		t.Error("the broker still holds the terminal")
+	}
+}
