@@ -24,11 +24,10 @@ type Signer struct {
 
 // NewSigner returns a signer for a key.
 func NewSigner(key ed25519.PrivateKey) (*Signer, error) {
-	public, ok := key.Public().(ed25519.PublicKey)
-	if len(key) != ed25519.PrivateKeySize || !ok {
+	if len(key) != ed25519.PrivateKeySize {
 		return nil, errors.New("audit signing key is no Ed25519 key")
 	}
-	return &Signer{key, KeyID(public)}, nil
+	return &Signer{key, KeyID(ed25519.PublicKey(key[32:]))}, nil
 }
 
 // OpenSigner reads a private key from a PEM file (PKCS #8). If there is none at path, it makes a key, with mode 0600. Where the public
