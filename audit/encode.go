@@ -6,19 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends the record as the line with number seq, without the line feed.
-func (r *Record) AppendJSON(b []byte, seq uint64) []byte {
-	return frame(b, seq, r.appendFields(nil, r.Time))
-}
-
-// frame makes a line of encoded fields. What the writer adds to each line goes here: today the version and the number.
-func frame(b []byte, seq uint64, fields []byte) []byte {
-	b = append(b, `{"v":1,"seq":`...)
-	b = strconv.AppendUint(b, seq, 10)
-	b = append(b, fields...)
-	return append(b, '}')
-}
-
 // appendFields appends the fields, each with a comma before it.
 func (r *Record) appendFields(b []byte, now time.Time) []byte {
 	b = append(b, `,"time":"`...)

@@ -8,11 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
+	"time"
 )
 
-const tailBytes = 1 << 20 // how far back OpenFile looks for the last whole line
+const (
+	tailBytes = 1 << 20  // how far back OpenFile looks for the last whole line
+	leastRoom = 64 << 10 // bytes that have to be free on the disk, or it is full
+)
 
 // File is an audit log in a file. It is a sink for one [Log]: Write and Sync are called from one goroutine, that of Run.
 //
@@ -26,6 +29,7 @@ type File struct {
 	path string
 	tail Tail
 	cur  *handle
+	gone bool                   // a file that had records was deleted
 	next atomic.Pointer[handle] // opened by Reopen, for the next write to take over
 }
 
@@ -39,13 +43,17 @@ type handle struct {
 }
 
 // OpenFile opens the file at path for appending, and makes it with mode 0600 if it is not there. It refuses folders, pipes and
-// sockets, and a file that its group or others may write to. An unfinished last line is ended; see [File.Tail].
+// sockets, and a file that its group or others may write to. An unfinished last line is ended; see [File.Tail]. An empty file goes on with
+// the trail of the newest one that a rotation left beside it.
 func OpenFile(path string) (*File, error) {
 	h, err := open(path)
 	if err != nil {
 		return nil, err
 	}
 	tail, err := h.end()
+	if err == nil && tail == (Tail{}) && h.regular {
+		tail, err = inherit(path)
+	}
 	if err != nil {
 		return nil, errors.Join(err, h.file.Close())
 	}
@@ -85,6 +93,26 @@ func (f *File) Sync() error {
 		return nil
 	}
 	return f.cur.file.Sync()
+}
+
+// Look looks whether a write could succeed now: it opens the path anew if it names another file or none by now, and it is an error when
+// the disk is full. It is called from the goroutine of Write, while nothing is written.
+func (f *File) Look() error {
+	if err := f.follow(); err != nil {
+		return err
+	}
+	if left, known := room(f.path); known && f.cur.regular && left < leastRoom {
+		return fmt.Errorf("the disk of the audit file is full: %d bytes are left", left)
+	}
+	return nil
+}
+
+// Deleted reports, once for each time, that the file was deleted while it was written, with what was in it. It is called from the
+// goroutine of Write.
+func (f *File) Deleted() bool {
+	was := f.gone
+	f.gone = false
+	return was
 }
 
 // Reopen opens the path anew, as after a rotation by rename; the next write goes there. When it can't be opened, the file that
@@ -145,6 +173,7 @@ func (f *File) turn(h *handle) error {
 	} else if old.dirty {
 		_ = old.cut() // OpenFile would end the line, so nothing is lost if not
 	}
+	f.gone = f.gone || old.size > 0 && unlinked(old.file)
 	f.cur = h
 	_ = old.file.Close() // its records were synced, or nobody asked for that
 	return nil
@@ -171,7 +200,7 @@ func open(path string) (*handle, error) {
 	case info.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice:
 		mode = os.O_WRONLY
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("audit file %s is neither a regular file nor a character device (%s)", path, info.Mode().Type())
+		return nil, checkDevice(path, info)
 	}
 	file, err := os.OpenFile(path, mode|os.O_APPEND, 0o600)
 	if err != nil {
@@ -184,6 +213,14 @@ func open(path string) (*handle, error) {
 	return h, nil
 }
 
+// checkDevice refuses what is no character device.
+func checkDevice(path string, info fs.FileInfo) error {
+	if info.Mode().Type() != fs.ModeDevice|fs.ModeCharDevice {
+		return fmt.Errorf("audit file %s is neither a regular file nor a character device (%s)", path, info.Mode().Type())
+	}
+	return nil
+}
+
 // prepare checks an open file, and makes its name durable if it is new.
 func prepare(file *os.File, created bool) (*handle, error) {
 	info, err := file.Stat()
@@ -192,7 +229,7 @@ func prepare(file *os.File, created bool) (*handle, error) {
 	}
 	h := &handle{file: file, info: info, regular: info.Mode().IsRegular()}
 	if !h.regular {
-		return h, nil
+		return h, checkDevice(file.Name(), info)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("audit file %s may be written by others (mode %04o); run: chmod 600 %s",
@@ -212,13 +249,9 @@ func (h *handle) end() (Tail, error) {
 	if h.size == 0 {
 		return Tail{}, nil
 	}
-	b := make([]byte, min(h.size, tailBytes))
-	if _, err := h.file.ReadAt(b, h.size-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
-		return Tail{}, fmt.Errorf("read the end of the audit file: %w", err)
-	}
-	tail := Tail{Seq: lastSeq(b), Torn: b[len(b)-1] != '\n'}
-	if !tail.Torn {
-		return tail, nil
+	tail, err := readTail(h.file, h.size)
+	if err != nil || !tail.Torn {
+		return tail, err
 	}
 	n, err := h.file.Write([]byte{'\n'})
 	h.size += int64(n)
@@ -228,18 +261,58 @@ func (h *handle) end() (Tail, error) {
 	return tail, nil
 }
 
-// lastSeq returns the highest number among the last lines of b that have one, the unfinished one included: its number is used.
-func lastSeq(b []byte) uint64 {
-	for len(b) > 0 {
-		start := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte{'\n'}), '\n') + 1
-		rest, ok := bytes.CutPrefix(b[start:], []byte(`{"v":1,"seq":`))
-		digits, _, whole := bytes.Cut(rest, []byte{','})
-		if seq, err := strconv.ParseUint(string(digits), 10, 64); ok && whole && err == nil {
-			return seq
+// inherit reads how the trail ended that a rotation left beside path.
+func inherit(path string) (Tail, error) {
+	segments, err := segmentsOf(path)
+	if err != nil || len(segments) == 0 {
+		return Tail{}, err
+	}
+	newest, when := "", time.Time{} // by time: numbers of two trails say nothing about each other
+	for _, s := range segments {
+		if info, err := os.Stat(s.path); err == nil && !info.ModTime().Before(when) {
+			newest, when = s.path, info.ModTime()
+		}
+	}
+	f, err := openSegment(newest)
+	if err != nil {
+		return Tail{}, fmt.Errorf("read the audit file that was rotated away: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Tail{}, err
+	}
+	return readTail(f, info.Size())
+}
+
+// readTail reads how a file of that size ends.
+func readTail(f *os.File, size int64) (Tail, error) {
+	b := make([]byte, min(size, tailBytes))
+	if _, err := f.ReadAt(b, size-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
+		return Tail{}, fmt.Errorf("read the end of the audit file: %w", err)
+	}
+	return tailOf(b), nil
+}
+
+// tailOf reads the last lines of b. The number of an unfinished line is used up, if it is there.
+func tailOf(b []byte) Tail {
+	end := bytes.LastIndexByte(b, '\n') + 1
+	_, cut, _ := parseHead(b[end:])
+	tail := Tail{Seq: cut, Torn: end < len(b)}
+	for b = b[:end]; len(b) > 0; {
+		start := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
+		line := b[start : len(b)-1]
+		if l, hash, ok := parseLink(line); ok {
+			tail.Trail, tail.Head, tail.Seq = l.trail, hash, max(l.seq, tail.Seq)
+			return tail
+		}
+		trail, seq, _ := parseHead(line)
+		if tail.Seq = max(tail.Seq, seq); seq > 0 && trail == "" { // of version 1: a chain begins behind it
+			return tail
 		}
 		b = b[:start]
 	}
-	return 0
+	return tail
 }
 
 // syncFolder makes a new name in a folder durable.

@@ -57,14 +57,22 @@ func TestOpenFileRefuses(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
+	head := func(seq uint64) audit.Hash {
+		e, err := audit.ParseEntry([]byte(line(seq)))
+		must(t, err)
+		return e.Hash
+	}
+	old := `{"v":1,"seq":7,"time":"2026-01-02T11:00:00Z"}` + "\n"
 	for _, tt := range []struct {
 		name, content string
 		want          audit.Tail
 	}{
-		{"whole lines", line(1) + line(2), audit.Tail{Seq: 2}},
-		{"an unfinished line with its number", line(1) + line(2)[:20], audit.Tail{Seq: 2, Torn: true}},
-		{"an unfinished line without a number", line(1) + `{"v":1,"se`, audit.Tail{Seq: 1, Torn: true}},
-		{"a number cut in two", line(11) + `{"v":1,"seq":1`, audit.Tail{Seq: 11, Torn: true}},
+		{"whole lines", line(1) + line(2), audit.Tail{Trail: "t", Seq: 2, Head: head(2)}},
+		{"an unfinished line with its number", line(1) + line(2)[:40], audit.Tail{Trail: "t", Seq: 2, Head: head(1), Torn: true}},
+		{"an unfinished line without a number", line(1) + `{"v":2,"tra`, audit.Tail{Trail: "t", Seq: 1, Head: head(1), Torn: true}},
+		{"a number cut in two", line(11) + `{"v":2,"trail":"t","seq":1`, audit.Tail{Trail: "t", Seq: 11, Head: head(11), Torn: true}},
+		{"a line that does not end as one", line(1) + line(2)[:40] + "\n", audit.Tail{Trail: "t", Seq: 2, Head: head(1)}},
+		{"lines from before there was a chain", old, audit.Tail{Seq: 7}},
 		{"nothing of ours", "hello\n\n", audit.Tail{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -223,7 +231,7 @@ func put(t *testing.T, f *audit.File, s string) {
 }
 
 func line(seq uint64) string {
-	return string((&audit.Record{Time: noon}).AppendJSON(nil, seq)) + "\n"
+	return string(encode(audit.Record{Time: noon}, seq)) + "\n"
 }
 
 func read(t *testing.T, path string) string {

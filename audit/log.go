@@ -19,12 +19,17 @@ type Options struct {
 	MaxPending int           // bytes of records that may wait for the sink; 0 means 16 MiB
 	Sync       bool          // call Sync after each write, if the sink has it: records then survive a power cut
 	Tail       Tail          // where the sink ends, from File.Tail; the zero value is an empty sink
+
+	Checkpoints Checkpoints   // what is signed; the zero value is nothing
+	Look        time.Duration // how often a sink that has Look is looked at while nothing is written; 0 means 5 s
 }
 
 // Tail is how a sink ends.
 type Tail struct {
-	Seq  uint64 // number of the last record
-	Torn bool   // behind it there is an unfinished line
+	Trail string // id of the trail; "" begins a new one
+	Seq   uint64 // number of the last record
+	Head  Hash   // hash of the last whole line
+	Torn  bool   // behind it there is an unfinished line
 }
 
 // Log is an audit log. Any number of goroutines may write to it.
@@ -47,12 +52,18 @@ type Log struct {
 	failure  error       // of the last write; nil if it went well
 	watchdog *time.Timer // runs watch; nil before the first caller
 	watched  bool        // the watchdog is going to run
+	unfit    error       // what the last look at the sink found
+
+	subscribers map[chan struct{}]struct{} // who wants to know that there is something to read
 
 	// Of the goroutine of Run alone.
-	seq  uint64 // of the last line written
+	last link   // trail and number of the last line written, and its hash
 	torn bool   // an unfinished line has to be told of
 	half bool   // and has no line feed yet
+	gone bool   // a file with records was deleted, which has to be told of
 	out  []byte // room for a group's lines
+
+	unsigned unsigned
 }
 
 // maxPatience is how often a caller's time is prolonged while the sink moves.
@@ -64,10 +75,14 @@ func New(sink io.Writer, opts Options) *Log {
 	opts.Deadline = cmp.Or(opts.Deadline, 2*time.Second)
 	opts.Retry = cmp.Or(opts.Retry, time.Second)
 	opts.MaxPending = cmp.Or(opts.MaxPending, 16<<20)
+	opts.Look = cmp.Or(opts.Look, 5*time.Second)
+	opts.Checkpoints.Records = cmp.Or(opts.Checkpoints.Records, 1000)
+	opts.Checkpoints.Interval = cmp.Or(opts.Checkpoints.Interval, time.Minute)
 	return &Log{
 		sink: sink, opts: opts, wake: make(chan struct{}, 1),
-		seq: opts.Tail.Seq, torn: opts.Tail.Torn,
-		scratch: sync.Pool{New: func() any { return new([]byte) }},
+		last: link{cmp.Or(opts.Tail.Trail, newTrail()), opts.Tail.Seq, opts.Tail.Head}, torn: opts.Tail.Torn,
+		subscribers: map[chan struct{}]struct{}{},
+		scratch:     sync.Pool{New: func() any { return new([]byte) }},
 	}
 }
 
@@ -155,7 +170,7 @@ func (l *Log) Healthy() error {
 	if !l.running {
 		return unavailable(errors.New("it is not running"))
 	}
-	return l.failure
+	return cmp.Or(l.failure, l.unfit)
 }
 
 // unavailable wraps err for callers.

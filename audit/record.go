@@ -20,12 +20,15 @@ const (
 	KindStreamOpen     Kind = "stream_open"     // binds the id of a stream to an identity
 	KindStreamClose    Kind = "stream_close"    // the stream ended
 	KindSystem         Kind = "system"          // of the broker itself: start, policy change, a gap in the trail
+	KindCheckpoint     Kind = "checkpoint"      // a signed statement of where the trail stands
 )
 
-// The actions of the records of kind "system" that the log writes on its own.
+// The actions of the records that the log writes on its own; all but the checkpoint are of kind "system".
 const (
-	ActionGap  = "audit.gap"  // Count callers were refused since the record above
-	ActionTorn = "audit.torn" // the line above was left unfinished
+	ActionGap        = "audit.gap"        // Count callers were refused since the record above
+	ActionTorn       = "audit.torn"       // the line above was left unfinished
+	ActionDeleted    = "audit.deleted"    // the file that held the records above was deleted while it was written
+	ActionCheckpoint = "audit.checkpoint" // of the kind checkpoint
 )
 
 // Decision is what the policy said.

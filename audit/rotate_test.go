@@ -161,13 +161,13 @@ func TestTwoProcessesOnOneFileBreakNoLine(t *testing.T) {
 
 func TestAnUnfinishedLineThatCannotBeCutOffIsToldOf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	must(t, os.WriteFile(path, []byte(line(1)+`{"v":1,"seq":2,"ti`), 0o600))
+	must(t, os.WriteFile(path, []byte(line(1)+`{"v":2,"trail":"t","seq":2,"ti`), 0o600))
 	f := openFile(t, path)
 	l := run(t, f, audit.Options{Tail: f.Tail()})
 	must(t, l.Write(t.Context(), audit.Record{RequestID: "after"}))
 	text := read(t, path)
 	lines := strings.SplitAfter(text, "\n")
-	if len(lines) != 5 || lines[1] != "{\"v\":1,\"seq\":2,\"ti\n" {
+	if len(lines) != 5 || lines[1] != `{"v":2,"trail":"t","seq":2,"ti`+"\n" {
 		t.Fatalf("got %q, want the unfinished line to stand alone", text)
 	}
 	got := parse(t, lines[2]+lines[3])
@@ -193,7 +193,7 @@ func TestAFileThatIsClosedUnderALogIsAnError(t *testing.T) {
 func TestALongLastLineIsLookedBehind(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	must(t, os.WriteFile(path, []byte(line(41)+strings.Repeat("x", 1000)+"\n\n"), 0o600))
-	if got := openFile(t, path).Tail(); got != (audit.Tail{Seq: 41}) {
+	if got := openFile(t, path).Tail(); got.Seq != 41 || got.Trail != "t" {
 		t.Errorf("got %+v, want seq 41 from before the lines that are none", got)
 	}
 	must(t, os.WriteFile(path, []byte(line(41)+strings.Repeat("x", 2<<20)+"\n"), 0o600))

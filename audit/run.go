@@ -21,21 +21,34 @@ func (l *Log) Run(ctx context.Context) error {
 	if err := l.start(); err != nil {
 		return err
 	}
-	retry := time.NewTimer(l.opts.Retry)
+	retry, point, look := time.NewTimer(l.opts.Retry), time.NewTimer(l.opts.Retry), time.NewTicker(l.opts.Look)
 	retry.Stop() // until the trail is behind
+	point.Stop() // until there is something to sign
 	defer retry.Stop()
-	for {
+	defer point.Stop()
+	defer look.Stop()
+	for armed := false; ; {
 		select {
 		case <-ctx.Done():
 			l.close()
+			l.unsigned.final = true
 			return l.flush()
 		case <-l.wake:
 			runtime.Gosched() // whoever runs already gets into the group: one write for many costs each of them a fraction
 		case <-retry.C:
+		case <-point.C:
+			armed = false
+		case <-look.C:
+			l.look()
+			continue
 		}
 		_ = l.flush() // each caller of the group has the error, and Healthy too
 		if l.behind() {
 			retry.Reset(l.opts.Retry)
+		}
+		if wait := l.pointWait(); wait > 0 && !armed {
+			point.Reset(wait)
+			armed = true
 		}
 	}
 }
@@ -69,17 +82,21 @@ func (l *Log) flush() error {
 	if g == nil {
 		return nil
 	}
-	err := l.put(l.lines(g, lost))
+	b, told := l.lines(g, lost), l.gone
+	l.gone = false
+	err := l.put(b.text)
+	l.gone = l.gone || told && err != nil
+	l.settlePoint(b, err == nil, time.Now())
 	l.settle(g, lost, err).give(err)
 	return err
 }
 
-// take takes the group that was filling. It is nil if there is nothing to write, not even a gap.
+// take takes the group that was filling. It is nil if there is nothing to write, not even a gap or a checkpoint.
 func (l *Log) take() (*group, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.pending
-	if g == nil && l.lost > 0 {
+	if g == nil && (l.lost > 0 || l.gone || l.pointDue(0, time.Now())) {
 		g = new(group)
 	}
 	l.pending, l.writing = nil, g
@@ -95,6 +112,7 @@ func (l *Log) settle(g *group, lost uint64, err error) *verdict {
 		l.lost += uint64(len(g.ends))
 	} else {
 		l.lost -= lost
+		l.wakeLocked()
 	}
 	w := g.waiting
 	if l.spare == nil && cap(g.fields) <= maxSpare {
@@ -103,18 +121,30 @@ func (l *Log) settle(g *group, lost uint64, err error) *verdict {
 	return w
 }
 
-// lines makes the lines of a group, in front of them those about a torn line and a gap.
-func (l *Log) lines(g *group, lost uint64) []byte {
-	b, seq := l.out[:0], l.seq
+// batch is what goes out with one write.
+type batch struct {
+	text  []byte
+	lines int
+	point []byte // the checkpoint, if there is one in it
+}
+
+// lines makes the lines of a group, in front of them those about a torn line and a gap, and behind them a checkpoint if one is due.
+func (l *Log) lines(g *group, lost uint64) batch {
+	b, at, n := l.out[:0], l.last, 0
 	line := func(fields []byte) {
-		seq++
-		b = append(frame(b, seq, fields), '\n')
+		at.seq++
+		b, at.prev = frame(b, at, fields)
+		b = append(b, '\n')
+		n++
 	}
 	if l.half {
 		b = append(b, '\n')
 	}
 	if l.torn {
 		line(system(ActionTorn, 0))
+	}
+	if l.gone {
+		line(system(ActionDeleted, 0))
 	}
 	if lost > 0 {
 		line(system(ActionGap, lost))
@@ -124,7 +154,13 @@ func (l *Log) lines(g *group, lost uint64) []byte {
 		line(g.fields[from:end])
 		from = end
 	}
-	return b
+	now := time.Now()
+	if !l.pointDue(n, now) {
+		return batch{text: b, lines: n}
+	}
+	begin := len(b)
+	line(l.point(at, now))
+	return batch{b, n, b[begin:]}
 }
 
 // system encodes a record of the log's own.
@@ -139,6 +175,7 @@ func (l *Log) put(lines []byte) error {
 	l.began = time.Now()
 	l.mu.Unlock()
 	n, err := l.sink.Write(lines)
+	l.noteDeleted()
 	if err == nil && n < len(lines) {
 		err = io.ErrShortWrite
 	}
@@ -155,7 +192,8 @@ func (l *Log) put(lines []byte) error {
 	return nil
 }
 
-// took counts the lines that are in the sink now. An unfinished one at the end has used up its number too.
+// took counts the lines that are in the sink now, and chains the next one to the last of them. An unfinished one at the end has used up
+// its number too.
 func (l *Log) took(written []byte) {
 	if len(written) == 0 {
 		return
@@ -164,10 +202,13 @@ func (l *Log) took(written []byte) {
 	if l.half {
 		whole-- // the line feed that ended the old one
 	}
+	if end := bytes.LastIndexByte(written, '\n'); whole > 0 {
+		_, l.last.prev, _ = parseLink(written[bytes.LastIndexByte(written[:end], '\n')+1 : end])
+	}
 	l.half = written[len(written)-1] != '\n'
 	l.torn = l.half || l.torn && whole == 0
-	l.seq += uint64(whole)
+	l.last.seq += uint64(whole)
 	if l.half {
-		l.seq++
+		l.last.seq++
 	}
 }

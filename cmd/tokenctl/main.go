@@ -9,6 +9,7 @@
 //	tokenctl consent …                 list, describe, accept, cancel
 //	tokenctl provider …                list, show, lint
 //	tokenctl policy …                  lint and test a policy file
+//	tokenctl audit verify FILE…        check that an audit trail is as the broker wrote it
 //	tokenctl explain WORD              what a reason, code, cause or state means
 //	tokenctl sandbox …                 an OAuth provider for tests, without a broker: serve, fault, journal, advance and more
 //	tokenctl completion, man, version

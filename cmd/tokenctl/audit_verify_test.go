@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tokenbroker/tokenbroker/audit"
+)
+
+// writeTrail writes a trail of n records, with its key and its second place, into a folder.
+func writeTrail(t *testing.T, dir string, n int) {
+	t.Helper()
+	signer, err := audit.OpenSigner(filepath.Join(dir, "audit.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := audit.OpenFile(filepath.Join(dir, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var points bytes.Buffer
+	l := audit.New(f, audit.Options{Tail: f.Tail(), Checkpoints: audit.Checkpoints{Signer: signer, Records: 5, Out: func(line []byte) { points.Write(line) }}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	for i := range n {
+		if i == n/2 { // as logrotate does
+			if err := os.Rename(filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "audit.jsonl.1")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Write(t.Context(), audit.Record{Kind: audit.KindCall, Reason: fmt.Sprint(i), Decision: audit.Deny}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "points.jsonl"), points.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runs runs a command line without a broker.
+func runs(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	c := &cli{in: strings.NewReader(""), out: &o, errs: &e}
+	return c.run(t.Context(), args), o.String(), e.String()
+}
+
+func TestAuditVerifyConfirmsATrailOfTwoFiles(t *testing.T) {
+	dir := t.TempDir()
+	writeTrail(t, dir, 20)
+	now, old, key, points := dir+"/audit.jsonl", dir+"/audit.jsonl.1", dir+"/audit.pub", dir+"/points.jsonl"
+	status, out, errs := runs(t, "audit", "verify", now, old, "--key", key, "--checkpoints", points)
+	if status != 0 || errs != "" || !strings.Contains(out, " 1 to 24") || !strings.Contains(out, "4 good ones in the trail, 4 in the second place") {
+		t.Errorf("got status %d\n%s%s", status, out, errs)
+	}
+	status, out, _ = runs(t, "audit", "verify", old, now)
+	if status != 0 || !strings.Contains(out, "the chain alone") {
+		t.Errorf("without a key: got status %d\n%s", status, out)
+	}
+	status, out, _ = runs(t, "audit", "verify", "-o", "json", old, now, "--key", key)
+	var report struct {
+		OK       bool
+		SignedTo string
+		Problems []any
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil || status != 0 || !report.OK || report.SignedTo != "24" || len(report.Problems) != 0 {
+		t.Errorf("json: got status %d, %v\n%s", status, err, out)
+	}
+}
+
+func TestAuditVerifyNamesTheFirstBadLine(t *testing.T) {
+	dir := t.TempDir()
+	writeTrail(t, dir, 20)
+	path := dir + "/audit.jsonl"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(data, []byte(`"deny"`), []byte(`"allow"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, errs := runs(t, "audit", "verify", path, dir+"/audit.jsonl.1")
+	if status != exitOther || !strings.Contains(out, "Problem: edited") || !strings.Contains(errs, "the audit trail is not as the broker wrote it") || !strings.Contains(errs, `"edited"`) {
+		t.Errorf("got status %d\n%s%s", status, out, errs)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	if err := os.WriteFile(path, bytes.Join(lines[:5], nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs = runs(t, "audit", "verify", path, dir+"/audit.jsonl.1", "--key", dir+"/audit.pub", "--checkpoints", dir+"/points.jsonl")
+	if status != exitOther || !strings.Contains(errs, `"truncated"`) {
+		t.Errorf("got status %d\n%s", status, errs)
+	}
+	status, out, _ = runs(t, "audit", "verify", path, dir+"/audit.jsonl.1", "--key", dir+"/audit.pub")
+	if status != exitOK || !strings.Contains(out, "nothing speaks yet for the") {
+		t.Errorf("without the second place: got status %d\n%s", status, out)
+	}
+}
+
+func TestAuditVerifyRefuses(t *testing.T) {
+	dir := t.TempDir()
+	writeTrail(t, dir, 2)
+	path := dir + "/audit.jsonl"
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no file":                   {nil, "FILE is missing"},
+		"a file that is not there":  {[]string{dir + "/no"}, "no such file"},
+		"a key that is not there":   {[]string{path, "--key", dir + "/no"}, "--key can't be read"},
+		"a key that is none":        {[]string{path, "--key", path}, "not a public key"},
+		"checkpoints without a key": {[]string{path, "--checkpoints", dir + "/points.jsonl"}, "--checkpoints needs --key"},
+		"checkpoints not there":     {[]string{path, "--key", dir + "/audit.pub", "--checkpoints", dir + "/no"}, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, _, errs := runs(t, append([]string{"audit", "verify"}, tt.args...)...)
+			if status != exitUsage || !strings.Contains(errs, tt.want) {
+				t.Errorf("got status %d and %q, want %d and %q", status, errs, exitUsage, tt.want)
+			}
+		})
+	}
+}
