@@ -47,14 +47,14 @@ var auditKinds = []string{"call_intent", "call", "exchange_intent", "exchange_re
 
 // times reads --since and --until.
 func (f *auditFilter) times(now time.Time) (err error) {
-	if f.StartTime, err = moment("since", f.since, now); err == nil {
-		f.EndTime, err = moment("until", f.until, now)
+	if f.StartTime, err = pastTime("since", f.since, now); err == nil {
+		f.EndTime, err = pastTime("until", f.until, now)
 	}
 	return err
 }
 
-// moment is a time, or how long ago it was.
-func moment(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
+// pastTime is a time, or how long ago it was.
+func pastTime(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // no time is no error
 	}
