@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
@@ -29,29 +31,30 @@ import (
 
 // Config is what a Daemon needs. Paths are as the operating system takes them.
 type Config struct {
-	Listener   net.Listener                            // for gRPC; nil = listen on Listen
-	Listen     string                                  // TCP address for gRPC; "" = 127.0.0.1:8443
-	OpsListen  string                                  // TCP address of the ops listener; "" = none
-	Consent    Consent                                 // the listener for browsers; the zero value is none
-	TLS        mtls.Files                              // the broker's certificate, key, and the CA of its clients
-	AllowDNS   bool                                    // take a DNS name for an identity where a certificate has no SPIFFE ID
-	StorePath  string                                  // the database file; made if it is not there
-	StoreSize  int64                                   // bytes it may grow to; 0 = no limit but the disk
-	KEKFile    string                                  // the key encryption key
-	PolicyFile string                                  // the policy
-	AuditFile  string                                  // the audit log; made if it is not there
-	AuditSync  bool                                    // make each group of audit records durable before answers leave
-	Providers  map[string]provider.Profile             // the providers
-	Limits     server.Limits                           // zero values are good
-	DrainFor   time.Duration                           // how long a shutdown may take; 0 = 45 s, more than an exchange
-	Exchange   time.Duration                           // how long a token request may take; 0 = 30 s
-	WatchEvery time.Duration                           // how often policy and certificates are looked at; 0 = 250 ms
-	Log        *slog.Logger                            // nil = slog.Default()
-	Transport  func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
-	Ambient    grant.Ambient                           // the machine's own Google credentials, for google_adc; zero = none
-	Observe    func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
-	Lives      func(fresh bool) int64                  // bytes of memory in use, for Limits.Memory; nil = as the runtime has it
-	Version    string                                  // for the metric build_info
+	Listener    net.Listener                            // for gRPC; nil = listen on Listen
+	Listen      string                                  // TCP address for gRPC; "" = 127.0.0.1:8443
+	OpsListen   string                                  // TCP address of the ops listener; "" = none
+	Consent     Consent                                 // the listener for browsers; the zero value is none
+	TLS         mtls.Files                              // the broker's certificate, key, and the CA of its clients
+	AllowDNS    bool                                    // take a DNS name for an identity where a certificate has no SPIFFE ID
+	StorePath   string                                  // the database file; made if it is not there
+	StoreSize   int64                                   // bytes it may grow to; 0 = no limit but the disk
+	KEKFile     string                                  // the key encryption key
+	PolicyFile  string                                  // the policy
+	AuditFile   string                                  // the audit log; made if it is not there
+	AuditSync   bool                                    // make each group of audit records durable before answers leave
+	Checkpoints Checkpoints                             // of the audit log
+	Providers   map[string]provider.Profile             // the providers
+	Limits      server.Limits                           // zero values are good
+	DrainFor    time.Duration                           // how long a shutdown may take; 0 = 45 s, more than an exchange
+	Exchange    time.Duration                           // how long a token request may take; 0 = 30 s
+	WatchEvery  time.Duration                           // how often policy and certificates are looked at; 0 = 250 ms
+	Log         *slog.Logger                            // nil = slog.Default()
+	Transport   func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
+	Ambient     grant.Ambient                           // the machine's own Google credentials, for google_adc; zero = none
+	Observe     func(broker.Event)                      // sees every event of the engine; must not block; nil = nobody looks
+	Lives       func(fresh bool) int64                  // bytes of memory in use, for Limits.Memory; nil = as the runtime has it
+	Version     string                                  // for the metric build_info
 }
 
 // GCPercent is how much garbage a process that is a broker lets grow, in percent of what lives: its live heap is small, and each call
@@ -66,6 +69,11 @@ type Daemon struct {
 	tls         *mtls.Source
 	sink        *audit.File
 	audit       *audit.Log
+	trail       *audit.Trail
+	witness     *audit.Witness // nil = checkpoints have no second place
+	checkpoints rate.Sometimes // limits what is logged of it
+	keys        *audit.Keys    // name tokens
+	auditKeys   auditKeeper
 	grants      *grant.Client
 	metadata    grant.MetadataCache
 	usage       *usage.Book
@@ -87,7 +95,7 @@ type Daemon struct {
 // Open opens all that a broker is made of, and listens. ctx governs the opening. Run it, or Close it.
 func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	cfg.fill()
-	d := &Daemon{cfg: cfg, log: cfg.Log, events: newEngineLog(cfg.Log)}
+	d := &Daemon{cfg: cfg, log: cfg.Log, events: newEngineLog(cfg.Log), checkpoints: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
 	if err := d.open(ctx); err != nil {
 		d.Close()
 		return nil, err
@@ -128,7 +136,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the store %s: %w", d.cfg.StorePath, err)
 	}
-	if err := d.openAudit(); err != nil {
+	if err := d.openAudit(ctx, records); err != nil {
 		return err
 	}
 	d.loadMetadata(ctx, records)
@@ -136,6 +144,7 @@ func (d *Daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry, d.policy.Err)
+	d.metrics.watchCheckpoints(d.witness)
 	return d.assemble(ctx, records, catalogue)
 }
 
@@ -155,7 +164,7 @@ func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
 	if d.grants != nil {
 		d.closers = append(d.closers, d.grants.Close)
 	}
-	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr, webErr)
+	return catalogue, kek, errors.Join(provErr, grantErr, policyErr, tlsErr, kekErr, webErr, checkAudit(d.cfg))
 }
 
 func (d *Daemon) openNetwork(ctx context.Context) (err error) {
@@ -179,19 +188,10 @@ func (d *Daemon) openNetwork(ctx context.Context) (err error) {
 	return err
 }
 
-func (d *Daemon) openAudit() (err error) {
-	if d.sink, err = audit.OpenFile(d.cfg.AuditFile); err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
-	}
-	d.closers = append(d.closers, func() { _ = d.sink.Close() })
-	d.audit = audit.New(d.sink, audit.Options{Sync: d.cfg.AuditSync, Tail: d.sink.Tail()})
-	return nil
-}
-
 func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *provider.Catalogue) (err error) {
 	d.broker, err = broker.New(ctx, broker.Config{
 		Store: records, Upstream: d.grants, Judge: d.grants, Traits: catalogue.Traits, Limits: limits(catalogue),
-		Advice: advice(), ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, Audit: d.record, Observe: d.observe,
+		Advice: advice(), ExchangeTimeout: d.cfg.Exchange, Encode: server.Encode, MAC: d.mac, Audit: d.record, Observe: d.observe,
 	})
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		return err
 	}
 	d.server, err = server.New(server.Config{
-		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, TLS: d.tls,
+		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, Trail: d.trail, MACs: d.keys.MACs, TLS: d.tls,
 		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
 		Meter: d.metrics.calls.unary, Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
 		Edge: d.metrics.edge(), Lives: d.cfg.Lives,
@@ -292,7 +292,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			}
 		})
 	}
-	run("audit log", func() error { return d.audit.Run(life) })
+	run("audit log", func() error { return d.runAudit(life) })
 	if err := d.started(ctx); err != nil {
 		return err
 	}
@@ -319,7 +319,21 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // started records the start; without that record nothing is served. A shutdown that is asked for meanwhile is still one in order.
 func (d *Daemon) started(ctx context.Context) error {
-	return d.audit.Write(context.WithoutCancel(ctx), audit.Record{Kind: audit.KindSystem, Action: "start", PolicyRevision: d.policy.Current().Revision()})
+	r := system("start", d.listeners())
+	r.PolicyRevision, r.CertFingerprint = d.policy.Current().Revision(), d.tls.Fingerprint()
+	return d.audit.Write(context.WithoutCancel(ctx), r)
+}
+
+// listeners says where is served.
+func (d *Daemon) listeners() string {
+	text := "grpc " + d.Addr().String()
+	if a := d.OpsAddr(); a != nil {
+		text += ", ops " + a.String()
+	}
+	if a := d.ConsentAddr(); a != nil {
+		text += ", consent " + a.String()
+	}
+	return text
 }
 
 func (d *Daemon) drain() {
@@ -333,7 +347,7 @@ func (d *Daemon) drain() {
 	d.server.Drain(ctx)
 	wg.Wait()
 	d.saveUsage(ctx)
-	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "stop"})
+	_ = d.audit.Write(ctx, system("stop", ""))
 	if d.ops != nil {
 		d.ops.close()
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
 	"github.com/tokenbroker/tokenbroker/server"
@@ -48,6 +49,8 @@ type metrics struct {
 	skew       *prometheus.GaugeVec
 
 	revocations *prometheus.CounterVec
+
+	checkpointFailures prometheus.Counter
 
 	mu     sync.Mutex
 	shown  map[string]bool              // credentials that have a series
@@ -223,6 +226,21 @@ func (m *metrics) denied(action policy.Action, reason string) {
 // audited is server.Config.Audited. Whoever writes the policy names its rules.
 func (m *metrics) audited(rule string, action policy.Action) {
 	m.audits.WithLabelValues(rule, string(action)).Inc()
+}
+
+// watchCheckpoints shows how checkpoints of the audit log get to their second place; nil = they have none.
+func (m *metrics) watchCheckpoints(w *audit.Witness) {
+	m.checkpointFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbroker_audit_checkpoint_failures_total",
+		Help: "Tries to bring a checkpoint of the audit log to its second place that failed."})
+	if w == nil {
+		return
+	}
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_audit_checkpoints_waiting",
+		Help: "Checkpoints of the audit log that have yet to get to their second place."}, func() float64 {
+		n, _ := w.Waiting()
+		return float64(n)
+	})
+	m.registry.MustRegister(m.checkpointFailures, waiting)
 }
 
 func (m *metrics) policyLoaded() { m.policyTime.SetToCurrentTime() }

@@ -8,6 +8,11 @@ import (
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
+// system is a record of the broker itself.
+func system(action, reason string) audit.Record {
+	return audit.Record{Kind: audit.KindSystem, Action: action, Reason: reason}
+}
+
 // record writes the engine's audited events to the audit log.
 func (d *Daemon) record(ctx context.Context, ev broker.Event) error {
 	return d.audit.Write(ctx, recordOf(ev))

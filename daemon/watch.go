@@ -13,12 +13,13 @@ import (
 func (d *Daemon) watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(old, now *policy.Policy) { d.policyChanged(ctx, old, now) }, d.policyRefused)
+		_ = d.policy.Watch(ctx, d.cfg.WatchEvery, func(old, now *policy.Policy) { d.policyChanged(ctx, old, now) }, func(err error) { d.policyRefused(ctx, err) })
 	})
 	wg.Go(func() { d.watchAudit(ctx) })
+	wg.Go(func() { d.watchAuditKey(ctx) })
 	wg.Go(func() { d.watchMetadata(ctx) })
 	wg.Go(func() { d.watchUsage(ctx) })
-	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, d.certificatesChanged) })
+	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, func(err error) { d.certificatesChanged(ctx, err) }) })
 	if d.web != nil {
 		wg.Go(func() { d.watchWeb(ctx) })
 	}
@@ -36,16 +37,21 @@ func (d *Daemon) policyChanged(ctx context.Context, old, now *policy.Policy) {
 	_ = d.audit.Write(ctx, audit.Record{Kind: audit.KindSystem, Action: "policy.reload", PolicyRevision: now.Revision(), Reason: "was " + old.Revision()})
 }
 
-func (d *Daemon) policyRefused(err error) {
+func (d *Daemon) policyRefused(ctx context.Context, err error) {
+	_ = d.audit.Write(ctx, system("policy.refuse", ""))
 	d.log.Error("policy refused, the last good one stays in force", "error", err)
 }
 
-func (d *Daemon) certificatesChanged(err error) {
+func (d *Daemon) certificatesChanged(ctx context.Context, err error) {
 	if err != nil {
+		_ = d.audit.Write(ctx, system("certificate.refuse", "grpc"))
 		d.log.Error("certificates refused, the last good ones stay in use", "error", err)
 		return
 	}
 	d.log.Info("certificates in use", "fingerprint", d.tls.Fingerprint(), "not_after", d.tls.Expiry())
+	r := system("certificate.reload", "grpc")
+	r.CertFingerprint, r.Expiry = d.tls.Fingerprint(), d.tls.Expiry()
+	_ = d.audit.Write(ctx, r)
 }
 
 // Reload looks at policy and certificates now, and opens the audit log's path anew, as after a rotation by rename: what SIGHUP
@@ -53,16 +59,16 @@ func (d *Daemon) certificatesChanged(err error) {
 func (d *Daemon) Reload(ctx context.Context) {
 	old := d.policy.Current()
 	if changed, err := d.policy.Reload(); err != nil {
-		d.policyRefused(err)
+		d.policyRefused(ctx, err)
 	} else if changed {
 		d.policyChanged(ctx, old, d.policy.Current())
 	}
 	if changed, err := d.tls.Reload(); err != nil || changed {
-		d.certificatesChanged(err)
+		d.certificatesChanged(ctx, err)
 	}
 	if d.web != nil {
 		if changed, err := d.web.certificate.Reload(); err != nil || changed {
-			d.webCertificateChanged(err)
+			d.webCertificateChanged(ctx, err)
 		}
 	}
 	if err := d.sink.Reopen(); err != nil {

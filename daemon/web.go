@@ -100,13 +100,17 @@ func (d *Daemon) ConsentAddr() net.Addr {
 
 // watchWeb takes up changed certificates of the pages.
 func (d *Daemon) watchWeb(ctx context.Context) {
-	d.web.certificate.Watch(ctx, d.cfg.WatchEvery, d.webCertificateChanged)
+	d.web.certificate.Watch(ctx, d.cfg.WatchEvery, func(err error) { d.webCertificateChanged(ctx, err) })
 }
 
-func (d *Daemon) webCertificateChanged(err error) {
+func (d *Daemon) webCertificateChanged(ctx context.Context, err error) {
 	if err != nil {
+		_ = d.audit.Write(ctx, system("certificate.refuse", "consent"))
 		d.log.Error("the certificate for browsers is refused, the last good one stays in use", "error", err)
 		return
 	}
 	d.log.Info("certificate for browsers in use", "fingerprint", d.web.certificate.Fingerprint(), "not_after", d.web.certificate.Expiry())
+	r := system("certificate.reload", "consent")
+	r.CertFingerprint, r.Expiry = d.web.certificate.Fingerprint(), d.web.certificate.Expiry()
+	_ = d.audit.Write(ctx, r)
 }

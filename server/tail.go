@@ -106,6 +106,9 @@ func (t *tail) tooSlow() {
 
 // send sends the last records that fit, and then those that come.
 func (t *tail) send(ctx context.Context, recent int) error {
+	if err := t.out.SendHeader(nil); err != nil { // it is open, whenever the first record comes
+		return err
+	}
 	var last []audit.Entry
 	var newest uint64
 	read := 0

@@ -17,6 +17,7 @@
 //	consent      <consent id>                 a consent, and what it brought until a credential has it
 //	metadata     <provider>                   what an authorization server says of itself
 //	usage        <credential>, !rules         who used it, when rules were of use; as package usage wrote it down
+//	audit        keys                         the keys of the hashes by which the audit log names tokens
 //	meta         head, keyset                 in the clear: schema and store id; the wrapped keys
 //	meta         numbers, probe               sealed: boot count and bound of the numbers given out; what Prove writes
 //

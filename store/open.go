@@ -86,7 +86,7 @@ func readHead(b []byte) (head, error) {
 // create begins a store in an engine that holds nothing at all. Records without a head mean that the head was lost; new
 // keys would not open them.
 func (s *Store) create(ctx context.Context, kek keyring.KEK, absent []Entry) error {
-	for _, bucket := range []string{bucketMeta, bucketIndex, bucketCredential, bucketGrant, bucketToken, bucketOrphan, bucketClientIndex, bucketClient, bucketConsent, bucketMetadata, bucketUsage} {
+	for _, bucket := range []string{bucketMeta, bucketIndex, bucketCredential, bucketGrant, bucketToken, bucketOrphan, bucketClientIndex, bucketClient, bucketConsent, bucketMetadata, bucketUsage, bucketAudit} {
 		entries, err := s.list(ctx, bucket, "", 1)
 		if err != nil {
 			return err

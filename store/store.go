@@ -24,6 +24,7 @@ const (
 	bucketConsent     = "consent"
 	bucketMetadata    = "metadata"
 	bucketUsage       = "usage"
+	bucketAudit       = "audit"
 )
 
 const (

@@ -64,8 +64,22 @@ type storeFile struct {
 }
 
 type auditFile struct {
-	File string `yaml:"file"`
-	Sync bool   `yaml:"sync"`
+	File          string `yaml:"file"`
+	Sync          any    `yaml:"sync"`
+	Checkpoint    string `yaml:"checkpoint_file"`
+	CheckpointKey string `yaml:"checkpoint_key_file"`
+}
+
+// synced reads how sure a record has to be before an answer leaves: "write" = with the kernel, "fsync" = on the disk. false and true are
+// what these were called before.
+func (a auditFile) synced() (fsync bool, err error) {
+	switch a.Sync {
+	case nil, false, "write":
+		return false, nil
+	case true, "fsync":
+		return true, nil
+	}
+	return false, errors.New("audit.sync: give write or fsync")
 }
 
 // settings are what flags and environment may set in place of the file.
@@ -108,26 +122,30 @@ func (s *settings) load() (daemon.Config, error) {
 		f.Providers[name] = p
 	}
 	c := daemon.Config{
-		Listen:     pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
-		OpsListen:  opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
-		TLS:        mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA)},
-		Consent:    daemon.Consent{Listen: f.Consent.Listen, PublicURL: f.Consent.PublicURL, Cert: in(f.Consent.Cert), Key: in(f.Consent.Key)},
-		AllowDNS:   f.Identity.AllowDNS,
-		StorePath:  pick(s.store, "STORE", in(f.Store.File), in("tokenbroker.db")),
-		StoreSize:  f.Store.MaxSize,
-		KEKFile:    pick(s.kek, "KEK_FILE", in(f.KEKFile), ""),
-		PolicyFile: pick(s.policy, "POLICY", in(f.PolicyFile), ""),
-		AuditFile:  pick(s.audit, "AUDIT", in(f.Audit.File), in("audit.jsonl")),
-		AuditSync:  f.Audit.Sync,
-		DrainFor:   time.Duration(f.DrainTimeout),
-		Limits:     f.Limits.server(),
-		Providers:  f.Providers,
-		Version:    version(),
+		Listen:      pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
+		OpsListen:   opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
+		TLS:         mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA)},
+		Consent:     daemon.Consent{Listen: f.Consent.Listen, PublicURL: f.Consent.PublicURL, Cert: in(f.Consent.Cert), Key: in(f.Consent.Key)},
+		AllowDNS:    f.Identity.AllowDNS,
+		StorePath:   pick(s.store, "STORE", in(f.Store.File), in("tokenbroker.db")),
+		StoreSize:   f.Store.MaxSize,
+		KEKFile:     pick(s.kek, "KEK_FILE", in(f.KEKFile), ""),
+		PolicyFile:  pick(s.policy, "POLICY", in(f.PolicyFile), ""),
+		AuditFile:   pick(s.audit, "AUDIT", in(f.Audit.File), in("audit.jsonl")),
+		Checkpoints: daemon.Checkpoints{File: in(f.Audit.Checkpoint), KeyFile: in(f.Audit.CheckpointKey)},
+		DrainFor:    time.Duration(f.DrainTimeout),
+		Limits:      f.Limits.server(),
+		Providers:   f.Providers,
+		Version:     version(),
 	}
 	if f.Ambient { // whoever may create a credential of google_adc speaks as this machine then
 		c.Ambient = grant.AmbientFrom(os.Getenv, runtime.GOOS)
 	}
-	return c, required(path, f, c)
+	c.AuditSync, err = f.Audit.synced()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return c, errors.Join(err, required(path, f, c))
 }
 
 // value is *p, or def where the key is absent. An empty value stays empty.

@@ -28,6 +28,7 @@ type session struct {
 	clients   tokenbrokerv1.OAuthClientServiceClient
 	consents  tokenbrokerv1.ConsentServiceClient
 	providers tokenbrokerv1.ProviderServiceClient
+	audits    tokenbrokerv1.AuditServiceClient
 }
 
 // config is what the environment says, overlaid by flags. What is missing is an error that names it.
@@ -84,7 +85,8 @@ func (c *cli) connect() (*session, error) {
 	conn := cl.Conn()
 	return &session{cli: c, cfg: cfg, client: cl, tokens: tokenbrokerv1.NewTokenServiceClient(conn),
 		creds: tokenbrokerv1.NewCredentialServiceClient(conn), clients: tokenbrokerv1.NewOAuthClientServiceClient(conn),
-		consents: tokenbrokerv1.NewConsentServiceClient(conn), providers: tokenbrokerv1.NewProviderServiceClient(conn)}, nil
+		consents: tokenbrokerv1.NewConsentServiceClient(conn), providers: tokenbrokerv1.NewProviderServiceClient(conn),
+		audits: tokenbrokerv1.NewAuditServiceClient(conn)}, nil
 }
 
 // Close ends the connection.

@@ -227,13 +227,18 @@ func (s *subscription) print(name string, m *tokenbrokerv1.SubscribeResponse) er
 	return s.line(stamp(now), name, fmt.Sprint(u.GetGeneration()), stateWord(u.GetState()), relative(u.GetToken().GetExpireTime(), now))
 }
 
-// message prints a message in one line.
+// message prints a message without its token, unless that was asked for.
 func (s *subscription) message(w io.Writer, m *tokenbrokerv1.SubscribeResponse) error {
 	if t := m.GetUpdate().GetToken(); t != nil && !s.showToken {
 		m = proto.CloneOf(m)
 		m.GetUpdate().GetToken().AccessToken = ""
 	}
-	data, err := protojson.Marshal(m) //nolint:forbidigo // without the token, unless that was asked for
+	return jsonLine(w, m)
+}
+
+// jsonLine prints a message in one line.
+func jsonLine(w io.Writer, m proto.Message) error {
+	data, err := protojson.Marshal(m) //nolint:forbidigo // no token is left in it that was not asked for
 	if err != nil {
 		return err
 	}
