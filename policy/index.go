@@ -59,19 +59,20 @@ func (ix *index) find(s string) []int {
 	return slices.Compact(found)
 }
 
-// wider calls visit for rules with a pattern that provably includes p until it returns false.
-func (ix *index) wider(p *pattern, visit func(int) bool) {
+// wider returns the rules with a pattern that provably includes p. A rule may come more than once, and they come in no order.
+func (ix *index) wider(p *pattern) []int {
 	if p.exact() {
-		ix.each(p.text, visit)
-		return
+		return ix.find(p.text)
 	}
+	var found []int
 	for end := 0; end >= 0; end = nextSlash(p.start, end) {
 		for _, w := range ix.under[p.start[:end]] {
-			if w.pattern.includes(p) && !visit(w.rule) {
-				return
+			if w.pattern.includes(p) {
+				found = append(found, w.rule)
 			}
 		}
 	}
+	return found
 }
 
 // nextSlash returns the index behind the first "/" of s at or after from, or -1.

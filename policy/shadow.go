@@ -34,33 +34,45 @@ func includesAll(large, small []pattern) bool {
 	return true
 }
 
+// fewEnough are rules that are compared faster than others are looked for.
+const fewEnough = 64
+
 // shadows finds, for rules by number, another rule that takes every request which the rule allows, so that the rule itself never decides.
 type shadows struct {
 	policy *Policy
 	byWho  *index // identities → rules
+	byWhat *index // credentials → rules
 }
 
 func newShadows(p *Policy) shadows {
-	s := shadows{p, newIndex()}
+	s := shadows{p, newIndex(), newIndex()}
 	for i := range p.rules {
 		s.byWho.add(i, p.rules[i].identities)
+		s.byWhat.add(i, p.rules[i].credentials)
 	}
 	return s
 }
 
-// of returns the first rule that shadows rule number i, or nil.
+// of returns the first rule that shadows rule number i, or nil. That rule includes each identity and each credential, so it is looked for
+// where there are fewer: many rules may share an identity, or a credential, but few share both.
 func (s shadows) of(i int) *rule {
-	small, first := &s.policy.rules[i], len(s.policy.rules)
-	s.byWho.wider(&small.identities[0], func(k int) bool {
-		if k < first && k != i && s.before(k, i) && s.policy.rules[k].includes(small) {
-			first = k
-		}
-		return true
-	})
-	if first == len(s.policy.rules) {
-		return nil
+	small := &s.policy.rules[i]
+	var near []int
+	if len(small.credentials) > 0 {
+		near = s.byWhat.wider(&small.credentials[0])
 	}
-	return &s.policy.rules[first]
+	if len(small.credentials) == 0 || len(near) > fewEnough {
+		if also := s.byWho.wider(&small.identities[0]); len(small.credentials) == 0 || len(also) < len(near) {
+			near = also
+		}
+	}
+	slices.Sort(near)
+	for _, k := range near {
+		if k != i && s.before(k, i) && s.policy.rules[k].includes(small) {
+			return &s.policy.rules[k]
+		}
+	}
+	return nil
 }
 
 // before reports whether rule k decides where rule i would allow as well.

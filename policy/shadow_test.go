@@ -95,8 +95,21 @@ func TestAShadowedRuleNeverDecides(t *testing.T) {
 	}
 }
 
+// TestLintOfManyRulesEnds has as many rules as a large policy, half of which share their identity.
 func TestLintOfManyRulesEnds(t *testing.T) {
-	if got := shadowed(parse(t, many(2000))); got != nil {
+	text := many(300)
+	if got := shadowed(parse(t, text)); got != nil {
 		t.Errorf("got %v", got)
+	}
+	last := "  - {name: last, identities: [\"spiffe://example.org/shared\"], actions: [token.get], credentials: [t7/x], scopes: [s]}\n"
+	if got := shadowed(parse(t, text+last)); !slices.Equal(got, []string{"last"}) {
+		t.Errorf("got %v, want the last rule", got)
+	}
+}
+
+func BenchmarkLint(b *testing.B) {
+	p := parse(b, many(10000))
+	for b.Loop() {
+		p.Lint(policy.Facts{})
 	}
 }
