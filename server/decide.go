@@ -164,7 +164,7 @@ func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, sp
 			return nil
 		}
 	}
-	if err := s.mayFeed(ctx, c, spec.GetSource()); err != nil {
+	if err := errors.Join(mayWiden(c, *r, spec), s.mayFeed(ctx, c, spec.GetSource())); err != nil {
 		return err
 	}
 	if r.OAuthClient != "" {
@@ -176,6 +176,20 @@ func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, sp
 	}
 	r.OAuthClient = st.Credential.Client
 	return err
+}
+
+// mayWiden judges who lets scopes pass that nobody asked for: nobody knows which they are going to be.
+func mayWiden(c *call, r policy.Request, spec *tokenbrokerv1.CredentialSpec) error {
+	if spec.GetExtraScopes() != tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW {
+		return nil
+	}
+	r.Scopes = []string{anything()}
+	d := c.may(r)
+	if d.Allowed {
+		return nil
+	}
+	c.decision = policy.Decision{Reason: d.Reason}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "spec.extraScopes", Detail: "only an identity whose rule allows any scope, \"**\", may let scopes pass that nobody asked for"}
 }
 
 // mayFeed judges the source of a credential that is to be made or changed: whoever could get its tokens by it has to be allowed them
