@@ -224,9 +224,15 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 	c.record.Credential, c.record.ScopesAsked = sel.Credential, sel.Scopes
 	c.record.Subject, c.record.Audience = sel.Subject, sel.Audience
 	c.edition = s.cfg.Broker.Edition(sel.Credential)
+	asked := policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience}
+	if !s.cfg.Broker.Loaded(sel.Credential) { // a look-up would take longer where there is something to be found
+		if c.decision = c.may(asked); hides(c.decision) {
+			return policy.Request{}, s.refused(c)
+		}
+	}
 	v, err := s.cfg.Broker.Resolve(ctx, sel)
 	if err != nil {
-		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})
+		c.decision = c.may(asked)
 		switch {
 		case hides(c.decision):
 			err = s.refused(c)
