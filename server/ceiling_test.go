@@ -178,6 +178,25 @@ func TestATokenWithFewerScopesOrAnotherSpellingIsNotTooWide(t *testing.T) {
 	}
 }
 
+func TestWhoAsksForAllOfAResourceIsGivenWhatWasGrantedOnIt(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: ceilingPolicy, Profile: func(_ string, p *provider.Profile) {
+		p.ScopeResource, p.CatchAllScope = "https://graph.example/", "/.default"
+	}})
+	ask := func(name string) error {
+		_, err := tokensOf(b.Conn(plain)).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: name})
+		return err
+	}
+	gives(b, "User.Read https://graph.example/Mail.Read")
+	b.AddClientCredentials("example/all", "https://graph.example/.default")
+	b.AddClientCredentials("example/one", "https://graph.example/User.Read")
+	if err := ask("example/all"); err != nil {
+		t.Errorf("what was granted on the resource: %v", err)
+	}
+	if f := wantFault(t, ask("example/one"), codes.FailedPrecondition, "GRANTED_SCOPES_TOO_WIDE"); f.Meta["scopes"] != "https://graph.example/Mail.Read" {
+		t.Errorf("got the extras %q", f.Meta["scopes"])
+	}
+}
+
 func TestASubscriberLosesATokenThatGotTooWideWithARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{Policy: ceilingPolicy, CertLife: 24 * time.Hour, Limits: server.Limits{ConnectionAge: 24 * time.Hour}})
