@@ -47,6 +47,14 @@ func (b *Broker) Resolve(ctx context.Context, s Selection) (tokenbroker.Variant,
 	return e.cred.Variant(s.Scopes, s.Subject, s.Audience), nil
 }
 
+// Loaded reports whether a credential is in memory, so that a look at it takes no longer than one at a name that is not there.
+func (b *Broker) Loaded(credential string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	e := b.entries[credential]
+	return e != nil && e.loaded.Load()
+}
+
 // Own is what a credential itself says of the tokens that it gives.
 type Own struct {
 	tokenbroker.Variant                         // of its own scopes, subject and audience

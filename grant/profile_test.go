@@ -70,6 +70,17 @@ func effects() []effect {
 		{field: "expiry_unit", yaml: "expiry_unit: rfc3339", body: `{"access_token":"at","expires_in":"soon"}`, want: guessed(time.Hour)},
 		{field: "expiry_unit", yaml: "expiry_unit: unix", body: `{"access_token":"at","expires_in":3600}`, want: bad(transient, "expired_on_arrival")},
 		{field: "scope_aliases", yaml: "scope_aliases: {r: read}", body: `{"access_token":"at","expires_in":3600,"scope":"r write"}`},
+		{field: "scope_resource", yaml: "scope_resource: https://api.example.com/", body: `{"access_token":"at","expires_in":3600,"scope":"https://api.example.com/write read"}`},
+		{field: "catch_all_scope", yaml: "catch_all_scope: /.default", edit: func(r *tokenbroker.ExchangeRequest) {
+			r.Credential.Scopes = []string{"https://api.example.com/.default"}
+		},
+			body: `{"access_token":"at","expires_in":3600,"scope":"https://api.example.com/read https://api.example.com/write"}`,
+			want: outcome{access: "at", life: time.Hour, scopes: "https://api.example.com/.default"}},
+		{field: "catch_all_scope", yaml: "catch_all_scope: /.default", edit: func(r *tokenbroker.ExchangeRequest) {
+			r.Credential.Scopes = []string{"https://api.example.com/.default"}
+		},
+			body: `{"access_token":"at","expires_in":3600,"scope":"https://api.example.com/read https://api.example.com.evil.example/read"}`,
+			want: outcome{access: "at", life: time.Hour, scopes: "https://api.example.com.evil.example/read https://api.example.com/.default"}},
 		{field: "account", yaml: "account: [userinfo.email, user.name]", body: `{"access_token":"at","expires_in":3600,"user":{"name":"ann"}}`},
 		{field: "bearer_types", yaml: "bearer_types: [session]", body: `{"access_token":"at","expires_in":3600,"token_type":"Session"}`},
 		{field: "ok_field", yaml: "ok_field: ok", body: `{"ok":false,"error":"invalid_grant","access_token":"at"}`, want: bad(dead, "invalid_grant")},

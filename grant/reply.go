@@ -159,13 +159,13 @@ func (q *query) named(held fields) []string {
 	if len(given) == 0 {
 		return nil
 	}
-	canonical := q.at.profile.CanonicalScope
+	p := q.at.profile
 	for i, s := range given {
-		same := func(asked string) bool { return canonical(asked) == canonical(s) }
-		if at := slices.IndexFunc(q.asked.Scopes, same); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
+		meant := func(asked string) bool { return p.Meant(s, asked) }
+		if at := slices.IndexFunc(q.asked.Scopes, meant); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
 			given[i] = q.asked.Scopes[at]
 		} else if at < 0 {
-			given[i] = canonical(s)
+			given[i] = p.CanonicalScope(s)
 		}
 	}
 	return tokenbroker.NewVariant(given, "", "").Scopes

@@ -112,6 +112,12 @@ func checkScopes(p Profile) (problems []error) {
 			problems = append(problems, fmt.Errorf("scope_aliases: %w", err))
 		}
 	}
+	if r := p.ScopeResource; r != "" && (tokenbroker.ValidateScopes([]string{r}) != nil || !strings.HasSuffix(r, "/")) {
+		problems = append(problems, errors.New("scope_resource: must be what goes before a scope, with a / at its end"))
+	}
+	if c := p.CatchAllScope; c != "" && (tokenbroker.ValidateScopes([]string{c}) != nil || !strings.HasPrefix(c, "/") || c == "/") {
+		problems = append(problems, errors.New("catch_all_scope: must be how a scope ends, from its / on"))
+	}
 	return problems
 }
 

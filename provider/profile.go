@@ -78,6 +78,12 @@ type Profile struct {
 	Scopes []ScopeInfo `yaml:"scopes"`
 	// ScopeAliases are spellings in replies → the scope as it is asked for, e.g. "email" → "https://www.googleapis.com/auth/userinfo.email".
 	ScopeAliases map[string]string `yaml:"scope_aliases"`
+	// ScopeResource is what goes before a scope that names no resource, e.g. "https://graph.microsoft.com/": a reply may say it either way.
+	// Default none.
+	ScopeResource string `yaml:"scope_resource"`
+	// CatchAllScope is how a scope ends that asks for all that was granted on its resource, e.g. "/.default": a reply lists those instead.
+	// Default none.
+	CatchAllScope string `yaml:"catch_all_scope"`
 	// Account are the places where a reply to a consent says whose account it is, the first that holds a text counts: a dotted path in the
 	// reply, or in "id_token." or "userinfo.". Default id_token.email, id_token.sub.
 	Account []string `yaml:"account"`

@@ -81,6 +81,9 @@ func TestNewRefusesWhatWouldSendAPersonOrASecretAstray(t *testing.T) {
 		{"a scope twice", with(func(p *provider.Profile) {
 			p.Scopes = []provider.ScopeInfo{{Name: "a", Meaning: "b"}, {Name: "a", Meaning: "c"}}
 		}), "scopes[1].name"},
+		{"a resource that is no beginning", with(func(p *provider.Profile) { p.ScopeResource = "https://api.example" }), "scope_resource"},
+		{"a catch-all that is no end", with(func(p *provider.Profile) { p.CatchAllScope = "default" }), "catch_all_scope"},
+		{"a catch-all of everything", with(func(p *provider.Profile) { p.CatchAllScope = "/" }), "catch_all_scope"},
 		{"an alias of nothing", with(func(p *provider.Profile) { p.ScopeAliases = map[string]string{"email": ""} }), "scope_aliases"},
 		{"a test environment of nothing", with(func(p *provider.Profile) { p.TestOf = "acme" }), "test_of"},
 		{"a cause that has no entry", with(func(p *provider.Profile) {

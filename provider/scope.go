@@ -2,6 +2,7 @@ package provider
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -22,6 +23,21 @@ func (p Profile) CanonicalScope(spelling string) string {
 		return scope
 	}
 	return spelling
+}
+
+// Meant reports whether a reply that names a scope means one that was asked for: by another spelling, or as one of all on a resource.
+func (p Profile) Meant(given, asked string) bool {
+	is, was := p.qualified(given), p.qualified(asked)
+	resource, all := strings.CutSuffix(was, p.CatchAllScope)
+	return is == was || all && p.CatchAllScope != "" && strings.HasPrefix(is, resource+"/")
+}
+
+// qualified is a scope with its resource.
+func (p Profile) qualified(scope string) string {
+	if scope = p.CanonicalScope(scope); strings.Contains(scope, "/") {
+		return scope
+	}
+	return p.ScopeResource + scope
 }
 
 // Knows reports whether the provider knows a grant. A profile that names no grants knows all but password. A refresh token is known wherever

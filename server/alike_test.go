@@ -94,7 +94,7 @@ func wire(t *testing.T, err error) string {
 	return string(raw)
 }
 
-func TestUnknownAndForbiddenCredentialsAnswerAlike(t *testing.T) {
+func TestS16UnknownAndForbiddenCredentialsAnswerAlike(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
 	b.AddClientCredentials("example/api", "files.read")
 	b.AddRefreshToken("example/disabled", "rotating", "files.read")
@@ -113,6 +113,24 @@ func TestUnknownAndForbiddenCredentialsAnswerAlike(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What takes time is to read a credential from the store. Whoever may not use it does not have it read, so that an answer takes as long as
+// that about one which is not there.
+func TestS16AForbiddenCredentialIsNotLookedUp(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
+	b.AddClientCredentials("example/api", "files.read")
+	b.Restart() // so that it is on disk alone
+	conn := b.Conn(stranger)
+	for method, call := range aboutCredential {
+		wantFault(t, call(brief(t), conn, "example/api"), codes.NotFound, "CREDENTIAL_NOT_FOUND")
+		if b.Daemon.Broker().Loaded("example/api") {
+			t.Fatalf("%s had a credential read for a caller who may not use it", method)
+		}
+	}
+	if _, err := tokensOf(b.Conn(reader)).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"}); err != nil || !b.Daemon.Broker().Loaded("example/api") {
+		t.Errorf("who may use it: %v", err)
 	}
 }
 
@@ -147,7 +165,7 @@ func tamper(t *testing.T, b *brokertest.Broker, name string) {
 	b.Restart()
 }
 
-func TestASubscriberCanNotTellUnknownFromForbidden(t *testing.T) {
+func TestS16ASubscriberCanNotTellUnknownFromForbidden(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: narrowPolicy})
 	b.AddClientCredentials("example/api", "files.read")
 	w := watch(t, b.Conn(stranger), sel("example/api"), sel("example/none"), sel("stranger/none"))

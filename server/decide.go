@@ -164,7 +164,7 @@ func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, sp
 			return nil
 		}
 	}
-	if err := s.mayFeed(ctx, c, spec.GetSource()); err != nil {
+	if err := errors.Join(mayWiden(c, *r, spec), s.mayFeed(ctx, c, spec.GetSource())); err != nil {
 		return err
 	}
 	if r.OAuthClient != "" {
@@ -176,6 +176,20 @@ func (s *Server) specRequest(ctx context.Context, c *call, r *policy.Request, sp
 	}
 	r.OAuthClient = st.Credential.Client
 	return err
+}
+
+// mayWiden judges who lets scopes pass that nobody asked for: nobody knows which they are going to be.
+func mayWiden(c *call, r policy.Request, spec *tokenbrokerv1.CredentialSpec) error {
+	if spec.GetExtraScopes() != tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW {
+		return nil
+	}
+	r.Scopes = []string{anything()}
+	d := c.may(r)
+	if d.Allowed {
+		return nil
+	}
+	c.decision = policy.Decision{Reason: d.Reason}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotAllowed, Field: "spec.extraScopes", Detail: "only an identity whose rule allows any scope, \"**\", may let scopes pass that nobody asked for"}
 }
 
 // mayFeed judges the source of a credential that is to be made or changed: whoever could get its tokens by it has to be allowed them
@@ -210,9 +224,15 @@ func (s *Server) tokenRequest(ctx context.Context, c *call, sel broker.Selection
 	c.record.Credential, c.record.ScopesAsked = sel.Credential, sel.Scopes
 	c.record.Subject, c.record.Audience = sel.Subject, sel.Audience
 	c.edition = s.cfg.Broker.Edition(sel.Credential)
+	asked := policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience}
+	if !s.cfg.Broker.Loaded(sel.Credential) { // a look-up would take longer where there is something to be found
+		if c.decision = c.may(asked); hides(c.decision) {
+			return policy.Request{}, s.refused(c)
+		}
+	}
 	v, err := s.cfg.Broker.Resolve(ctx, sel)
 	if err != nil {
-		c.decision = c.may(policy.Request{Credential: sel.Credential, Scopes: sel.Scopes, Subject: sel.Subject, Audience: sel.Audience})
+		c.decision = c.may(asked)
 		switch {
 		case hides(c.decision):
 			err = s.refused(c)

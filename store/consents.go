@@ -39,7 +39,7 @@ func (s *Store) openConsent(e Entry) (tokenbroker.Consent, error) {
 // beside it, of which only ID is known, and the rest follows; any other error ends it.
 func (s *Store) Consents(ctx context.Context) iter.Seq2[tokenbroker.Consent, error] {
 	return func(yield func(tokenbroker.Consent, error) bool) {
-		for e, err := range s.walk(ctx, bucketConsent, "") {
+		for e, err := range s.walk(ctx, bucketConsent) {
 			if err != nil {
 				yield(tokenbroker.Consent{}, err)
 				return

@@ -14,7 +14,7 @@ import (
 // names, and the rest follows; any other error ends it.
 func (s *Store) Summaries(ctx context.Context) iter.Seq2[tokenbroker.Summary, error] {
 	return func(yield func(tokenbroker.Summary, error) bool) {
-		for e, err := range s.walk(ctx, bucketIndex, "") {
+		for e, err := range s.walk(ctx, bucketIndex) {
 			if err != nil {
 				yield(tokenbroker.Summary{}, err)
 				return
@@ -35,10 +35,10 @@ func (s *Store) openSummary(e Entry) (tokenbroker.Summary, error) {
 	return r.summary(e.Key.Name), nil
 }
 
-// walk yields the entries of a bucket after a name, page by page.
-func (s *Store) walk(ctx context.Context, bucket, after string) iter.Seq2[Entry, error] {
+// walk yields the entries of a bucket, page by page.
+func (s *Store) walk(ctx context.Context, bucket string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for {
+		for after := ""; ; {
 			entries, err := s.list(ctx, bucket, after, pageSize)
 			if err != nil {
 				yield(Entry{}, err)

@@ -24,7 +24,7 @@ type Orphan struct {
 // beside it, of which only ID and Outcome.Credential are known; any other error ends it.
 func (s *Store) Orphans(ctx context.Context) iter.Seq2[Orphan, error] {
 	return func(yield func(Orphan, error) bool) {
-		for e, err := range s.walk(ctx, bucketOrphan, "") {
+		for e, err := range s.walk(ctx, bucketOrphan) {
 			if err != nil {
 				yield(Orphan{}, err)
 				return

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/tokenbroker/tokenbroker"
 )
 
 // White-box: the payloads are private, and this is the one place where bytes from disk are parsed.
@@ -86,6 +88,16 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("%x opened as %q", b, plain)
 		}
 	})
+}
+
+func TestARecordOfAnEarlierVersionJudgesExtraScopes(t *testing.T) {
+	for _, v := range []string{"1", "2"} {
+		var r credentialRecord
+		text := `{"v":` + v + `,"uid":"u","provider":"p","client":"c","grant":"client_credentials","created":"2026-03-01T12:00:00Z","updated":"2026-03-01T12:00:00Z","version":1,"generation":1}`
+		if err := decode([]byte(text), &r); err != nil || r.credential("a").Extra != tokenbroker.ExtraScopesJudge {
+			t.Errorf("version %s: got %q, %v", v, r.Extra, err)
+		}
+	}
 }
 
 func TestEveryPayloadNamesItsVersion(t *testing.T) {

@@ -21,7 +21,7 @@ type usageRecord struct {
 // tokenbroker.ErrTampered.
 func (s *Store) Usage(ctx context.Context, visit func(name string, document []byte)) error {
 	var bad []error
-	for e, err := range s.walk(ctx, bucketUsage, "") {
+	for e, err := range s.walk(ctx, bucketUsage) {
 		if err != nil {
 			return errors.Join(append(bad, err)...)
 		}

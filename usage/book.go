@@ -63,7 +63,7 @@ type User struct {
 
 // New begins a book that counts since now.
 func New(now time.Time) *Book {
-	return &Book{since: now.UTC(), of: map[string]*ledger{}, rules: map[string]*ruleEntry{}, doomed: map[string]bool{}, dirty: true}
+	return &Book{since: now.UTC().Truncate(time.Second), of: map[string]*ledger{}, rules: map[string]*ruleEntry{}, doomed: map[string]bool{}, dirty: true}
 }
 
 // Use finds the way of an identity to a credential by a rule. Nothing is counted until it is marked.
@@ -177,7 +177,11 @@ func (b *Book) Users(credential string) []User {
 	}
 	var all []User
 	for _, e := range l.used() {
-		all = append(all, User{Identity: e.identity, Rule: e.rule, First: time.Unix(e.first, 0).UTC(), Last: atMinute(e.last.Load())})
+		u := User{Identity: e.identity, Rule: e.rule, First: time.Unix(e.first, 0).UTC(), Last: atMinute(e.last.Load())}
+		if u.Last.Before(u.First) { // in the same minute
+			u.Last = u.First
+		}
+		all = append(all, u)
 	}
 	return all
 }

@@ -26,11 +26,15 @@ func TestWhoUsedACredentialIsKnownToTheMinute(t *testing.T) {
 	b.Use("acme/api", other, "others").Mark(noon.Add(time.Hour))
 	b.Use("acme/other", job, "jobs").Mark(noon.Add(2 * time.Hour))
 	minute := noon.Truncate(time.Minute)
-	want := []usage.User{{Identity: other, Rule: "others", First: noon.Add(time.Hour), Last: minute.Add(time.Hour)}, {Identity: job, Rule: "jobs", First: noon, Last: minute}}
+	want := []usage.User{{Identity: other, Rule: "others", First: noon.Add(time.Hour), Last: noon.Add(time.Hour)}, {Identity: job, Rule: "jobs", First: noon, Last: noon}}
 	if diff := cmp.Diff(want, b.Users("acme/api")); diff != "" {
 		t.Errorf("the latest first (-want +got)\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]time.Time{"jobs": minute.Add(2 * time.Hour), "others": minute.Add(time.Hour)}, b.Rules()); diff != "" {
+	use.Mark(noon.Add(3 * time.Hour))
+	if got := b.Users("acme/api")[0]; !got.Last.Equal(minute.Add(3 * time.Hour)) {
+		t.Errorf("got %v, want the start of the minute", got.Last)
+	}
+	if diff := cmp.Diff(map[string]time.Time{"jobs": minute.Add(3 * time.Hour), "others": minute.Add(time.Hour)}, b.Rules()); diff != "" {
 		t.Errorf("rules (-want +got)\n%s", diff)
 	}
 	if !b.Since().Equal(noon) {

@@ -29,6 +29,7 @@ type session struct {
 	consents  tokenbrokerv1.ConsentServiceClient
 	providers tokenbrokerv1.ProviderServiceClient
 	audits    tokenbrokerv1.AuditServiceClient
+	policies  tokenbrokerv1.PolicyServiceClient
 }
 
 // config is what the environment says, overlaid by flags. What is missing is an error that names it.
@@ -86,7 +87,7 @@ func (c *cli) connect() (*session, error) {
 	return &session{cli: c, cfg: cfg, client: cl, tokens: tokenbrokerv1.NewTokenServiceClient(conn),
 		creds: tokenbrokerv1.NewCredentialServiceClient(conn), clients: tokenbrokerv1.NewOAuthClientServiceClient(conn),
 		consents: tokenbrokerv1.NewConsentServiceClient(conn), providers: tokenbrokerv1.NewProviderServiceClient(conn),
-		audits: tokenbrokerv1.NewAuditServiceClient(conn)}, nil
+		audits: tokenbrokerv1.NewAuditServiceClient(conn), policies: tokenbrokerv1.NewPolicyServiceClient(conn)}, nil
 }
 
 // Close ends the connection.

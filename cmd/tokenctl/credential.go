@@ -13,9 +13,10 @@ import (
 )
 
 func (c *cli) credentialCommand() *cobra.Command {
-	cmd := c.group("credential", "Keep credentials: create, list, describe, check, update, delete, disable, enable, refresh, import, revoke",
+	cmd := c.group("credential", "Keep credentials: create, list, describe, check, update, delete, disable, enable, refresh, import, revoke, users",
 		c.credentialCreate(), c.credentialList(), c.credentialDescribe(), c.credentialUpdate(), c.credentialDelete(),
-		c.credentialDisable(), c.credentialEnable(), c.credentialRefresh(), c.credentialImport(), c.credentialCheck(), c.credentialRevoke())
+		c.credentialDisable(), c.credentialEnable(), c.credentialRefresh(), c.credentialImport(), c.credentialCheck(), c.credentialRevoke(),
+		c.credentialUsers())
 	cmd.Aliases = []string{"credentials", "cred"}
 	return cmd
 }

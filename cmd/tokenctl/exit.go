@@ -66,6 +66,7 @@ var remedies = map[string]remedy{
 	"CONSENT_ENDED":             {exitFix, "begin another one", ""},
 	"ACCOUNT_MISMATCH":          {exitFix, "see which account it is; another one takes its place with --reauthorize, --expect-account and --replace-account", "tokenctl {noun} describe {name}"},
 	"SCOPE_NOT_GRANTED":         {exitReauthorize, "a person has to consent again and grant the scope; or ask for less", credentialDescribe},
+	"GRANTED_SCOPES_TOO_WIDE":   {exitFix, "narrow the grant at the provider, widen the rule, add a scope alias to the profile, or let extra scopes pass", credentialDescribe},
 	"ALREADY_EXISTS":            {exitConflict, "choose another name, or update what is there", "tokenctl {noun} describe {name}"},
 	"ETAG_MISMATCH":             {exitConflict, "read it again: somebody else changed it", "tokenctl {noun} describe {name}"},
 	"IN_USE":                    {exitFix, "move the credentials to another OAuth client, or delete them", "tokenctl credential list --client {name}"},

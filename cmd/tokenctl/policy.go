@@ -10,7 +10,8 @@ import (
 )
 
 func (c *cli) policyCommand() *cobra.Command {
-	return c.group("policy", "Check a policy file, and test what it decides",
+	return c.group("policy", "Check a policy, test what it decides, and explain decisions",
+		c.policyExplain(),
 		c.policyLint(),
 		c.policyTest(),
 	)

@@ -14,12 +14,13 @@ import (
 
 func (c *cli) policyLint() *cobra.Command {
 	var strict bool
-	cmd := &cobra.Command{Use: "lint FILE", Short: "Check a policy file, and list what is doubtful in it", Args: takes("FILE"),
-		Long: `Reads a policy as the broker would, and lists what is doubtful in it: rules that give more than anybody can have had in mind, and rules that
-do nothing. It needs no broker. - reads standard input. The exit status is 7 if the broker would refuse the policy, and, with --strict,
-if anything was found.`}
+	cmd := &cobra.Command{Use: "lint [FILE]", Short: "List what is doubtful in the policy in force, or check a policy file", Args: atMost("FILE"),
+		Long: `With a file it reads a policy as the broker would, and lists what is doubtful in it: rules that give more than anybody can have had in mind,
+and rules that do nothing. It needs no broker then. - reads standard input. Without a file it asks the broker about the policy in
+force, which also knows the credentials and what was used. The exit status is 7 if the broker would refuse the policy, and, with
+--strict, if anything was found.`}
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
-		resp, err := c.lintFile(ctx, args[0])
+		resp, err := c.lint(ctx, args)
 		if err != nil {
 			return err
 		}
@@ -34,6 +35,19 @@ if anything was found.`}
 	cmd.Flags().BoolVar(&strict, "strict", false, "fail if anything is found")
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// lint lints a file, or the policy in force.
+func (c *cli) lint(ctx context.Context, args []string) (*tokenbrokerv1.LintResponse, error) {
+	if len(args) > 0 {
+		return c.lintFile(ctx, args[0])
+	}
+	s, err := c.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return call(ctx, s, s.policies.Lint, &tokenbrokerv1.LintRequest{})
 }
 
 // lintFile lints a policy by itself: it knows nothing of credentials and uses.
