@@ -166,7 +166,11 @@ func (r *rig) serve(identity string) *grpc.ClientConn {
 
 func (r *rig) conn(identity string) *grpc.ClientConn {
 	r.t.Helper()
-	cfg := clientTLS(r.t, r.b, mtls.Template{SPIFFEID: identity, Client: true})
+	return r.connWith(clientTLS(r.t, r.b, mtls.Template{SPIFFEID: identity, Client: true}))
+}
+
+func (r *rig) connWith(cfg *tls.Config) *grpc.ClientConn {
+	r.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///rig", grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return r.mem.DialContext(ctx) }))
 	if err != nil {
