@@ -63,7 +63,7 @@ func cutInTime(t *testing.T, conn *grpc.ClientConn, w *watcher, since time.Time,
 func TestP13TheEndOfACertificateCutsItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := rounds(20, 1000)
-		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{StreamsPerIdentity: n + 1}})
+		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{StreamsPerIdentity: n + 1, ConnectionAge: 1000 * time.Hour}})
 		defer b.Stop()
 		b.AddClientCredentials("example/api", "files.read")
 		bystander := watch(t, b.Worker(), sel("example/api"))
@@ -112,7 +112,7 @@ func TestP13TheDenyListCutsConnections(t *testing.T) {
 		list := filepath.Join(t.TempDir(), "deny.txt")
 		put(t, list, []byte("# nobody\n"))
 		log := new(syncBuffer)
-		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{StreamsPerIdentity: n + 1}, Log: log,
+		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{StreamsPerIdentity: n + 1, ConnectionAge: 1000 * time.Hour}, Log: log,
 			Settings: func(c *daemon.Config) { c.DenyFile = list }})
 		defer b.Stop()
 		b.AddClientCredentials("example/api", "files.read")
