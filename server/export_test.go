@@ -42,9 +42,9 @@ func Guarded(method string) (action string, open, ok bool) {
 func GuardedMethods() int { return len(needs) }
 
 // Methods returns all methods that a server has registered.
-func (s *Server) Methods() []string { return methods(s.grpc) }
+func (s *Server) Methods() []string { return registered(s.grpc) }
 
-func methods(g *grpc.Server) []string {
+func registered(g *grpc.Server) []string {
 	var list []string
 	for service, info := range g.GetServiceInfo() {
 		for _, m := range info.Methods {
@@ -76,7 +76,7 @@ func LivingMemory(fresh bool) int64 { return livingMemory(fresh) }
 const MaxRemembered = maxRemembered
 
 // AdminMethods is Methods of the listener for operators.
-func (s *Server) AdminMethods() []string { return methods(s.admin) }
+func (s *Server) AdminMethods() []string { return registered(s.admin) }
 
 // ForWorkers reports whether a method is served to workers where operators have a listener of their own.
 func ForWorkers(method string) bool { return needs[method].worker }
