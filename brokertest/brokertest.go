@@ -107,6 +107,8 @@ type Config struct {
 	WatchEvery time.Duration
 	// CertLife is the life of client certificates. 0 = an hour. The CA and the broker's own live for at least as long, and for a week.
 	CertLife time.Duration
+	// Settings changes whatever else there is to the broker's configuration. nil = nothing.
+	Settings func(*daemon.Config)
 	// Observe sees every event of the engine. It must not block, nor call the broker. nil = nobody looks.
 	Observe func(broker.Event)
 }
@@ -232,6 +234,9 @@ func (b *Broker) files() {
 	}
 	if b.cfg.Ops {
 		b.dc.OpsListen = "127.0.0.1:0"
+	}
+	if b.cfg.Settings != nil {
+		b.cfg.Settings(&b.dc)
 	}
 }
 

@@ -24,10 +24,11 @@ import (
 
 // Config says where the broker is and as whom to speak to it.
 type Config struct {
-	Addr   string            // "host:port", or a target as grpc takes it; required
-	Server string            // SPIFFE ID, DNS name or IP address that the broker's certificate has to hold; "" = the host of Addr
-	Files  mtls.Files        // this worker's certificate and key, and the CA of the broker; required
-	Dial   []grpc.DialOption // further options, e.g. a dialer; usually none
+	Addr     string            // "host:port", or a target as grpc takes it; required
+	Server   string            // SPIFFE ID, DNS name or IP address that the broker's certificate has to hold; "" = the host of Addr
+	Files    mtls.Files        // this worker's certificate and key, and the CA of the broker; required without Workload
+	Workload string            // address of the SPIFFE Workload API, which gives certificate, key and CAs in place of Files
+	Dial     []grpc.DialOption // further options, e.g. a dialer; usually none
 }
 
 // Client speaks to a broker. Close it.
@@ -52,14 +53,15 @@ const (
 	callTimeout = 30 * time.Second
 	reload      = 10 * time.Second // between looks at the certificate files
 	manySlots   = 1024
+	apiTimeout  = 10 * time.Second // for the first answer of the Workload API
 )
 
-// New makes a client. It connects when it is first used.
+// New makes a client. It connects when it is first used. With Config.Workload it waits up to 10 s for the Workload API.
 func New(cfg Config) (*Client, error) {
 	if cfg.Addr == "" {
 		return nil, errors.New("client: Config.Addr is missing: the broker's host:port")
 	}
-	source, err := mtls.Open(cfg.Files)
+	source, err := open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -82,6 +84,15 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+func open(cfg Config) (*mtls.Source, error) {
+	if cfg.Workload == "" {
+		return mtls.Open(cfg.Files)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	return mtls.OpenWorkload(ctx, mtls.Workload{Socket: cfg.Workload, Files: cfg.Files})
+}
+
 // expected is who the broker has to be.
 func expected(cfg Config) string {
 	if cfg.Server != "" {
@@ -99,7 +110,7 @@ func NewFromEnv() (*Client, error) {
 	cfg := ConfigFromEnv()
 	var missing []string
 	for name, v := range map[string]string{"ADDR": cfg.Addr, "CA": cfg.Files.CA, "CERT": cfg.Files.Cert, "KEY": cfg.Files.Key} {
-		if v == "" {
+		if v == "" && (cfg.Workload == "" || name == "ADDR") {
 			missing = append(missing, "TOKENBROKER_"+name)
 		}
 	}
@@ -111,10 +122,15 @@ func NewFromEnv() (*Client, error) {
 }
 
 // ConfigFromEnv is what the environment says: TOKENBROKER_ADDR, TOKENBROKER_CA, TOKENBROKER_CERT, TOKENBROKER_KEY, and
-// TOKENBROKER_SERVER_NAME if the broker's certificate does not hold the address's host. What is not set stays empty.
+// TOKENBROKER_SERVER_NAME if the broker's certificate does not hold the address's host. TOKENBROKER_WORKLOAD_API stands in for the files,
+// and if there is none of these, SPIFFE_ENDPOINT_SOCKET does. What is not set stays empty.
 func ConfigFromEnv() Config {
-	return Config{Addr: os.Getenv("TOKENBROKER_ADDR"), Server: os.Getenv("TOKENBROKER_SERVER_NAME"),
+	cfg := Config{Addr: os.Getenv("TOKENBROKER_ADDR"), Server: os.Getenv("TOKENBROKER_SERVER_NAME"), Workload: os.Getenv("TOKENBROKER_WORKLOAD_API"),
 		Files: mtls.Files{CA: os.Getenv("TOKENBROKER_CA"), Cert: os.Getenv("TOKENBROKER_CERT"), Key: os.Getenv("TOKENBROKER_KEY")}}
+	if f := cfg.Files; cfg.Workload == "" && f.CA == "" && f.Cert == "" && f.Key == "" {
+		cfg.Workload = os.Getenv("SPIFFE_ENDPOINT_SOCKET")
+	}
+	return cfg
 }
 
 // Conn is the connection, for the services that a Client has no methods for: tokenbrokerv1.NewCredentialServiceClient(c.Conn()). Close

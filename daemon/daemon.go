@@ -35,7 +35,10 @@ type Config struct {
 	Listen      string                                  // TCP address for gRPC; "" = 127.0.0.1:8443
 	OpsListen   string                                  // TCP address of the ops listener; "" = none
 	Consent     Consent                                 // the listener for browsers; the zero value is none
-	TLS         mtls.Files                              // the broker's certificate, key, and the CA of its clients
+	Admin       Admin                                   // the listener for operators; the zero value is none, and Listen serves all
+	TLS         mtls.Files                              // the broker's certificate, key, and the CAs of its clients
+	Workload    Workload                                // where the certificate comes from if not from files; the zero value is nowhere
+	DenyFile    string                                  // the deny list of certificates; "" = none
 	AllowDNS    bool                                    // take a DNS name for an identity where a certificate has no SPIFFE ID
 	StorePath   string                                  // the database file; made if it is not there
 	StoreSize   int64                                   // bytes it may grow to; 0 = no limit but the disk
@@ -66,7 +69,7 @@ type Daemon struct {
 	cfg         Config
 	log         *slog.Logger
 	policy      *policy.File
-	tls         *mtls.Source
+	identity    identity
 	sink        *audit.File
 	audit       *audit.Log
 	trail       *audit.Trail
@@ -87,6 +90,7 @@ type Daemon struct {
 	metrics     *metrics
 	events      *engineLog
 	listen      net.Listener
+	adminListen net.Listener // nil = none
 	ops         *ops
 
 	closers []func()
@@ -120,7 +124,7 @@ func (c *Config) fill() {
 
 // open goes from what only reads to what writes: the store comes last.
 func (d *Daemon) open(ctx context.Context) error {
-	catalogue, kek, err := d.openFiles()
+	catalogue, kek, err := d.openFiles(func() error { return d.identity.open(ctx, d.cfg) })
 	if err != nil {
 		return err
 	}
@@ -143,17 +147,18 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.loadUsage(ctx, records); err != nil {
 		return err
 	}
-	d.metrics = newMetrics(d.cfg.Version, d.tls.Expiry, d.policy.Err)
+	d.metrics = newMetrics(d.cfg.Version, d.identity.tls.Expiry, d.policy.Err)
 	d.metrics.watchCheckpoints(d.witness)
+	d.metrics.watchIdentity(&d.identity)
 	return d.assemble(ctx, records, catalogue)
 }
 
 // openFiles opens what is read: providers, policy, certificates, key encryption key. It reports all that is wrong at once.
-func (d *Daemon) openFiles() (*provider.Catalogue, keyring.KEK, error) {
+func (d *Daemon) openFiles(certificates func() error) (*provider.Catalogue, keyring.KEK, error) {
 	catalogue, provErr := provider.New(d.cfg.Providers)
-	var policyErr, tlsErr, grantErr error
+	var policyErr, grantErr error
 	d.policy, policyErr = policy.Load(d.cfg.PolicyFile)
-	d.tls, tlsErr = mtls.Open(d.cfg.TLS)
+	tlsErr := certificates()
 	kek, kekErr := keyring.FileKEK(d.cfg.KEKFile)
 	var webErr error
 	d.certificate, webErr = d.cfg.Consent.open()
@@ -175,6 +180,9 @@ func (d *Daemon) openNetwork(ctx context.Context) (err error) {
 		}
 	}
 	d.closers = append(d.closers, func() { _ = d.listen.Close() })
+	if err := d.openAdmin(ctx); err != nil {
+		return err
+	}
 	if err := d.openWeb(ctx); err != nil {
 		return err
 	}
@@ -201,8 +209,11 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		return err
 	}
 	d.server, err = server.New(server.Config{
-		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, Trail: d.trail, MACs: d.keys.MACs, TLS: d.tls,
-		Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS}, Log: d.log, Limits: d.cfg.Limits,
+		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write,
+		Trail: d.trail, MACs: d.keys.MACs,
+		TLS: d.identity.tls, Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS, Deny: d.identity.deny},
+		Admin: d.identity.admin, AdminLets: mtls.ServerOptions{AllowDNS: d.cfg.Admin.AllowDNS, Deny: d.identity.deny},
+		Log: d.log, Limits: d.cfg.Limits, Cut: d.metrics.wasCut,
 		Meter: d.metrics.calls.unary, Stream: d.metrics.stream(), Opened: d.metrics.opened, Denied: d.metrics.denied, Audited: d.metrics.audited, Usage: d.usage,
 		Edge: d.metrics.edge(), Lives: d.cfg.Lives,
 	})
@@ -284,7 +295,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	run := func(what string, do func() error) {
 		wg.Go(func() {
 			if err := do(); err != nil && life.Err() == nil {
@@ -307,6 +318,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run("consent listener", func() error { return d.web.serve(d.consent, d.cfg) })
 	}
 	run("gRPC", func() error { return d.server.Serve(d.listen) })
+	if d.adminListen != nil {
+		run("gRPC for operators", func() error { return d.server.ServeAdmin(d.adminListen) })
+	}
 	d.server.SetServing(true)
 	var err error
 	select {
@@ -320,7 +334,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // started records the start; without that record nothing is served. A shutdown that is asked for meanwhile is still one in order.
 func (d *Daemon) started(ctx context.Context) error {
 	r := system("start", d.listeners())
-	r.PolicyRevision, r.CertFingerprint = d.policy.Current().Revision(), d.tls.Fingerprint()
+	r.PolicyRevision, r.CertFingerprint = d.policy.Current().Revision(), d.identity.tls.Fingerprint()
 	return d.audit.Write(context.WithoutCancel(ctx), r)
 }
 
@@ -368,9 +382,9 @@ func Check(cfg Config) (warnings []string, err error) {
 	cfg.fill()
 	d := &Daemon{cfg: cfg, log: cfg.Log}
 	defer d.Close()
-	catalogue, _, err := d.openFiles()
+	catalogue, _, err := d.openFiles(func() error { return d.identity.check(cfg) })
 	if catalogue != nil {
 		warnings = catalogue.Warnings()
 	}
-	return warnings, err
+	return append(warnings, d.identity.warnings(cfg)...), err
 }

@@ -49,6 +49,7 @@ type metrics struct {
 	skew       *prometheus.GaugeVec
 
 	revocations *prometheus.CounterVec
+	cuts        *prometheus.CounterVec
 
 	checkpointFailures prometheus.Counter
 
@@ -85,6 +86,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.skew = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenbroker_clock_skew_seconds",
 		Help: "How far the broker's clock is ahead of a provider's, as the last reply had it."}, provider)
 	m.revocations = counters("revocations_total", "Tries to end a grant at the provider, by how they ended.", "provider", "outcome")
+	m.cuts = counters("connections_cut_total", "Connections cut because the peer's certificate ended, was denied or is not trusted any more.", "reason")
 	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
 	m.register(version, certificateExpiry, policyErr)
 	m.policyLoaded()
@@ -106,7 +108,7 @@ func (m *metrics) register(version string, certificateExpiry func() time.Time, p
 		return 1
 	})
 	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.audits, m.streams, m.conns, m.refused, m.shedding,
-		m.expiry, m.states, m.skew, m.revocations, m.policyTime, policyGood, build, certificate,
+		m.expiry, m.states, m.skew, m.revocations, m.cuts, m.policyTime, policyGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -241,6 +243,31 @@ func (m *metrics) watchCheckpoints(w *audit.Witness) {
 		return float64(n)
 	})
 	m.registry.MustRegister(m.checkpointFailures, waiting)
+}
+
+func (m *metrics) wasCut(reason string) { m.cuts.WithLabelValues(reason).Inc() }
+
+// watchIdentity shows how certificates and the deny list stand.
+func (m *metrics) watchIdentity(i *identity) {
+	good := func(what string, err func() error) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_tls_last_reload_successful",
+			Help: "1 if what is in use is what files and workload API say, else 0.", ConstLabels: prometheus.Labels{"what": what}},
+			func() float64 {
+				if err() != nil {
+					return 0
+				}
+				return 1
+			}))
+	}
+	good("certificates", i.tls.Err)
+	if i.admin != nil {
+		good("admin", i.admin.Err)
+	}
+	if i.deny != nil {
+		good("deny_list", i.deny.Err)
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_tls_denied_certificates",
+			Help: "Lines of the deny list in force."}, func() float64 { return float64(i.deny.Len()) }))
+	}
 }
 
 func (m *metrics) policyLoaded() { m.policyTime.SetToCurrentTime() }

@@ -226,7 +226,7 @@ func TestMetricsAreSafe(t *testing.T) {
 		}
 	}
 	want := []string{"action", "credential", "goversion", "grpc_code", "grpc_method", "grpc_service", "grpc_type", "kind", "le", "outcome",
-		"provider", "quantile", "reason", "state", "status", "version"}
+		"provider", "quantile", "reason", "state", "status", "version", "what"}
 	for _, l := range slices.Sorted(maps.Keys(labels)) {
 		if !slices.Contains(want, l) {
 			t.Errorf("label %q is new: is what it takes bounded?", l)

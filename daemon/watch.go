@@ -19,7 +19,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	wg.Go(func() { d.watchAuditKey(ctx) })
 	wg.Go(func() { d.watchMetadata(ctx) })
 	wg.Go(func() { d.watchUsage(ctx) })
-	wg.Go(func() { d.tls.Watch(ctx, d.cfg.WatchEvery, func(err error) { d.certificatesChanged(ctx, err) }) })
+	d.watchIdentity(ctx, &wg)
 	if d.web != nil {
 		wg.Go(func() { d.watchWeb(ctx) })
 	}
@@ -42,19 +42,7 @@ func (d *Daemon) policyRefused(ctx context.Context, err error) {
 	d.log.Error("policy refused, the last good one stays in force", "error", err)
 }
 
-func (d *Daemon) certificatesChanged(ctx context.Context, err error) {
-	if err != nil {
-		_ = d.audit.Write(ctx, system("certificate.refuse", "grpc"))
-		d.log.Error("certificates refused, the last good ones stay in use", "error", err)
-		return
-	}
-	d.log.Info("certificates in use", "fingerprint", d.tls.Fingerprint(), "not_after", d.tls.Expiry())
-	r := system("certificate.reload", "grpc")
-	r.CertFingerprint, r.Expiry = d.tls.Fingerprint(), d.tls.Expiry()
-	_ = d.audit.Write(ctx, r)
-}
-
-// Reload looks at policy and certificates now, and opens the audit log's path anew, as after a rotation by rename: what SIGHUP
+// Reload looks at policy, certificates and deny list now, and opens the audit log's path anew, as after a rotation by rename: what SIGHUP
 // asks for.
 func (d *Daemon) Reload(ctx context.Context) {
 	old := d.policy.Current()
@@ -63,9 +51,7 @@ func (d *Daemon) Reload(ctx context.Context) {
 	} else if changed {
 		d.policyChanged(ctx, old, d.policy.Current())
 	}
-	if changed, err := d.tls.Reload(); err != nil || changed {
-		d.certificatesChanged(ctx, err)
-	}
+	d.reloadIdentity(ctx)
 	if d.web != nil {
 		if changed, err := d.web.certificate.Reload(); err != nil || changed {
 			d.webCertificateChanged(ctx, err)

@@ -174,7 +174,9 @@ func TestOpenNamesEveryMissingFileAtOnce(t *testing.T) {
 }
 
 // watched runs Watch in the bubble. news returns what it told since the last call.
-func watched(t *testing.T, s *mtls.Source, interval time.Duration) (news func() []error) {
+func watched(t *testing.T, s interface {
+	Watch(context.Context, time.Duration, func(error))
+}, interval time.Duration) (news func() []error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	var told []error

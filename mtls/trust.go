@@ -53,14 +53,9 @@ func newTrust(own string, ca []*x509.Certificate, domains map[string][]*x509.Cer
 		case own != "" && t.domains[own] == nil:
 			t.domains[own] = t.names
 		}
-		for _, c := range ca {
-			t.union.AddCert(c)
-		}
 	}
-	for _, b := range t.domains {
-		for _, c := range b.cas {
-			t.union.AddCert(c)
-		}
+	for _, c := range t.all() {
+		t.union.AddCert(c)
 	}
 	return t
 }
@@ -164,3 +159,32 @@ func ownDomain(leaf *x509.Certificate) string {
 	}
 	return trustDomain(id)
 }
+
+// Apart returns an error if a CA that vouches for peers of one Source does so for those of the other, too.
+func Apart(a, b *Source) error {
+	keys := map[string]bool{}
+	for _, c := range a.current.Load().trust.all() {
+		keys[string(c.RawSubjectPublicKeyInfo)] = true
+	}
+	for _, c := range b.current.Load().trust.all() {
+		if keys[string(c.RawSubjectPublicKeyInfo)] {
+			return fmt.Errorf("the CA %s vouches for the peers of both listeners: each needs CAs of its own", quote(c.Subject.String()))
+		}
+	}
+	return nil
+}
+
+// all are all CAs.
+func (t *trust) all() []*x509.Certificate {
+	var cas []*x509.Certificate
+	if t.names != nil {
+		cas = append(cas, t.names.cas...)
+	}
+	for _, b := range t.domains {
+		cas = append(cas, b.cas...)
+	}
+	return cas
+}
+
+// VouchesForAll reports whether the CA file vouches for every trust domain, since nobody names one.
+func (s *Source) VouchesForAll() bool { return s.current.Load().trust.rest != nil }

@@ -37,14 +37,27 @@ type workload struct {
 	broken atomic.Pointer[error]                   // why nothing comes now; nil = it does
 }
 
+// Check looks at the address and at the files, and asks nobody.
+func (w Workload) Check() error {
+	if err := workloadapi.ValidateAddress(w.Socket); err != nil {
+		return fmt.Errorf("workload API %s: %w: give an address such as unix:///run/spire/agent.sock", quote(w.Socket), err)
+	}
+	if w.Files.Cert != "" || w.Files.Key != "" {
+		return errors.New("the certificate comes from the workload API or from files: set one of them")
+	}
+	c, err := w.Files.read(false)
+	if err != nil {
+		return err
+	}
+	_, _, err = w.Files.bundles(c)
+	return err
+}
+
 // OpenWorkload waits until the Workload API gives a certificate that is of use, or ctx ends: an agent may start after us, and a
 // registration may come after that. [Source.Watch] takes up what the API says later; while it is away, what was in use stays in use.
 func OpenWorkload(ctx context.Context, w Workload) (*Source, error) {
-	if err := workloadapi.ValidateAddress(w.Socket); err != nil {
-		return nil, fmt.Errorf("workload API %s: %w: give an address such as unix:///run/spire/agent.sock", quote(w.Socket), err)
-	}
-	if w.Files.Cert != "" || w.Files.Key != "" {
-		return nil, errors.New("the certificate comes from the workload API or from files: set one of them")
+	if err := w.Check(); err != nil {
+		return nil, err
 	}
 	s := &Source{files: w.Files, api: &workload{Workload: w, news: make(chan struct{}, 1)}}
 	client, err := workloadapi.New(ctx, workloadapi.WithAddr(w.Socket))

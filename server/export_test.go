@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -41,9 +42,11 @@ func Guarded(method string) (action string, open, ok bool) {
 func GuardedMethods() int { return len(needs) }
 
 // Methods returns all methods that a server has registered.
-func (s *Server) Methods() []string {
+func (s *Server) Methods() []string { return registered(s.grpc) }
+
+func registered(g *grpc.Server) []string {
 	var list []string
-	for service, info := range s.grpc.GetServiceInfo() {
+	for service, info := range g.GetServiceInfo() {
 		for _, m := range info.Methods {
 			list = append(list, "/"+service+"/"+m.Name)
 		}
@@ -71,3 +74,9 @@ func LivingMemory(fresh bool) int64 { return livingMemory(fresh) }
 
 // MaxRemembered is how many questions a connection remembers.
 const MaxRemembered = maxRemembered
+
+// AdminMethods is Methods of the listener for operators.
+func (s *Server) AdminMethods() []string { return registered(s.admin) }
+
+// ForWorkers reports whether a method is served to workers where operators have a listener of their own.
+func ForWorkers(method string) bool { return needs[method].worker }

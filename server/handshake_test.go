@@ -69,7 +69,7 @@ func uris(t *testing.T, list ...string) []*url.URL {
 	return out
 }
 
-func TestBadCertificatesAreRefusedInTheHandshake(t *testing.T) {
+func TestS01NothingRunsWithoutAGoodCertificate(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{TCP: true})
 	b.AddClientCredentials("example/api", "files.read")
 	other, err := mtls.NewCA("other", time.Hour)

@@ -31,8 +31,9 @@ type Config struct {
 	Trail     Trail                                     // nil = there is no AuditService
 	MACs      func(token string) []string               // what records may name a token by, the newest first; nil = only by what callers give
 	TLS       *mtls.Source                              // required
+	Accept    mtls.ServerOptions                        // whom the listener lets in
 	Admin     *mtls.Source                              // of ServeAdmin; nil = there is one listener, for everything
-	Accept    mtls.ServerOptions                        // whom the listeners let in
+	AdminLets mtls.ServerOptions                        // whom ServeAdmin lets in
 	Consents  Consents                                  // nil = there is no ConsentService
 	Providers Providers                                 // nil = there is no ProviderService
 	Log       *slog.Logger                              // nil = slog.Default()
@@ -104,13 +105,13 @@ func New(cfg Config) (*Server, error) {
 	s.admission = newAdmission(cfg.Limits, cfg.Edge, s.shedder)
 	s.health = newHealth(s.ending)
 	s.peers = newPeers(cfg.Log, cfg.Cut)
-	s.grpc = grpc.NewServer(s.options(cfg.TLS, false)...)
+	s.grpc = grpc.NewServer(s.options(cfg.TLS.Gate(cfg.Accept), false)...)
 	s.registerWorker(s.grpc)
 	if cfg.Admin == nil {
 		s.registerAdmin(s.grpc)
 		return s, nil
 	}
-	s.admin = grpc.NewServer(s.options(cfg.Admin, true)...)
+	s.admin = grpc.NewServer(s.options(cfg.Admin.Gate(cfg.AdminLets), true)...)
 	s.registerWorker(s.admin)
 	s.registerAdmin(s.admin)
 	return s, nil
@@ -133,11 +134,11 @@ func (s *Server) registerAdmin(g *grpc.Server) {
 	tokenbrokerv1.RegisterPolicyServiceServer(g, &policyService{b: s.cfg.Broker, usage: s.cfg.Usage})
 }
 
-func (s *Server) options(source *mtls.Source, admin bool) []grpc.ServerOption {
+func (s *Server) options(gate *mtls.Gate, admin bool) []grpc.ServerOption {
 	l := s.cfg.Limits
 	unary, stream := s.interceptors()
 	return append(Transport(),
-		grpc.Creds(newCredentials(source.Gate(s.cfg.Accept), admin, s.tally.handshakes(logRefused(s.cfg.Log)), s.peers, s.admission)),
+		grpc.Creds(newCredentials(gate, admin, s.tally.handshakes(logRefused(s.cfg.Log)), s.peers, s.admission)),
 		grpc.UnaryInterceptor(unary),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.UnknownServiceHandler(unknownMethod),

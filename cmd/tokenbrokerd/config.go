@@ -27,6 +27,8 @@ const maxConfigBytes = 4 << 20
 type file struct {
 	Listen       string                      `yaml:"listen"`
 	OpsListen    *string                     `yaml:"ops_listen"`
+	AdminListen  string                      `yaml:"admin_listen"`
+	AdminTLS     adminTLS                    `yaml:"admin_tls"`
 	Consent      consentFile                 `yaml:"consent"`
 	TLS          tlsFiles                    `yaml:"tls"`
 	Identity     identity                    `yaml:"identity"`
@@ -44,6 +46,18 @@ type tlsFiles struct {
 	Cert     string `yaml:"cert_file"`
 	Key      string `yaml:"key_file"`
 	ClientCA string `yaml:"client_ca_file"`
+
+	Domains      map[string]string `yaml:"trust_domains"`
+	Workload     string            `yaml:"workload_api"`
+	WorkloadWait provider.Duration `yaml:"workload_api_wait"`
+	DenySerials  string            `yaml:"deny_serials_file"`
+}
+
+// adminTLS is who may reach the listener for operators.
+type adminTLS struct {
+	ClientCA string            `yaml:"client_ca_file"`
+	Domains  map[string]string `yaml:"trust_domains"`
+	AllowDNS bool              `yaml:"allow_dns"`
 }
 
 // consentFile is the listener for browsers.
@@ -122,9 +136,13 @@ func (s *settings) load() (daemon.Config, error) {
 		f.Providers[name] = p
 	}
 	c := daemon.Config{
-		Listen:      pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
-		OpsListen:   opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
-		TLS:         mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA)},
+		Listen:    pick(s.listen, "LISTEN", f.Listen, "127.0.0.1:8443"),
+		OpsListen: opsAddress(pick(s.opsListen, "OPS_LISTEN", value(f.OpsListen, "127.0.0.1:8081"), "none")),
+		TLS:       mtls.Files{Cert: in(f.TLS.Cert), Key: in(f.TLS.Key), CA: in(f.TLS.ClientCA), Domains: inEach(in, f.TLS.Domains)},
+		Workload:  daemon.Workload{Socket: f.TLS.Workload, Wait: time.Duration(f.TLS.WorkloadWait)},
+		DenyFile:  in(f.TLS.DenySerials),
+		Admin: daemon.Admin{Listen: f.AdminListen, AllowDNS: f.AdminTLS.AllowDNS,
+			TLS: mtls.Files{CA: in(f.AdminTLS.ClientCA), Domains: inEach(in, f.AdminTLS.Domains)}},
 		Consent:     daemon.Consent{Listen: f.Consent.Listen, PublicURL: f.Consent.PublicURL, Cert: in(f.Consent.Cert), Key: in(f.Consent.Key)},
 		AllowDNS:    f.Identity.AllowDNS,
 		StorePath:   pick(s.store, "STORE", in(f.Store.File), in("tokenbroker.db")),
@@ -148,6 +166,15 @@ func (s *settings) load() (daemon.Config, error) {
 	return c, errors.Join(err, required(path, f, c))
 }
 
+// inEach is in for each file of a map.
+func inEach(in func(string) string, files map[string]string) map[string]string {
+	placed := map[string]string{}
+	for name, p := range files {
+		placed[name] = in(p)
+	}
+	return placed
+}
+
 // value is *p, or def where the key is absent. An empty value stays empty.
 func value(p *string, def string) string {
 	if p == nil {
@@ -166,13 +193,20 @@ func opsAddress(a string) string {
 // required reports all settings that are missing or can't be.
 func required(path string, f file, c daemon.Config) error {
 	var errs []error
-	for _, r := range []struct{ key, value string }{{"tls.cert_file", f.TLS.Cert}, {"tls.key_file", f.TLS.Key},
-		{"tls.client_ca_file", f.TLS.ClientCA}, {"kek_file", c.KEKFile}, {"policy_file", c.PolicyFile}} {
-		if r.value == "" {
+	files := f.TLS.Workload == ""
+	for _, r := range []struct {
+		key, value string
+		needed     bool
+	}{{"tls.cert_file", f.TLS.Cert, files}, {"tls.key_file", f.TLS.Key, files},
+		{"tls.client_ca_file", f.TLS.ClientCA, files && len(f.TLS.Domains) == 0},
+		{"kek_file", c.KEKFile, true}, {"policy_file", c.PolicyFile, true}} {
+		if r.needed && r.value == "" {
 			errs = append(errs, fmt.Errorf("%s: %s is missing", path, r.key))
 		}
 	}
-	for _, r := range append([]setting{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)}}, f.Limits.values()...) {
+	values := append([]setting{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)},
+		{"tls.workload_api_wait", float64(f.TLS.WorkloadWait)}}, f.Limits.values()...)
+	for _, r := range values {
 		if r.value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %s is negative", path, r.key))
 		}

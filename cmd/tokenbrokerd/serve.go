@@ -45,7 +45,7 @@ func serve(ctx context.Context, c daemon.Config) error {
 	if err != nil {
 		return err
 	}
-	c.Log.Info("serving", "grpc", d.Addr().String(), "ops", fmt.Sprint(d.OpsAddr()), "version", c.Version)
+	c.Log.Info("serving", "grpc", d.Addr().String(), "admin", fmt.Sprint(d.AdminAddr()), "ops", fmt.Sprint(d.OpsAddr()), "version", c.Version)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

@@ -22,6 +22,7 @@ type cli struct {
 
 	addr, server  string // flags of the connection; "" = as the environment says
 	ca, cert, key string
+	workload      string        // address of the SPIFFE Workload API, in place of these
 	timeout       time.Duration // for each answer of the broker
 
 	format    string // -o
@@ -40,6 +41,7 @@ Where the broker is, and as whom to speak to it, is said by environment variable
   TOKENBROKER_CA           PEM file with the CA of the broker
   TOKENBROKER_CERT         PEM file with your certificate
   TOKENBROKER_KEY          PEM file with its key
+  TOKENBROKER_WORKLOAD_API address of the SPIFFE Workload API, in place of these files (or SPIFFE_ENDPOINT_SOCKET)
   TOKENBROKER_SERVER_NAME  SPIFFE ID, DNS name or IP address in the broker's certificate, if it is not the host of the address
 
 Data goes to standard output, all else to standard error. Secrets go in by standard input, a file or a prompt, never by a flag.
@@ -62,6 +64,7 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.ca, "ca", "", "PEM `file` with the CA of the broker (TOKENBROKER_CA)")
 	f.StringVar(&c.cert, "cert", "", "PEM `file` with your certificate (TOKENBROKER_CERT)")
 	f.StringVar(&c.key, "key", "", "PEM `file` with its key (TOKENBROKER_KEY)")
+	f.StringVar(&c.workload, "workload-api", "", "`address` of the SPIFFE Workload API, in place of these files (TOKENBROKER_WORKLOAD_API, SPIFFE_ENDPOINT_SOCKET)")
 	f.StringVar(&c.server, "server-name", "", "`name` in the broker's certificate, if it is not the host of the address (TOKENBROKER_SERVER_NAME)")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long to wait for each answer of the broker")
 	return root

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenbroker/tokenbroker/client"
+	"github.com/tokenbroker/tokenbroker/mtls"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
@@ -35,6 +36,13 @@ type session struct {
 // config is what the environment says, overlaid by flags. What is missing is an error that names it.
 func (c *cli) config() (client.Config, error) {
 	cfg := client.ConfigFromEnv()
+	switch {
+	case c.workload != "": // in place of what the environment says
+		cfg.Workload, cfg.Files = c.workload, mtls.Files{}
+	case c.ca != "" || c.cert != "" || c.key != "":
+		cfg.Workload = ""
+	}
+	files := cfg.Workload == ""
 	var missing []string
 	for _, s := range []struct {
 		name, flag string
@@ -42,9 +50,9 @@ func (c *cli) config() (client.Config, error) {
 		required   bool
 	}{
 		{"addr", c.addr, &cfg.Addr, true},
-		{"ca", c.ca, &cfg.Files.CA, true},
-		{"cert", c.cert, &cfg.Files.Cert, true},
-		{"key", c.key, &cfg.Files.Key, true},
+		{"ca", c.ca, &cfg.Files.CA, files},
+		{"cert", c.cert, &cfg.Files.Cert, files},
+		{"key", c.key, &cfg.Files.Key, files},
 		{"server-name", c.server, &cfg.Server, false},
 	} {
 		*s.value = cmp.Or(s.flag, *s.value)
@@ -97,6 +105,10 @@ func (s *session) Close() { _ = s.client.Close() }
 func badFiles(cfg client.Config, err error) error {
 	f := &failure{exit: exitFix, what: strings.TrimPrefix(err.Error(), "client: "), err: err,
 		action: "check --ca, --cert and --key, or TOKENBROKER_CA, _CERT and _KEY"}
+	if cfg.Workload != "" {
+		f.action = "check --workload-api, TOKENBROKER_WORKLOAD_API or SPIFFE_ENDPOINT_SOCKET, and that the agent runs"
+		return f
+	}
 	if end, ok := endOf(cfg.Files.Cert); ok && time.Now().After(end) {
 		f.exit, f.what = exitDenied, fmt.Sprintf("your certificate %s ended at %s", cfg.Files.Cert, stamp(end))
 		f.action = "renew it"

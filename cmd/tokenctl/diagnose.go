@@ -58,7 +58,7 @@ func diagnose(ctx context.Context, cfg client.Config, limit time.Duration) *fail
 	if strings.HasPrefix(cfg.Addr, "unix") {
 		return nil
 	}
-	source, err := mtls.Open(cfg.Files)
+	source, err := open(ctx, cfg, limit)
 	if err != nil {
 		f, _ := errors.AsType[*failure](badFiles(cfg, err))
 		return f
@@ -70,6 +70,15 @@ func diagnose(ctx context.Context, cfg client.Config, limit time.Duration) *fail
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return shake(ctx, cfg, tlsConfig)
+}
+
+func open(ctx context.Context, cfg client.Config, limit time.Duration) (*mtls.Source, error) {
+	if cfg.Workload == "" {
+		return mtls.Open(cfg.Files)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return mtls.OpenWorkload(ctx, mtls.Workload{Socket: cfg.Workload, Files: cfg.Files})
 }
 
 // shake does the handshake, and waits for the first byte: a TLS 1.3 server looks at our certificate when we think that we are done.

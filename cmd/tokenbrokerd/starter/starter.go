@@ -85,7 +85,8 @@ func (f *Folder) Make() error {
 }
 
 // MakePKI writes a CA, the broker's certificate, a key encryption key, and a client certificate for each identity: NAME.pem and NAME.key
-// for the SPIFFE ID under that name. The CA may certify any trust domain: nobody but the folder's broker is to trust it.
+// for the SPIFFE ID under that name. The CA may certify any trust domain: nobody but the folder's broker is to trust it, which has no SPIFFE
+// ID itself, and so believes the CA in all of them.
 func (f *Folder) MakePKI(identities map[string]string) error {
 	return f.write(nil, identities)
 }
@@ -161,8 +162,11 @@ func (f *Folder) certify(identities map[string]string, permit []string) ([]file,
 		return nil, err
 	}
 	files := []file{{"ca.pem", ca.CertPEM(), 0o644}, {"ca.key", caKey, 0o600}}
-	templates := map[string]mtls.Template{"server": {SPIFFEID: "spiffe://" + f.TrustDomain + "/broker", DNSNames: []string{"localhost"},
-		IPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, Server: true}}
+	server := mtls.Template{DNSNames: []string{"localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, Server: true}
+	if len(permit) > 0 { // a broker with a trust domain of its own believes this CA in nothing else
+		server.SPIFFEID = "spiffe://" + f.TrustDomain + "/broker"
+	}
+	templates := map[string]mtls.Template{"server": server}
 	for name, id := range identities {
 		templates[name] = mtls.Template{SPIFFEID: id, Client: true}
 	}

@@ -1,0 +1,337 @@
+package mtls_test
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker/mtls"
+)
+
+// agent is a SPIFFE Workload API on a unix socket, as an agent of SPIRE serves it.
+type agent struct {
+	workload.UnimplementedSpiffeWorkloadAPIServer
+	t      *testing.T
+	socket string // its address
+	served sync.WaitGroup
+
+	mu      sync.Mutex
+	server  *grpc.Server
+	says    *workload.X509SVIDResponse // nil = it knows of no entry for us
+	changed chan struct{}              // closed at a change
+	streams int
+}
+
+func newAgent(t *testing.T) *agent {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api") // t.TempDir is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{t: t, socket: "unix://" + filepath.Join(dir, "s"), changed: make(chan struct{})}
+	t.Cleanup(func() { a.stop(); os.RemoveAll(dir) })
+	return a
+}
+
+// start serves on the socket.
+func (a *agent) start() *agent {
+	a.t.Helper()
+	l, err := net.Listen("unix", strings.TrimPrefix(a.socket, "unix://"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	server := grpc.NewServer()
+	a.server = server
+	workload.RegisterSpiffeWorkloadAPIServer(server, a)
+	a.served.Go(func() { _ = server.Serve(l) })
+	return a
+}
+
+// stop is an outage.
+func (a *agent) stop() {
+	a.mu.Lock()
+	server := a.server
+	a.server = nil
+	a.mu.Unlock()
+	if server != nil {
+		server.Stop()
+	}
+	a.served.Wait()
+}
+
+// say gives a certificate, the bundle of its domain, and those of others.
+func (a *agent) say(p pair, ca []byte, others map[string][]byte) *agent {
+	a.t.Helper()
+	cert, _ := pem.Decode(p.cert)
+	key, _ := pem.Decode(p.key)
+	leaf := parse(a.t, p.cert)
+	says := &workload.X509SVIDResponse{FederatedBundles: map[string][]byte{}, Svids: []*workload.X509SVID{{
+		SpiffeId: leaf.URIs[0].String(), X509Svid: cert.Bytes, X509SvidKey: key.Bytes, Bundle: ders(ca)}}}
+	for name, data := range maps.All(others) {
+		says.FederatedBundles["spiffe://"+name] = ders(data)
+	}
+	a.tell(says)
+	return a
+}
+
+func (a *agent) tell(says *workload.X509SVIDResponse) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.says = says
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// ders are the certificates of a PEM file, one after the other.
+func ders(data []byte) []byte {
+	var all [][]byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		all = append(all, block.Bytes)
+	}
+	return slices.Concat(all...)
+}
+
+// FetchX509SVID implements workload.SpiffeWorkloadAPIServer.
+func (a *agent) FetchX509SVID(_ *workload.X509SVIDRequest, out grpc.ServerStreamingServer[workload.X509SVIDResponse]) error {
+	if md, _ := metadata.FromIncomingContext(out.Context()); !slices.Equal(md.Get("workload.spiffe.io"), []string{"true"}) {
+		return status.Error(codes.InvalidArgument, "security header missing")
+	}
+	for {
+		a.mu.Lock()
+		says, changed := a.says, a.changed
+		a.streams++
+		a.mu.Unlock()
+		if says == nil {
+			return status.Error(codes.PermissionDenied, "no identity issued")
+		}
+		if err := out.Send(says); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
+func (a *agent) open(w mtls.Workload) *mtls.Source {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
+	defer cancel()
+	w.Socket = a.socket
+	s, err := mtls.OpenWorkload(ctx, w)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s
+}
+
+// follow runs Watch. news waits for what it tells next.
+func follow(t *testing.T, s *mtls.Source) (news func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan error, 100)
+	var done sync.WaitGroup
+	done.Go(func() { s.Watch(ctx, time.Hour, func(err error) { told <- err }) })
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return func() error {
+		t.Helper()
+		select {
+		case err := <-told:
+			return err
+		case <-time.After(time.Minute):
+			t.Fatal("no news in a minute")
+			return nil
+		}
+	}
+}
+
+func letIn(t *testing.T, s *mtls.Source, p pair, ca []byte) bool {
+	t.Helper()
+	o := handshake(t, s.ServerTLS(mtls.ServerOptions{}), clientTLS(t, source(t, p, ca), brokerID))
+	return o.server == nil && o.client == nil
+}
+
+func TestTheWorkloadAPIGivesCertificateAndBundles(t *testing.T) {
+	ours, theirs := newCA(t, "ours"), newCA(t, "theirs")
+	guest := issue(t, theirs, mtls.Template{SPIFFEID: partner, Client: true})
+	a := newAgent(t).say(broker(t, ours), ours.CertPEM(), map[string][]byte{"partner.example": theirs.CertPEM()}).start()
+	s := a.open(mtls.Workload{})
+	if !letIn(t, s, worker(t, ours), ours.CertPEM()) || !letIn(t, s, guest, ours.CertPEM()) {
+		t.Error("a worker of a domain that has a bundle was refused")
+	}
+	if letIn(t, s, worker(t, theirs), ours.CertPEM()) {
+		t.Error("another domain's CA vouched for ours")
+	}
+	if apart := a.open(mtls.Workload{Apart: true, Files: mtls.Files{CA: newDisk(t, guest, theirs.CertPEM()).files.CA}}); letIn(t, apart, worker(t, ours), ours.CertPEM()) ||
+		!letIn(t, apart, worker(t, theirs), ours.CertPEM()) || letIn(t, apart, guest, ours.CertPEM()) {
+		t.Error("a listener with a CA of its own took the bundles of the workload API, or not that CA for its own domain")
+	}
+}
+
+// A client has its certificate and the broker's bundle from the API as well.
+func TestAClientOfTheWorkloadAPI(t *testing.T) {
+	ca := newCA(t, "dev")
+	a := newAgent(t).say(worker(t, ca), ca.CertPEM(), nil).start()
+	c, s := a.open(mtls.Workload{}), source(t, broker(t, ca), ca.CertPEM())
+	for _, expect := range []string{brokerID, "localhost"} {
+		if o := handshake(t, s.ServerTLS(mtls.ServerOptions{}), clientTLS(t, c, expect)); o.server != nil || o.client != nil {
+			t.Errorf("expecting %s: server %v, client %v", expect, o.server, o.client)
+		}
+	}
+	foreign := source(t, broker(t, newCA(t, "foreign")), ca.CertPEM())
+	if o := handshake(t, foreign.ServerTLS(mtls.ServerOptions{}), clientTLS(t, c, "localhost")); o.client == nil {
+		t.Error("it took a server of another CA")
+	}
+}
+
+func TestTheWorkloadAPIRotatesWithoutARestart(t *testing.T) {
+	old, next := newCA(t, "old"), newCA(t, "new")
+	both := append(old.CertPEM(), next.CertPEM()...)
+	a := newAgent(t).say(broker(t, old), old.CertPEM(), nil).start()
+	s := a.open(mtls.Workload{})
+	before := s.Fingerprint()
+	news := follow(t, s)
+	a.say(broker(t, next), both, nil)
+	if err := news(); err != nil || s.Fingerprint() == before {
+		t.Fatalf("rotation: got %v, want another certificate", err)
+	}
+	if !letIn(t, s, worker(t, old), both) || !letIn(t, s, worker(t, next), both) {
+		t.Error("in the overlap a worker was refused")
+	}
+	a.say(broker(t, next), next.CertPEM(), nil)
+	if err := news(); err != nil {
+		t.Fatalf("the old CA taken out: got %v", err)
+	}
+	if letIn(t, s, worker(t, old), both) || !letIn(t, s, worker(t, next), both) {
+		t.Error("a worker of the old CA was let in, or one of the new was not")
+	}
+}
+
+func TestAnOutageOfTheWorkloadAPIKeepsTheLastGood(t *testing.T) {
+	ca := newCA(t, "dev")
+	p := broker(t, ca)
+	a := newAgent(t).say(p, ca.CertPEM(), nil).start()
+	s := a.open(mtls.Workload{})
+	before := s.Fingerprint()
+	news := follow(t, s)
+	a.stop()
+	if err := news(); err == nil || !strings.Contains(err.Error(), a.socket) || s.Err() == nil {
+		t.Fatalf("outage: got %v, Err %v, want it told", err, s.Err())
+	}
+	if s.Fingerprint() != before || !letIn(t, s, worker(t, ca), ca.CertPEM()) {
+		t.Error("what was in use is not any more")
+	}
+	next := broker(t, ca)
+	a.say(next, ca.CertPEM(), nil)
+	a.start()
+	for err := news(); err != nil; err = news() {
+		t.Logf("still away: %v", err)
+	}
+	if s.Fingerprint() == before || s.Err() != nil {
+		t.Errorf("after the outage: Err %v, the old certificate: %v", s.Err(), s.Fingerprint() == before)
+	}
+}
+
+// TestBadAnswersOfTheWorkloadAPIKeepTheLastGood has it say one wrong thing after the other.
+func TestBadAnswersOfTheWorkloadAPIKeepTheLastGood(t *testing.T) {
+	ca := newCA(t, "dev")
+	good := broker(t, ca)
+	a := newAgent(t).say(good, ca.CertPEM(), nil).start()
+	s := a.open(mtls.Workload{})
+	before, says := s.Fingerprint(), a.says
+	news := follow(t, s)
+	ended := issue(t, ca, mtls.Template{SPIFFEID: brokerID, Server: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})
+	for _, row := range []struct {
+		name string
+		say  func()
+		want string
+	}{
+		{"an ended certificate", func() { a.say(ended, ca.CertPEM(), nil) }, "ended at"},
+		{"a key of another", func() { a.say(pair{good.cert, worker(t, ca).key}, ca.CertPEM(), nil) }, "workload API"},
+		{"no bundle of our own", func() { a.say(broker(t, ca), nil, nil) }, "no bundle of our own trust domain example.org"},
+		{"a leaf in a bundle", func() { a.say(broker(t, ca), ca.CertPEM(), map[string][]byte{"partner.example": good.cert}) }, "not of a CA"},
+		{"garbage in a bundle", func() {
+			a.tell(&workload.X509SVIDResponse{Svids: says.GetSvids(), FederatedBundles: map[string][]byte{"spiffe://partner.example": []byte("garbage")}})
+		}, "workload API"},
+	} {
+		row.say()
+		if err := news(); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want an error with %q", row.name, err, row.want)
+		}
+		if s.Fingerprint() != before || !letIn(t, s, worker(t, ca), ca.CertPEM()) {
+			t.Errorf("%s: what was in use is not any more", row.name)
+		}
+		a.say(broker(t, ca), ca.CertPEM(), nil)
+		if err := news(); err != nil || s.Fingerprint() == before {
+			t.Errorf("%s: after it the right thing was not taken up: %v", row.name, err)
+		}
+		before = s.Fingerprint()
+	}
+}
+
+func TestAStartWaitsForTheWorkloadAPI(t *testing.T) {
+	ca := newCA(t, "dev")
+	a := newAgent(t) // its socket is not there yet
+	waiting := make(chan error, 10)
+	opened := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var s *mtls.Source
+	go func() {
+		var err error
+		s, err = mtls.OpenWorkload(ctx, mtls.Workload{Socket: a.socket, Waiting: func(err error) { waiting <- err }})
+		opened <- err
+	}()
+	if err := <-waiting; err == nil {
+		t.Error("it was not told why it waits")
+	}
+	a.start() // it knows no entry for us yet
+	a.say(broker(t, ca), ca.CertPEM(), nil)
+	if err := <-opened; err != nil || !letIn(t, s, worker(t, ca), ca.CertPEM()) {
+		t.Errorf("got %v, want it opened", err)
+	}
+	if len(waiting) != 0 {
+		t.Error("it was told more than once that it waits")
+	}
+}
+
+func TestAStartWithoutTheWorkloadAPISaysWhatToDo(t *testing.T) {
+	a := newAgent(t).start() // it knows no entry for us
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := mtls.OpenWorkload(ctx, mtls.Workload{Socket: a.socket})
+	if err == nil || !strings.Contains(err.Error(), "see that the agent runs and has an entry") || !strings.Contains(err.Error(), a.socket) {
+		t.Errorf("got %v", err)
+	}
+	for socket, want := range map[string]string{"": "workload API", "/run/spire/agent.sock": "unix:///run/spire/agent.sock", "http://x": "workload API"} {
+		if _, err := mtls.OpenWorkload(t.Context(), mtls.Workload{Socket: socket}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("socket %q: got %v, want an error with %q", socket, err, want)
+		}
+	}
+	both := mtls.Workload{Socket: a.socket, Files: mtls.Files{Cert: "x", Key: "y"}}
+	if _, err := mtls.OpenWorkload(t.Context(), both); err == nil || !strings.Contains(err.Error(), "set one of them") || both.Check() == nil {
+		t.Errorf("with files: got %v", err)
+	}
+	if err := (mtls.Workload{Socket: a.socket, Files: mtls.Files{CA: filepath.Join(t.TempDir(), "absent")}}).Check(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("check of an absent bundle: got %v", err)
+	}
+}
