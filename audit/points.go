@@ -14,13 +14,12 @@ type points struct {
 	sources []Source
 	tell    func(Problem) int
 
-	file   io.Closer // that is read; nil = none
-	lines  *scanner
-	name   string
-	line   int
-	cur    *Entry // the next one; nil = read it
-	hash   Hash   // that cur really has; zero if that is not what it states
-	limits []io.ReadCloser
+	lines *scanner // of the source that is read; nil = none
+	name  string
+	line  int
+	cur   *Entry          // the next one; nil = read it
+	hash  Hash            // that cur really has; zero if that is not what it states
+	open  []io.ReadCloser // all sources
 
 	first         uint64 // of the trail
 	good, foreign int
@@ -36,13 +35,13 @@ func openPoints(opts VerifyOptions) (*points, error) {
 			p.close()
 			return nil, fmt.Errorf("read the checkpoints: %w", err)
 		}
-		p.limits = append(p.limits, r)
+		p.open = append(p.open, r)
 	}
 	return p, nil
 }
 
 func (p *points) close() {
-	for _, r := range p.limits {
+	for _, r := range p.open {
 		_ = r.Close()
 	}
 }
@@ -81,8 +80,8 @@ func (p *points) nextLine() (text []byte, ok bool, err error) {
 			if len(p.sources) == 0 {
 				return nil, false, nil
 			}
-			i := len(p.limits) - len(p.sources)
-			p.lines, p.name, p.line = &scanner{r: bufio.NewReaderSize(p.limits[i], 64<<10)}, p.sources[0].Name, 0
+			i := len(p.open) - len(p.sources)
+			p.lines, p.name, p.line = &scanner{r: bufio.NewReaderSize(p.open[i], 64<<10)}, p.sources[0].Name, 0
 			p.sources = p.sources[1:]
 		}
 		text, ended, err := p.lines.next()
