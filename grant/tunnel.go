@@ -68,7 +68,7 @@ func (t *tunnel) targets(ctx context.Context, address string) ([]netip.AddrPort,
 		if err := t.profile.CheckAddr(addr); err != nil {
 			return nil, fmt.Errorf("%w: %w", errAddress, err)
 		}
-		targets = append(targets, netip.AddrPortFrom(addr.Unmap(), uint16(port))) //nolint:gosec // a port
+		targets = append(targets, netip.AddrPortFrom(addr.Unmap(), uint16(port)))
 	}
 	return targets, nil
 }
@@ -105,9 +105,11 @@ func askProxy(conn net.Conn, to string) error {
 	}
 	in := bufio.NewReader(io.LimitReader(conn, maxHeader))
 	resp, err := http.ReadResponse(in, req)
-	switch {
-	case err != nil:
+	if err != nil {
 		return errors.New("the proxy gives no answer that can be read")
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch {
 	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("the proxy answers with status %d", resp.StatusCode)
 	case in.Buffered() > 0:

@@ -154,7 +154,7 @@ func (a *admission) evictLocked(now time.Time) bool {
 	slices.SortFunc(most, func(x, y silent) int { return cmp.Compare(y.waited, x.waited) })
 	for _, s := range most[:min(len(most), 1+len(a.shaking)/evictShare)] {
 		a.shakenLocked(s.arrival)
-		_ = s.Conn.Close()
+		_ = s.Close()
 		a.edge.refused(RefusedHandshakes)
 	}
 	return len(most) > 0
