@@ -47,7 +47,7 @@ var reasons = []Entry{
 		Do:      "Wait as RetryInfo says; the broker goes on trying."},
 	{Name: "TOO_MANY", Kind: KindReason, Status: "RESOURCE_EXHAUSTED", Recovery: tokenbroker.RecoveryRetry,
 		Title:   "over a limit",
-		Meaning: "Calls, streams or variants are over a limit of the broker; or this identity is denied again and again.",
+		Meaning: "Calls, streams, connections or variants are over a limit of the broker, or its memory is short; or this identity is denied again and again.",
 		Do:      "Wait, spread the load; look for the call that is denied."},
 	{Name: "SLOW_READER", Kind: KindReason, Status: "RESOURCE_EXHAUSTED", Recovery: tokenbroker.RecoveryRetry,
 		Title:   "the stream was not read",

@@ -136,7 +136,7 @@ func (q *call) transport() http.RoundTripper {
 	shared, ours := q.at.shared.(*http.Transport)
 	switch {
 	case q.cert != nil && ours:
-		t := newTransport(q.at.profile, shared.TLSClientConfig.RootCAs, true)
+		t := newTransport(q.at.profile, shared.TLSClientConfig.RootCAs, q.at.resolver, true)
 		t.TLSClientConfig.Certificates = []tls.Certificate{*q.cert}
 		return t
 	case q.single:

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -22,6 +23,7 @@ type Config struct {
 	Transport func(provider string) http.RoundTripper // in place of the network, where it returns one; nil = the network
 	Timeout   time.Duration                           // of one exchange, from dialling to the last byte; 0 = 30 s
 	Ambient   Ambient                                 // the machine's own Google credentials, for google_adc; zero = it has none
+	Resolver  *net.Resolver                           // finds the addresses of providers; nil = the system's
 }
 
 // Client sends token requests. Any number of goroutines may use it.
@@ -41,7 +43,9 @@ type endpoint struct {
 	shared  http.RoundTripper // keeps connections, for requests that may be repeated
 	single  http.RoundTripper // one connection per request, for those that may not
 	keys    *keyCache
-	pending bool // its profile discovers, and there is no metadata yet
+
+	resolver *net.Resolver // nil = the system's
+	pending  bool          // its profile discovers, and there is no metadata yet
 }
 
 // New prepares a client for each provider of the catalogue. It reads the profiles' CA files; the error joins what is wrong
@@ -78,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 
 func newEndpoint(cfg Config, name string) (*endpoint, error) {
 	p, _ := cfg.Catalogue.Profile(name)
-	e := &endpoint{name: name, profile: p, traits: p.Traits(), keys: &keyCache{}}
+	e := &endpoint{name: name, profile: p, traits: p.Traits(), keys: &keyCache{}, resolver: cfg.Resolver}
 	if cfg.Transport != nil {
 		if rt := cfg.Transport(name); rt != nil {
 			e.shared, e.single = rt, rt
@@ -89,7 +93,7 @@ func newEndpoint(cfg Config, name string) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.shared, e.single = newTransport(p, roots, false), newTransport(p, roots, true)
+	e.shared, e.single = newTransport(p, roots, cfg.Resolver, false), newTransport(p, roots, cfg.Resolver, true)
 	return e, nil
 }
 

@@ -221,7 +221,7 @@ func TestCodesThatAreNotSent(t *testing.T) {
 	}
 }
 
-func TestARedirectIsNotFollowedWithACode(t *testing.T) {
+func TestS27ARedirectIsNotFollowedWithACode(t *testing.T) {
 	f := newFake(t)
 	f.on("/token", 307, "", "Location", f.URL+"/other")
 	_, err := newClient(t, f.profile(t)).Redeem(t.Context(), codeRequest())

@@ -91,7 +91,7 @@ func TestConnectionClosedBeforeAnythingIsRead(t *testing.T) {
 	}
 }
 
-func TestDeadlinesAndCancels(t *testing.T) {
+func TestS29SlowRepliesEndWithTheDeadline(t *testing.T) {
 	drip := func(c net.Conn, s *rawServer) {
 		s.request(c)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n{")
@@ -203,7 +203,7 @@ func TestConnectFailuresAreUnsent(t *testing.T) {
 		class   tokenbroker.Class
 	}{
 		{"refused", provider.Profile{TokenEndpoint: "http://" + addr, InsecureLoopback: true}, "connect_failed", transient},
-		{"a proxy that refuses", provider.Profile{TokenEndpoint: "https://login.example.com/token", Proxy: "http://" + addr}, "proxy_failed", transient},
+		{"a proxy that refuses", provider.Profile{TokenEndpoint: "https://203.0.113.7/token", Proxy: "http://" + addr}, "proxy_failed", transient},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := newClient(t, tt.profile).Exchange(t.Context(), refreshRequest())
@@ -214,7 +214,7 @@ func TestConnectFailuresAreUnsent(t *testing.T) {
 	}
 }
 
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestS27RedirectsAreNotFollowedAndTheBodyIsNotSentAgain(t *testing.T) {
 	other := serve(t, reply(200, "", plainReply))
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		s := serve(t, reply(status, "", "", "Location", other.URL+"/token"))
@@ -233,7 +233,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAreTooMuch(t *testing.T) {
+func TestS29BodiesThatAreTooMuch(t *testing.T) {
 	bomb := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
@@ -283,7 +283,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (e *endless) Close() error { return nil }
 
-func TestEndlessBodyIsReadUpToTheLimit(t *testing.T) {
+func TestS29AnEndlessBodyIsReadUpToTheLimit(t *testing.T) {
 	body := &endless{}
 	c := newClient(t, provider.Profile{TokenEndpoint: "https://login.example.com/token"}, func(cfg *grant.Config) {
 		cfg.Transport = func(string) http.RoundTripper {

@@ -29,7 +29,7 @@ func TestGuardJudgesTheAddressThatIsConnectedTo(t *testing.T) {
 	for _, single := range []bool{true, false} {
 		p := provider.Profile{TokenEndpoint: s.URL}
 		e := &endpoint{name: "acme", profile: p, traits: p.Traits()}
-		e.shared, e.single = newTransport(p, nil, single), newTransport(p, nil, single)
+		e.shared, e.single = newTransport(p, nil, nil, single), newTransport(p, nil, nil, single)
 		q := e.newCall(s.URL)
 		q.form.Set("refresh_token", "x")
 		_, err := q.send(t.Context())
@@ -75,10 +75,10 @@ func TestGuardTable(t *testing.T) {
 func TestProxyIsTheProfilesOrNone(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	for _, single := range []bool{true, false} {
-		if tr := newTransport(provider.Profile{TokenEndpoint: "https://login.example.com"}, nil, single); tr.Proxy != nil {
+		if tr := newTransport(provider.Profile{TokenEndpoint: "https://login.example.com"}, nil, nil, single); tr.Proxy != nil {
 			t.Error("got a proxy where the profile has none")
 		}
-		tr := newTransport(provider.Profile{Proxy: "http://proxy.example.com:3128"}, nil, single)
+		tr := newTransport(provider.Profile{Proxy: "http://proxy.example.com:3128", ProxyResolves: true}, nil, nil, single)
 		if u, err := tr.Proxy(httptest.NewRequest(http.MethodPost, "https://login.example.com", nil)); err != nil || u.Host != "proxy.example.com:3128" {
 			t.Errorf("got proxy %v, %v, want the profile's", u, err)
 		}

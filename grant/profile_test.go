@@ -181,7 +181,7 @@ func sentAs(r *http.Request, form url.Values, name string) string {
 func TestNoFieldOfAProfileIsForgotten(t *testing.T) {
 	known := map[string]string{
 		"issuer": "of the tests of assertions", "auth_methods": "of Validate", "rate": "the engine's", "burst": "the engine's",
-		"ca_file": "of the tests with TLS", "proxy": "of the tests with TLS", "allow_private": "of the tests with TLS",
+		"ca_file": "of the tests with TLS", "proxy": "of the tests with TLS", "proxy_resolves": "of the tests of the guard", "allow_private": "of the tests with TLS",
 		"insecure_loopback": "of the tests with TLS", "grace": "a trait", "kills_old": "a trait", "idle_life": "a trait",
 		"absolute_life": "a trait", "strikes": "a trait", "floor": "a trait", "live_tokens": "a trait",
 	}

@@ -99,7 +99,7 @@ const (
 	skew      = tokenbroker.ClassClockSkew
 )
 
-func TestLivesAsWritten(t *testing.T) {
+func TestS29LivesAsWritten(t *testing.T) {
 	halfDay := provider.Duration(12 * time.Hour)
 	for _, f := range []fixture{
 		{name: "a number", body: `{"access_token":"at","expires_in":3599}`, want: good(3599 * time.Second)},
@@ -137,7 +137,7 @@ func TestLivesAsWritten(t *testing.T) {
 	}
 }
 
-func TestRepliesAsWritten(t *testing.T) {
+func TestS29RepliesAsWritten(t *testing.T) {
 	const ok = `{"access_token":"at","token_type":"Bearer","expires_in":60}`
 	withRefresh := func(o outcome) outcome { o.refresh = "r2"; return o }
 	scoped := func(s string) outcome { o := good(time.Minute); o.scopes = s; return o }

@@ -51,7 +51,7 @@ func mint(t *testing.T, change func(*x509.Certificate)) (tls.Certificate, string
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
 }
 
-func TestServersThatAreNotTrustedGetNothing(t *testing.T) {
+func TestS28ServersThatAreNotTrustedGetNothing(t *testing.T) {
 	plain := func(*x509.Certificate) {}
 	_, otherCA := mint(t, plain)
 	for _, tt := range []struct {
@@ -100,7 +100,7 @@ func TestServersThatAreNotTrustedGetNothing(t *testing.T) {
 	}
 }
 
-func TestServerWithoutTLSGetsNothing(t *testing.T) {
+func TestS28AServerWithoutTLSGetsNothing(t *testing.T) {
 	s := serveRaw(t, func(c net.Conn, s *rawServer) {
 		text := make([]byte, 4096)
 		n, _ := c.Read(text)

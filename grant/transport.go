@@ -29,7 +29,7 @@ var errAddress = errors.New("address not allowed")
 
 // newTransport returns a transport for one provider. With single set each request has a connection of its own, in HTTP/1.1, so
 // that one request's fate is never another's.
-func newTransport(p provider.Profile, roots *x509.CertPool, single bool) *http.Transport {
+func newTransport(p provider.Profile, roots *x509.CertPool, resolver *net.Resolver, single bool) *http.Transport {
 	t := &http.Transport{
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    handshakeTimeout,
@@ -39,12 +39,21 @@ func newTransport(p provider.Profile, roots *x509.CertPool, single bool) *http.T
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 	}
-	if proxy, err := url.Parse(p.Proxy); err == nil && p.Proxy != "" {
-		t.Proxy = http.ProxyURL(proxy)
-		p.AllowPrivate = true // it is the proxy that is dialled, by the operator's wish
-	}
-	dialer := &net.Dialer{Timeout: connectTimeout, ControlContext: guard(p)}
+	dialer := &net.Dialer{Timeout: connectTimeout, ControlContext: guard(p), Resolver: resolver}
 	t.DialContext = dialer.DialContext
+	proxy, err := url.Parse(p.Proxy)
+	if err != nil || p.Proxy == "" {
+		return t
+	}
+	behind := p
+	p.AllowPrivate = true // it is the proxy that is dialled, by the operator's wish
+	dialer.ControlContext = guard(p)
+	if p.ProxyResolves {
+		t.Proxy = http.ProxyURL(proxy)
+		return t
+	}
+	way := &tunnel{proxy: proxy, profile: behind, resolver: resolver, dialer: dialer, tls: t.TLSClientConfig}
+	t.DialContext = way.dial
 	return t
 }
 

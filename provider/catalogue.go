@@ -129,8 +129,8 @@ func warnings(p Profile) (list []string) {
 	if p.AllowPrivate {
 		list = append(list, "allow_private: the token endpoint may resolve to private and loopback addresses")
 	}
-	if p.Proxy != "" {
-		list = append(list, "proxy: addresses behind the proxy can't be checked")
+	if p.ProxyResolves {
+		list = append(list, "proxy_resolves: addresses behind the proxy can't be checked: it is trusted not to reach inside")
 	}
 	if p.Downscopes != nil && *p.Downscopes && p.TokenPath != "" {
 		list = append(list, "downscopes: the reply must name the scopes inside token_path, else narrower tokens are refused")

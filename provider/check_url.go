@@ -149,6 +149,9 @@ func loopbackLiteral(host string) bool {
 }
 
 func checkProxy(p Profile) []error {
+	if p.Proxy == "" && p.ProxyResolves {
+		return []error{errors.New("proxy_resolves: there is no proxy")}
+	}
 	if p.Proxy == "" {
 		return nil
 	}

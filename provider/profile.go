@@ -174,9 +174,12 @@ type Profile struct {
 
 	// CAFile names a PEM file with the only roots that the server's certificate may chain to. Default: the system's.
 	CAFile string `yaml:"ca_file"`
-	// Proxy is the http or https URL of a proxy to connect through. Default none; the environment is never asked. With a
-	// proxy the addresses behind it can't be checked.
+	// Proxy is the http or https URL of a proxy to connect through. Default none; the environment is never asked. The broker
+	// finds and checks the addresses behind it itself, and asks the proxy for these.
 	Proxy string `yaml:"proxy"`
+	// ProxyResolves leaves it to the proxy to find the addresses, for networks whose name server knows none but their own. They
+	// can't be checked then: the proxy is trusted not to reach inside. Default false.
+	ProxyResolves bool `yaml:"proxy_resolves"`
 	// AllowPrivate allows the endpoint on private and loopback addresses, for servers on premises. Link-local and cloud
 	// metadata addresses stay refused. Default false.
 	AllowPrivate bool `yaml:"allow_private"`

@@ -252,7 +252,7 @@ func TestNewAllowsWhatWasAllowedAndWarns(t *testing.T) {
 	c, err := provider.New(map[string]provider.Profile{
 		"dev":    {TokenEndpoint: "http://127.0.0.1:8080/token", InsecureLoopback: true},
 		"dev6":   {TokenEndpoint: "http://[::1]:8080/token", InsecureLoopback: true},
-		"onprem": {TokenEndpoint: "https://10.1.2.3/token?tenant=7", AllowPrivate: true, Proxy: "http://proxy.example.com:3128"},
+		"onprem": {TokenEndpoint: "https://10.1.2.3/token?tenant=7", AllowPrivate: true, Proxy: "http://proxy.example.com:3128", ProxyResolves: true},
 		"public": {TokenEndpoint: "https://203.0.113.9:8443/token", Issuer: "https://203.0.113.9"},
 		"nested": {TokenEndpoint: endpoint, TokenPath: "a.b", Downscopes: new(true)},
 	})
@@ -260,7 +260,7 @@ func TestNewAllowsWhatWasAllowedAndWarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(c.Warnings(), "\n")
-	for _, want := range []string{"provider dev: insecure_loopback", "provider dev6:", "provider onprem: allow_private", "provider onprem: proxy", "provider nested: downscopes"} {
+	for _, want := range []string{"provider dev: insecure_loopback", "provider dev6:", "provider onprem: allow_private", "provider onprem: proxy_resolves", "provider nested: downscopes"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("warnings %q lack %q", got, want)
 		}

@@ -60,6 +60,7 @@ func newAdmission(l Limits, e Edge, s *shedder) *admission {
 type door struct {
 	net.Listener
 	admission *admission
+	admin     bool // operators come in while memory is short: they may be there to mend it
 }
 
 // Accept implements net.Listener.
@@ -69,7 +70,7 @@ func (d *door) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		reason := d.admission.enter(conn)
+		reason := d.admission.enter(conn, d.admin)
 		if reason == "" {
 			return conn, nil
 		}
@@ -83,6 +84,7 @@ func (d *door) Accept() (net.Conn, error) {
 type arrival struct {
 	net.Conn
 	source netip.Prefix
+	admin  bool
 	shaken atomic.Bool
 
 	mu     sync.Mutex
@@ -91,11 +93,11 @@ type arrival struct {
 }
 
 // enter finds a place for a connection that was just accepted, or says why there is none.
-func (a *admission) enter(conn net.Conn) RefusedReason {
-	if a.shedder.level() >= shedMisses {
+func (a *admission) enter(conn net.Conn, admin bool) RefusedReason {
+	if a.shedder.level() >= shedMisses && !admin {
 		return RefusedMemory
 	}
-	arrived := &arrival{Conn: conn, source: sourceOf(conn.RemoteAddr())}
+	arrived := &arrival{Conn: conn, source: sourceOf(conn.RemoteAddr()), admin: admin}
 	timer := time.NewTimer(lookForRoom)
 	defer timer.Stop()
 	for end := time.Now().Add(waitForRoom); ; {
@@ -154,7 +156,7 @@ func (a *admission) evictLocked(now time.Time) bool {
 	slices.SortFunc(most, func(x, y silent) int { return cmp.Compare(y.waited, x.waited) })
 	for _, s := range most[:min(len(most), 1+len(a.shaking)/evictShare)] {
 		a.shakenLocked(s.arrival)
-		_ = s.Conn.Close()
+		_ = s.Close()
 		a.edge.refused(RefusedHandshakes)
 	}
 	return len(most) > 0
@@ -213,7 +215,7 @@ func (a *admission) seat(arrived *arrival, identity string) (seat, error) {
 		of = &seats{}
 		a.seats[identity] = of
 	}
-	reason, err := a.judgeLocked(of)
+	reason, err := a.judgeLocked(of, arrived.admin)
 	count := &of.taken
 	if err != nil {
 		a.edge.refused(reason)
@@ -230,11 +232,11 @@ func (a *admission) seat(arrived *arrival, identity string) (seat, error) {
 }
 
 // judgeLocked says why an identity may not have one more connection.
-func (a *admission) judgeLocked(of *seats) (RefusedReason, error) {
+func (a *admission) judgeLocked(of *seats, admin bool) (RefusedReason, error) {
 	if of.taken >= a.limits.ConnsPerIdentity {
 		return RefusedIdentity, &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "connections of this identity", RetryAfter: refusedLife}
 	}
-	if a.shedder.level() > 0 {
+	if a.shedder.level() > 0 && !admin {
 		return RefusedMemory, errMemory(refusedLife)
 	}
 	return "", nil

@@ -22,7 +22,6 @@ type Trail interface {
 // What one caller may cost.
 const (
 	scansAtOnce = 4               // who reads the trail, of all identities
-	tailsAtOnce = 8               // per identity
 	pageRecords = 50_000          // read for one page
 	pageTime    = 3 * time.Second // spent on one page
 	recentMost  = 1000            // records that a tail begins with
@@ -46,7 +45,7 @@ func newAuditService(s *Server) tokenbrokerv1.AuditServiceServer {
 	if s.cfg.Trail == nil {
 		return tokenbrokerv1.UnimplementedAuditServiceServer{}
 	}
-	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), tails: newStreams(tailsAtOnce, nil)}
+	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), tails: newStreams(s.cfg.Limits.Tails, nil)}
 }
 
 // scan reads the trail backwards, for no longer than is given, when it is the caller's turn. ended says that there was no more to read.

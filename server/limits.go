@@ -17,6 +17,7 @@ type Limits struct {
 	HeaderBytes        uint32  // of a call's headers; 0 = 16 KiB
 	RequestBytes       int     // of a request; 0 = 128 KiB
 	Selectors          int     // per subscription; 0 = 256
+	Tails              int     // of the audit trail at once, per identity; 0 = 8
 	Memory             int64   // bytes that the process has; near them it refuses what costs more; 0 = it never does
 
 	HandshakeTimeout time.Duration // from a connection's first byte to its first frame; 0 = 10 s
@@ -41,6 +42,7 @@ func (l Limits) filled() Limits {
 	set(&l.HeaderBytes, 16<<10)
 	set(&l.RequestBytes, 128<<10)
 	set(&l.Selectors, 256)
+	set(&l.Tails, 8)
 	set(&l.HandshakeTimeout, 10*time.Second)
 	set(&l.CallDeadline, 15*time.Second)
 	set(&l.Heartbeat, 30*time.Second)

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
@@ -98,5 +100,33 @@ func TestMemoryInUseIsWhatLives(t *testing.T) {
 	clear(kept)
 	if rest := server.LivingMemory(true); rest-base > 10<<20 {
 		t.Errorf("%d bytes are left of 64 MiB that were given up", rest-base)
+	}
+}
+
+func TestOperatorsComeInWhileMemoryIsShort(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{})
+	r := newRig(t, b, func(c *server.Config) {
+		c.Admin, c.Limits.Memory, c.Lives = c.TLS, 100, func(bool) int64 { return 95 }
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	r.WatchMemory(ctx) // looks once
+	served := make(chan error, 1)
+	t.Cleanup(func() { // after the drain
+		if err := <-served; err != nil {
+			t.Errorf("ServeAdmin: %v", err)
+		}
+	})
+	worker := r.serve(brokertest.WorkerID)
+	_, err := tokensOf(worker).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("a worker got %v, want no connection", err)
+	}
+	r.mem = brokertest.Listen(1 << 20)
+	go func() { served <- r.ServeAdmin(r.mem) }()
+	operator := r.conn(brokertest.OperatorID)
+	defer func() { _ = operator.Close() }()
+	if _, err := credentialsOf(operator).ListCredentials(brief(t), &tokenbrokerv1.ListCredentialsRequest{}); err != nil {
+		t.Errorf("an operator got %v, want an answer", err)
 	}
 }

@@ -168,13 +168,17 @@ func Transport() []grpc.ServerOption {
 
 // Serve serves l until Drain or Close, also one that came before. It closes l. With Config.Admin it serves what workers need, and nothing
 // else.
-func (s *Server) Serve(l net.Listener) error { return s.serve(s.grpc, l) }
+func (s *Server) Serve(l net.Listener) error {
+	return s.serve(s.grpc, &door{Listener: l, admission: s.admission})
+}
 
 // ServeAdmin is Serve for everything, to those whom Config.Admin vouches for.
-func (s *Server) ServeAdmin(l net.Listener) error { return s.serve(s.admin, l) }
+func (s *Server) ServeAdmin(l net.Listener) error {
+	return s.serve(s.admin, &door{Listener: l, admission: s.admission, admin: true})
+}
 
 func (s *Server) serve(g *grpc.Server, l net.Listener) error {
-	if err := g.Serve(&door{Listener: l, admission: s.admission}); !errors.Is(err, grpc.ErrServerStopped) {
+	if err := g.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	return nil

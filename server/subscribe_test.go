@@ -255,7 +255,7 @@ func subscribers(t *testing.T, b *brokertest.Broker, name string) int32 {
 	return credential(t, b, name).GetStatus().GetSubscriberCount()
 }
 
-func TestABlockedReaderIsCutAndHoldsUpNobody(t *testing.T) {
+func TestS13ABlockedReaderIsCutAndHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{SlowReader: 2 * time.Second}})
 		defer b.Stop()
@@ -297,6 +297,38 @@ func TestABlockedReaderIsCutAndHoldsUpNobody(t *testing.T) {
 		}
 		if c := status.Code(err); c != codes.Unavailable {
 			t.Errorf("the slow reader got %v, want its connection gone", err)
+		}
+	})
+}
+
+// gRPC can't end a stream whose last message still waits, so what is cut is the connection, and with it all that runs there.
+func TestS13TheStreamsBesideABlockedOneEndWithItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{SlowReader: 2 * time.Second}})
+		defer b.Stop()
+		b.AddClientCredentials("example/api", "files.read")
+		edit := bulky(t, b)
+		conn := b.Conn(worker("slow"), grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(1<<20))
+		if _, err := tokensOf(conn).Subscribe(t.Context(), &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{sel("example/bulky")}}); err != nil {
+			t.Fatal(err)
+		}
+		beside, apart := watch(t, conn, sel("example/api")), watch(t, b.Worker(), sel("example/api"))
+		defer apart.cancel()
+		beside.ready(0)
+		apart.ready(0)
+		for subscribers(t, b, "example/bulky") < 1 {
+			time.Sleep(time.Millisecond)
+		}
+		edit(20)
+		disable(t, b, "example/api")
+		beside.next() // as long as the connection is there it is served
+		apart.next()
+		time.Sleep(3 * time.Second)
+		if err := beside.end(); status.Code(err) != codes.Unavailable {
+			t.Errorf("beside the blocked stream: got %v, want the connection gone", err)
+		}
+		if n := subscribers(t, b, "example/api"); n != 1 {
+			t.Errorf("got %d subscribers of the other credential, want the one on another connection", n)
 		}
 	})
 }

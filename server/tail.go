@@ -34,7 +34,7 @@ func (a *auditService) TailAuditRecords(r *tokenbrokerv1.TailAuditRecordsRequest
 	}
 	ctx, c := out.Context(), callOf(out.Context())
 	if err := a.tails.reserve(c.Identity); err != nil {
-		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: fmt.Sprintf("tails of this identity: %d at once", tailsAtOnce), RetryAfter: retrySoon}
+		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: fmt.Sprintf("tails of this identity: %d at once", a.s.cfg.Limits.Tails), RetryAfter: retrySoon}
 	}
 	defer a.tails.release(c.Identity)
 	rec := c.record

@@ -27,6 +27,7 @@ type limits struct {
 	HeaderBytes        uint32            `yaml:"header_bytes"`
 	RequestBytes       int               `yaml:"request_bytes"`
 	Selectors          int               `yaml:"selectors_per_stream"`
+	Tails              int               `yaml:"tails_per_identity"`
 	Memory             int64             `yaml:"memory"`
 	CallDeadline       provider.Duration `yaml:"call_deadline"`
 	Heartbeat          provider.Duration `yaml:"heartbeat"`
@@ -41,7 +42,7 @@ type limits struct {
 func (l limits) server() server.Limits {
 	return server.Limits{CallsPerSecond: l.CallsPerSecond, StreamsPerIdentity: l.StreamsPerIdentity, StreamsPerConn: l.StreamsPerConn,
 		ConnsPerIdentity: l.ConnsPerIdentity, Conns: l.Conns, Handshakes: l.Handshakes, ResetsPerSecond: l.ResetsPerSecond,
-		HeaderBytes: l.HeaderBytes, RequestBytes: l.RequestBytes, Selectors: l.Selectors, Memory: l.Memory,
+		HeaderBytes: l.HeaderBytes, RequestBytes: l.RequestBytes, Selectors: l.Selectors, Tails: l.Tails, Memory: l.Memory,
 		HandshakeTimeout: time.Duration(l.HandshakeTimeout), CallDeadline: time.Duration(l.CallDeadline), Heartbeat: time.Duration(l.Heartbeat),
 		SlowReader: time.Duration(l.SlowReader), ConnectionAge: time.Duration(l.ConnectionAge), ConnectionGrace: time.Duration(l.ConnectionGrace),
 		ConnectionIdle: time.Duration(l.ConnectionIdle), Keepalive: time.Duration(l.Keepalive), KeepaliveTimeout: time.Duration(l.KeepaliveTimeout)}
@@ -60,7 +61,7 @@ func (l limits) values() []setting {
 		{"limits.connections_per_identity", float64(l.ConnsPerIdentity)}, {"limits.connections", float64(l.Conns)},
 		{"limits.handshakes", float64(l.Handshakes)}, {"limits.handshake_timeout", float64(l.HandshakeTimeout)},
 		{"limits.resets_per_second", l.ResetsPerSecond}, {"limits.request_bytes", float64(l.RequestBytes)},
-		{"limits.selectors_per_stream", float64(l.Selectors)}, {"limits.memory", float64(l.Memory)},
+		{"limits.selectors_per_stream", float64(l.Selectors)}, {"limits.tails_per_identity", float64(l.Tails)}, {"limits.memory", float64(l.Memory)},
 		{"limits.call_deadline", float64(l.CallDeadline)}, {"limits.heartbeat", float64(l.Heartbeat)},
 		{"limits.slow_reader", float64(l.SlowReader)}, {"limits.connection_age", float64(l.ConnectionAge)},
 		{"limits.connection_grace", float64(l.ConnectionGrace)}, {"limits.connection_idle", float64(l.ConnectionIdle)},
