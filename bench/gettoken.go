@@ -27,7 +27,7 @@ func (s shape) String() string {
 // shapes are a few busy clients, and a fleet in which each has one call at a time.
 var shapes = []shape{{8, 64}, {64, 1}}
 
-const goalGetToken = 1.10
+const goalGetToken = 1.20
 
 // getTokens compares the processor time that one GetToken takes the server.
 func (b *bench) getTokens(ctx context.Context, r *Result) (err error) {

@@ -3,6 +3,7 @@ package subject
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,26 +19,29 @@ const (
 	workerID = "spiffe://" + domain + "/worker/load"
 )
 
-// benchPolicy has a few rules besides the one that is used, as a policy has.
-const benchPolicy = `version: 1
-rules:
-  - name: operators
-    identities: ["spiffe://bench.local/operator/*"]
-    actions: ["credential.*", "oauth_client.*", "token.*"]
-    credentials: ["**"]
-    oauth_clients: ["**"]
-    scopes: ["**"]
-  - name: others
-    identities: ["spiffe://bench.local/worker/other", "spiffe://bench.local/team-a/*"]
-    actions: ["token.*"]
-    credentials: ["other/*"]
-    scopes: ["other.read", "other.write"]
-  - name: load
-    identities: ["spiffe://bench.local/worker/load"]
-    actions: ["token.*"]
-    credentials: ["bench/*"]
-    scopes: ["jobs.read", "jobs.write"]
-`
+// fullPolicy is as long as that of a company: rules by identity, by pattern, with subjects and audiences, and the one that is used behind
+// them all.
+func fullPolicy() []byte {
+	b := []byte("version: 1\nrules:\n")
+	rule := func(name, identity, credentials, scopes string) {
+		b = fmt.Appendf(b, "  - name: %s\n    identities: [%q]\n    actions: [\"token.*\"]\n    credentials: [%q]\n    scopes: [%s]\n"+
+			"    subjects: [\"*@bench.example\"]\n    audiences: [\"https://*.bench.example\"]\n", name, identity, credentials, scopes)
+	}
+	for i := range policyPatterns {
+		rule(fmt.Sprintf("pattern-%d", i), "spiffe://"+domain+"/worker/*", fmt.Sprintf("team-%d/**", i), `"other.read", "other.write"`)
+	}
+	for i := range policyRules - policyPatterns - 1 {
+		rule(fmt.Sprintf("team-%d", i), fmt.Sprintf("spiffe://%s/team-%d/*", domain, i), fmt.Sprintf("team-%d/*", i), `"other.*"`)
+	}
+	rule("load", workerID, "bench/*", `"jobs.read", "jobs.write"`)
+	return b
+}
+
+// How many rules the policy has, and how many of them name the load's identity by a pattern.
+const (
+	policyRules    = 200
+	policyPatterns = 50
+)
 
 // Site is a folder with all the files that servers and their load need: CA, certificates, key encryption key, policy.
 type Site struct{ Dir string }
@@ -54,7 +58,7 @@ func NewSite(dir string) (Site, error) {
 		s.issue(ca, "server", mtls.Template{SPIFFEID: serverID, IPs: []net.IP{net.IPv4(127, 0, 0, 1)}, Server: true}),
 		s.issue(ca, "worker", mtls.Template{SPIFFEID: workerID, Client: true}),
 		keyring.GenerateFileKEK(s.path("kek.key")),
-		os.WriteFile(s.path("policy.yaml"), []byte(benchPolicy), 0o600),
+		os.WriteFile(s.path("policy.yaml"), fullPolicy(), 0o600),
 	)
 }
 
