@@ -95,6 +95,8 @@ type Config struct {
 	Web bool
 	// AuditFile is where the audit log goes. "" = a file in the temporary folder.
 	AuditFile string
+	// Checkpoints are those of the audit log. The zero value is none.
+	Checkpoints daemon.Checkpoints
 	// StoreSize bounds the database file in bytes. 0 = no bound.
 	StoreSize int64
 	// Log takes the broker's log. nil = nowhere.
@@ -229,7 +231,7 @@ func (b *Broker) files() {
 		TLS:       mtls.Files{Cert: b.path("server.pem"), Key: b.path("server.key"), CA: b.path("ca.pem")},
 		StorePath: b.path("tokenbroker.db"), StoreSize: b.cfg.StoreSize, WatchEvery: b.cfg.WatchEvery, Exchange: b.cfg.Exchange,
 		KEKFile: b.path("kek.key"), PolicyFile: b.path("policy.yaml"),
-		AuditFile: b.cfg.AuditFile, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Lives: b.cfg.Lives, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
+		AuditFile: b.cfg.AuditFile, Checkpoints: b.cfg.Checkpoints, AllowDNS: b.cfg.AllowDNS, Providers: b.profiles(), Limits: b.cfg.Limits, Lives: b.cfg.Lives, Log: slog.New(slog.NewTextHandler(b.cfg.Log, nil)),
 		Transport: b.transport, Observe: b.cfg.Observe, Version: "test",
 	}
 	if b.cfg.Ops {

@@ -142,7 +142,7 @@ func TestASumThatCanNotBeRecordedIsKept(t *testing.T) {
 		_ = c.Invoke(brief(t), "/tokenbroker.v1.TokenService/Guess", new(tokenbrokerv1.GetTokenRequest), new(tokenbrokerv1.GetTokenResponse))
 	}
 	unknown(conn)
-	eventually(t, "a sum was refused", func() bool { return refuse.asked() })
+	eventually(t, "a sum was refused", refuse.asked)
 	refuse.set(nil)
 	unknown(conn)
 	eventually(t, "both are told", func() bool { return sums(trail, "unknown_method_summary")[stranger] == 2 })

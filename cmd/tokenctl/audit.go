@@ -104,7 +104,7 @@ func (s *session) auditPages(ctx context.Context, f *tokenbrokerv1.AuditFilter, 
 	for {
 		left := limit - len(all.GetRecords())
 		page, err := call(ctx, s, s.audits.ListAuditRecords, &tokenbrokerv1.ListAuditRecordsRequest{Filter: f, PageToken: all.GetNextPageToken(),
-			PageSize: int32(min(left, 1000))}) //nolint:gosec // it is small
+			PageSize: int32(min(left, 1000))})
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,8 @@ func (c Config) named() []named {
 	}
 	o := c.Own
 	all := []named{{"the config file", c.OwnFile}, {"policy_file", o.PolicyFile}, {"kek_file", o.KEKFile}, {"store.file", o.StorePath},
-		{"audit.file", o.AuditFile}, {"tls.cert_file", o.TLS.Cert}, {"tls.key_file", o.TLS.Key}, {"tls.client_ca_file", o.TLS.CA}}
+		{"audit.file", o.AuditFile}, {"audit.checkpoint_file", o.Checkpoints.File}, {"audit.checkpoint_key_file", o.Checkpoints.KeyFile},
+		{"tls.cert_file", o.TLS.Cert}, {"tls.key_file", o.TLS.Key}, {"tls.client_ca_file", o.TLS.CA}}
 	for _, name := range slices.Sorted(maps.Keys(o.Providers)) {
 		all = append(all, named{"providers." + name + ".ca_file", o.Providers[name].CAFile})
 	}

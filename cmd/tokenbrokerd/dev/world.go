@@ -100,7 +100,7 @@ func (w *world) open(ctx context.Context) (err error) {
 	if err := w.dir.clear(storeFile, auditFile); err != nil { // the sandbox has forgotten its refresh tokens, too
 		return err
 	}
-	w.cfg.StorePath, w.cfg.AuditFile = w.dir.Path(storeFile), w.dir.Path(auditFile)
+	w.cfg.StorePath, w.cfg.AuditFile, w.cfg.Checkpoints = w.dir.Path(storeFile), w.dir.Path(auditFile), daemon.Checkpoints{}
 	if w.sandbox, w.roles, err = w.scene.prepare(&w.dir, &w.cfg); err != nil {
 		return err
 	}
