@@ -209,7 +209,7 @@ func TestS10DeafFloods(t *testing.T) {
 			t.Errorf("%s: the broker takes all, though its answers are not read", name)
 		}
 		_ = conn.Close()
-		mem.atMost(t, mostGrowth)
+		mem.atMost(t, 2*mostGrowth) // a connection may have 2,000 calls, each with its answer
 	}
 	v.well(t)
 }
