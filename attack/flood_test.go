@@ -113,6 +113,9 @@ func (w *world) rapidReset(calls int) int {
 			return n
 		}
 	}
+	if !c.Await(patience, func(s *wire.Seen) bool { return s.Err != nil }) {
+		w.t.Errorf("a peer that took back %d calls is still connected", calls)
+	}
 	return calls
 }
 
@@ -147,18 +150,18 @@ func TestS10Floods(t *testing.T) {
 		write func(f *http2.Framer, n int) error
 	}{
 		{"PING", true, func(f *http2.Framer, n int) error { return f.WritePing(false, [8]byte{byte(n)}) }},
-		{"SETTINGS", false, func(f *http2.Framer, _ int) error { return f.WriteSettings() }},
-		{"SETTINGS of the window", false, func(f *http2.Framer, n int) error {
+		{"SETTINGS", true, func(f *http2.Framer, _ int) error { return f.WriteSettings() }},
+		{"SETTINGS of the window", true, func(f *http2.Framer, n int) error {
 			return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(n)})
 		}},
-		{"PRIORITY", false, func(f *http2.Framer, n int) error {
+		{"PRIORITY", true, func(f *http2.Framer, n int) error {
 			return f.WritePriority(uint32(2*n+1), http2.PriorityParam{Weight: byte(n)})
 		}},
 		{"of no known type", false, func(f *http2.Framer, _ int) error { return f.WriteRawFrame(0x77, 0xff, 0, make([]byte, 512)) }},
 		{"WINDOW_UPDATE", false, func(f *http2.Framer, _ int) error { return f.WriteWindowUpdate(0, 1) }},
 		{"WINDOW_UPDATE beyond 2^31", false, func(f *http2.Framer, _ int) error { return f.WriteWindowUpdate(0, 1<<31-1) }},
-		{"RST_STREAM of idle streams", false, func(f *http2.Framer, n int) error { return f.WriteRSTStream(uint32(2*n+1), http2.ErrCodeCancel) }},
-		{"empty DATA", false, func(f *http2.Framer, _ int) error { return f.WriteData(1, false, nil) }},
+		{"RST_STREAM of idle streams", true, func(f *http2.Framer, n int) error { return f.WriteRSTStream(uint32(2*n+1), http2.ErrCodeCancel) }},
+		{"empty DATA", true, func(f *http2.Framer, _ int) error { return f.WriteData(1, false, nil) }},
 	} {
 		mem := w.memory()
 		began := time.Now()
@@ -209,7 +212,7 @@ func TestS10DeafFloods(t *testing.T) {
 			t.Errorf("%s: the broker takes all, though its answers are not read", name)
 		}
 		_ = conn.Close()
-		mem.atMost(t, mostGrowth)
+		mem.atMost(t, 3*mostGrowth) // a connection may have 2,000 calls, each with its answer, and the collector lets four times that lie
 	}
 	v.well(t)
 }
@@ -285,11 +288,11 @@ func TestS10Bombs(t *testing.T) {
 		ended(t, c, 1)
 		wantNoAnswer(t, c, "8") // RESOURCE_EXHAUSTED
 	})
-	t.Run("a message of 1 GiB, compressed", func(t *testing.T) {
+	t.Run("a message that unpacks to a thousand times its size", func(t *testing.T) {
 		var zipped bytes.Buffer
 		z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
 		must(t, err)
-		for range count(32, 1024) {
+		for range count(8, 1024) {
 			_, err := z.Write(make([]byte, 1<<20))
 			must(t, err)
 		}

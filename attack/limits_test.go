@@ -33,7 +33,7 @@ func TestS15NamesBeyondTheLimits(t *testing.T) {
 	}{
 		"257 names":          {many(257), codes.InvalidArgument},
 		"5,000 names":        {many(5_000), codes.InvalidArgument},
-		"a million names":    {many(1_000_000), codes.ResourceExhausted},
+		"many more names":    {many(count(50_000, 1_000_000)), codes.ResourceExhausted},
 		"a name of 100 kB":   {[]string{"example/" + strings.Repeat("a", 100<<10)}, codes.InvalidArgument},
 		"a name of 1 MB":     {[]string{"example/" + strings.Repeat("a", 1<<20)}, codes.ResourceExhausted},
 		"a name of 129":      {[]string{"example/" + strings.Repeat("a", 121)}, codes.InvalidArgument},

@@ -37,7 +37,8 @@ func TestS33ABadPolicyChangesNothing(t *testing.T) {
 	w := newWorld(t, plan{})
 	v := w.victim()
 	outsider := w.conn(w.as("outsider/mallory"))
-	held := open(t, w.conn(w.as("worker/held")), "example/one")
+	w.add("example/spare") // to be changed while the victim asks for the others
+	held := open(t, w.conn(w.as("worker/held")), "example/spare")
 	for name, harm := range map[string]func(){
 		"garbage":         func() { w.write("policy.yaml", "\x00\xff\x01{{[") },
 		"an empty file":   func() { w.write("policy.yaml", "") },
@@ -76,7 +77,7 @@ func TestS33ABadPolicyChangesNothing(t *testing.T) {
 		w.write("policy.yaml", policyText)
 		w.reloaded(1)
 	}
-	wantNewest(t, w, held, "example/one")
+	wantNewest(t, w, held, "example/spare")
 	w.write("policy.yaml", everybody) // the way to a change is open all the same
 	eventually(t, "the outsider is let in", func() bool { _, err := get(brief(t), outsider, "example/one"); return err == nil })
 	w.write("policy.yaml", policyText)

@@ -91,7 +91,7 @@ func newSite(t testing.TB, p plan) *site {
 store: {file: tokenbroker.db}
 kek_file: kek.key
 policy_file: policy.yaml
-audit: {file: audit.jsonl}
+audit: {file: audit.jsonl, checkpoint_file: checkpoints.jsonl, checkpoint_key_file: checkpoint.key}
 drain_timeout: 5s
 providers:
 %s%s%s`, indent(s.provider(p)), limits, p.more))

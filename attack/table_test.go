@@ -24,7 +24,7 @@ func rows() (list []string) {
 
 // owed are rows whose tests are not written yet. The list only ever gets shorter.
 func owed() []string {
-	return []string{"S06", "S07", "S08", "S16", "S23", "S24", "S26", "S27", "S28", "S29", "S30", "S31", "S34"}
+	return []string{"S06", "S07", "S08", "S26", "S27", "S28", "S29", "S34"}
 }
 
 // TestEveryRowHasATest looks through all tests of the repository for those named after a row.
