@@ -43,6 +43,7 @@ type Conn struct {
 	frames *http2.Framer
 	decode *hpack.Decoder
 	status string // of the trailers that are being decoded
+	said   string // grpc-message beside it
 
 	target  Target
 	headers bytes.Buffer
@@ -74,8 +75,11 @@ func newConn(raw *tls.Conn, t Target) *Conn {
 	c.frames.SetReuseFrames()
 	c.encode = hpack.NewEncoder(&c.headers)
 	c.decode = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
-		if f.Name == "grpc-status" {
+		switch f.Name {
+		case "grpc-status":
 			c.status = f.Value
+		case "grpc-message":
+			c.said = f.Value
 		}
 	})
 	return c

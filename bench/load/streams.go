@@ -43,7 +43,7 @@ func (c *Conn) Streams(method string, requests [][]byte, on func(request int, ms
 		}
 	}
 	end := func(stream uint32, status string) error {
-		return fmt.Errorf("stream %d ended with grpc-status %q", stream, status)
+		return fmt.Errorf("stream %d ended with grpc-status %q: %s", stream, status, c.said)
 	}
 	for {
 		err := c.read(events{data: data, end: end})
