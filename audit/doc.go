@@ -5,7 +5,8 @@
 //
 //   - [Log.Write] returns nil only after the sink took the record. Whoever gets an error must not hand out the secret.
 //   - It returns within the deadline (2 s by default) when the sink hangs or refuses. The time of callers whose records share a write
-//     counts from the first of them on. While a sink moves, only slowly, or the process is overloaded, it waits for up to five deadlines.
+//     counts from the first of them on. While a sink moves, only slowly, it waits for up to five deadlines; while the process has more to do
+//     than its processors bear, for up to fifteen.
 //     While a write is stuck for longer than one, further callers are refused at once, and so they are when more is waiting than may
 //     wait: memory is bounded.
 //   - Every record is written at most once, as a whole line, in the order of its seq. Many waiting records share one write.

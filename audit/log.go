@@ -66,9 +66,6 @@ type Log struct {
 	unsigned unsigned
 }
 
-// maxPatience is how often a caller's time is prolonged while the sink moves.
-const maxPatience = 4
-
 // New returns a log that appends to sink. Nothing is written before [Log.Run] runs. The sink has to follow io.Writer: when it
 // returns an error, it took the number of bytes that it says.
 func New(sink io.Writer, opts Options) *Log {

@@ -19,8 +19,22 @@ func (l *Log) watchLocked(in time.Duration) {
 	l.watched = true
 }
 
+// How long callers wait while the sink moves: so many deadlines more. Where the process is what is slow, as a goroutine that gave way shows
+// that comes back only after a good part of a deadline, they wait for longer: to refuse them would bring them back at once, with more to do.
+const (
+	maxPatience  = 4
+	overPatience = 14
+	busyShare    = 20
+)
+
 // watch is the watchdog: it tells those who have waited for too long, of all groups at once, so that no caller needs a timer.
 func (l *Log) watch() {
+	gaveWay := time.Now()
+	runtime.Gosched()
+	patience := time.Duration(maxPatience)
+	if time.Since(gaveWay) > l.opts.Deadline/busyShare {
+		patience = overPatience
+	}
 	l.letRun(1000)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +44,7 @@ func (l *Log) watch() {
 		if g == nil || g.waiting == nil {
 			continue
 		}
-		left := l.patienceLocked(g, now)
+		left := l.patienceLocked(g, now, patience)
 		if left <= 0 {
 			g.waiting.give(unavailable(fmt.Errorf("no answer from the sink within %v", l.opts.Deadline)))
 			g.waiting = nil // the records stay: what was begun is written all the same
@@ -47,9 +61,9 @@ func (l *Log) watch() {
 
 // patienceLocked is for how long a group may wait yet. That its time is over counts against the sink only if the sink is what hangs: a
 // process that has more to do than its processors bear must not take that for a dead log.
-func (l *Log) patienceLocked(g *group, now time.Time) time.Duration {
+func (l *Log) patienceLocked(g *group, now time.Time, patience time.Duration) time.Duration {
 	left := l.opts.Deadline - now.Sub(g.since)
-	most := left + maxPatience*l.opts.Deadline
+	most := left + patience*l.opts.Deadline
 	switch {
 	case left > 0 || !l.running:
 		return left
