@@ -91,7 +91,7 @@ func TestTheLogTellsThatTheAuditLogIsDown(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		must(t, os.Remove(b.Dir+"/audit.jsonl"))
-		time.Sleep(5 * time.Second)
+		time.Sleep(10 * time.Second)
 		if got := log.lines("the audit log can't be written"); len(got) != 1 {
 			t.Errorf("down: got %d lines, want 1", len(got))
 		}
