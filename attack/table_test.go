@@ -22,11 +22,6 @@ func rows() (list []string) {
 	return append(list, "P10", "P11", "P12", "P13", "P14", "P24", "P25")
 }
 
-// owed are rows whose tests are not written yet. The list only ever gets shorter.
-func owed() []string {
-	return []string{"S06", "S07", "S08", "S26", "S27", "S28", "S29", "S34"}
-}
-
 // TestEveryRowHasATest looks through all tests of the repository for those named after a row.
 func TestEveryRowHasATest(t *testing.T) {
 	t.Parallel()
@@ -49,7 +44,7 @@ func TestEveryRowHasATest(t *testing.T) {
 	must(t, err)
 	var missing []string
 	for _, row := range rows() {
-		if len(found[row]) == 0 && !slices.Contains(owed(), row) {
+		if len(found[row]) == 0 {
 			missing = append(missing, row)
 		}
 	}

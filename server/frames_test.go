@@ -26,7 +26,7 @@ func (w *lean) takeBack(r *request) error {
 	return w.framer.WriteRSTStream(w.stream-2, http2.ErrCodeCancel)
 }
 
-func TestS9AClientThatTakesBackCallsWithoutEndIsCut(t *testing.T) {
+func TestS09AClientThatTakesBackCallsWithoutEndIsCut(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{StreamsPerConn: 500, CallsPerSecond: 1e6}})
 	b.AddClientCredentials("example/api", "files.read")
 	b.Token("example/api")
