@@ -13,6 +13,20 @@ func (r *Record) appendFields(b []byte, now time.Time) []byte {
 	b = append(b, '"')
 	b = appendText(b, "kind", string(r.Kind))
 	b = appendText(b, "request_id", r.RequestID)
+	if r.prepared != nil {
+		b = append(b, r.prepared...)
+	} else {
+		b = r.appendSubject(b)
+	}
+	return appendUint(b, "latency_us", uint64(max(0, r.Latency.Microseconds())))
+}
+
+// Prepare encodes what the record is about, once for many writes. From then on only Time, Kind, RequestID and Latency of the record, and of
+// copies of it, may be changed.
+func (r *Record) Prepare() { r.prepared = r.appendSubject([]byte{}) }
+
+// appendSubject appends the fields that are the same for each record of the same question and answer.
+func (r *Record) appendSubject(b []byte) []byte {
 	b = appendText(b, "identity", r.Identity)
 	b = appendText(b, "peer", r.Peer)
 	b = appendText(b, "cert", r.CertFingerprint)
@@ -36,8 +50,7 @@ func (r *Record) appendFields(b []byte, now time.Time) []byte {
 	b = appendTime(b, "expire_time", r.Expiry)
 	b = appendUint(b, "serial", r.Serial)
 	b = appendUints(b, "streams", r.Streams)
-	b = appendUint(b, "count", r.Count)
-	return appendUint(b, "latency_us", uint64(max(0, r.Latency.Microseconds())))
+	return appendUint(b, "count", r.Count)
 }
 
 func appendKey(b []byte, key string) []byte {

@@ -70,4 +70,6 @@ type Record struct {
 	Streams         []uint64               // streams: ids of the streams of one fan-out
 	Count           uint64                 // count: how many this record stands for, where it sums up
 	Latency         time.Duration          // latency_us: microseconds from the request to this record
+
+	prepared []byte // see Prepare
 }

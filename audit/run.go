@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-const maxSpare = 1 << 20 // bytes of a buffer that is worth keeping
+const (
+	maxSpare = 1 << 20 // bytes of a buffer that is worth keeping
+	gather   = 4       // times that others get to run before a group is written
+)
 
 // Run writes until ctx ends. From then on Write refuses; what was already waiting is written, and Run returns the error of that
 // last write, or nil. A Log runs once.
@@ -34,7 +37,9 @@ func (l *Log) Run(ctx context.Context) error {
 			l.unsigned.final = true
 			return l.flush()
 		case <-l.wake:
-			runtime.Gosched() // whoever runs already gets into the group: one write for many costs each of them a fraction
+			for range gather { // whoever runs already gets into the group: one write for many costs each of them a fraction
+				runtime.Gosched()
+			}
 		case <-retry.C:
 		case <-point.C:
 			armed = false

@@ -104,6 +104,8 @@ func (s *Server) remember(c *call, in incoming) {
 	if !ok {
 		return
 	}
-	c.memory.keep(questionOf(r), &given{scopes: r.GetScopes(), policy: c.policy, token: token, record: c.record,
+	record := c.record
+	record.Prepare()
+	c.memory.keep(questionOf(r), &given{scopes: r.GetScopes(), policy: c.policy, token: token, record: record,
 		use: s.cfg.Usage.Use(c.given.Credential, c.Identity, c.decision.Rule)})
 }

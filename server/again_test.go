@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -126,8 +128,8 @@ func TestTheSameQuestionIsAnsweredAndRecordedAgain(t *testing.T) {
 			t.Errorf("got records %+v, want each call to have its own id, time and latency", pair)
 		}
 		second.RequestID, second.Time, second.Latency = first.RequestID, first.Time, first.Latency
-		if fmt.Sprintf("%+v", first) != fmt.Sprintf("%+v", second) {
-			t.Errorf("got %+v, want what was recorded before: %+v", second, first)
+		if diff := cmp.Diff(first, second, cmpopts.IgnoreUnexported(first)); diff != "" {
+			t.Errorf("want what was recorded before (-before +again):\n%s", diff)
 		}
 		if second.Decision != audit.Allow || second.Rule != "first" || second.Identity != brokertest.WorkerID || second.Generation == 0 {
 			t.Errorf("got %+v, want who had what by which rule", second)
