@@ -241,7 +241,11 @@ func (b *Broker) failed(v *variant, err error) {
 			return
 		}
 	}
-	v.strike(err, codeOf(err), "", retryAfterOf(err), now)
+	code, cause := codeOf(err), tokenbroker.Cause("")
+	if code == circuitOpen && v.code != "" {
+		code, cause = v.code, v.cause // what the provider said last tells more than that it is left alone for a while
+	}
+	v.strike(err, code, cause, retryAfterOf(err), now)
 	b.review(v, now)
 }
 
@@ -259,6 +263,9 @@ func problem(sentinel error, code string, retryAfter time.Duration) error {
 	}
 	return p
 }
+
+// circuitOpen is the code of an exchange that was not tried, as too many have failed at its provider.
+const circuitOpen = "circuit_open"
 
 func codeOf(err error) string {
 	var f *tokenbroker.Failure
@@ -280,7 +287,7 @@ func codeOf(err error) string {
 	case errors.Is(err, tokenbroker.ErrClientNotFound):
 		return "oauth_client_missing"
 	case errors.Is(err, tokenbroker.ErrUpstream):
-		return "circuit_open"
+		return circuitOpen
 	}
 	return "internal"
 }

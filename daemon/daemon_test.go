@@ -88,7 +88,7 @@ func TestOpenThatFailsLeavesNothingBehind(t *testing.T) {
 			d.Close()
 			c.StorePath = other.StorePath
 		}, "open the store"},
-		"audit log": {func(t *testing.T, c *daemon.Config) { c.AuditFile = t.TempDir() }, "open the audit log"},
+		"audit log": {func(t *testing.T, c *daemon.Config) { c.AuditFile = t.TempDir() }, "audit.file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(t)

@@ -72,8 +72,8 @@ func (c *cli) auditList() *cobra.Command {
 	f := &auditFilter{}
 	var limit int
 	cmd := &cobra.Command{Use: "list", Short: "List records of the audit trail, the newest first", Args: takes(), Aliases: []string{"ls"},
-		Long: `Lists records of the audit trail, the newest first: of credentials and OAuth clients on which the policy gives you audit.read. What is
-about neither, as a start or a new policy, needs a rule for all credentials ("**").`,
+		Long: `Lists records of the audit trail, the newest first: of credentials and OAuth clients on which the policy gives you
+audit.read. What is about neither, as a start or a new policy, needs a rule for all credentials ("**").`,
 		Example: `  tokenctl audit list --since 1h --credential example/reports
   tokenctl audit list --decision deny --action 'token.*' --limit 200
   tokenctl audit list --since 24h --kind system -o json`}

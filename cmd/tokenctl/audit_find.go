@@ -15,11 +15,12 @@ func (c *cli) auditFind() *cobra.Command {
 	token := &secretFlags{name: "token"}
 	var mac string
 	cmd := &cobra.Command{Use: "find", Short: "Say who was given an access token that was found where it should not be", Args: takes(),
-		Long: `Says who was given an access token: by call, by report or by stream, as far back as the trail reaches. The trail holds a keyed hash of
-each token. The token goes in by standard input, a file or a prompt, and the broker compares it and forgets it; --mac takes
-the hash from a record instead, and finds what was written under the same key alone.
+		Long: `Says who was given an access token: by call, by report or by stream, as far back as the trail reaches. The trail holds a
+keyed hash of each token. The token goes in by standard input, a file or a prompt, and the broker compares it and forgets it;
+--mac takes the hash from a record instead, and finds what was written under the same key alone.
 
-The answer is of tokens of credentials on which the policy gives you audit.find. A token that is not known ends with status 3.`,
+The answer is of tokens of credentials on which the policy gives you audit.find. A token that is not known ends with status
+3.`,
 		Example: `  tokenctl audit find --token-file leaked.txt
   tokenctl audit find --mac k1:Zm9vYmFyYmF6cXV4cXV1eGNvcmdl -o json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {

@@ -16,8 +16,9 @@ func (c *cli) auditTail() *cobra.Command {
 	f := &auditFilter{}
 	t := &auditTailing{}
 	cmd := &cobra.Command{Use: "tail", Short: "Print records of the audit trail as they are written", Args: takes(),
-		Long: `Prints the last records that fit, the newest last, and then each new one, until Ctrl-C or --count records. When the connection is lost it
-says so on standard error and connects again; what was written meanwhile is printed then, as far as it is among the last 1000.`,
+		Long: `Prints the last records that fit, the newest last, and then each new one, until Ctrl-C or --count records. When the
+connection is lost it says so on standard error and connects again; what was written meanwhile is printed then, as far as it
+is among the last 1000.`,
 		Example: `  tokenctl audit tail --decision deny
   tokenctl audit tail --recent 0 --credential 'example/*' -o json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {

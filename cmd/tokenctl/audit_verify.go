@@ -19,9 +19,10 @@ func (c *cli) auditVerify() *cobra.Command {
 	var key string
 	var checkpoints []string
 	cmd := &cobra.Command{Use: "verify FILE…", Short: "Check that an audit trail is as the broker wrote it", Args: atLeast("FILE"),
-		Long: `Checks the files of an audit trail, in any order: that no line was edited, taken out or moved, and, with --key, that the trail is what the
-broker signed. Only checkpoints of a second place (--checkpoints) show for certain that nobody cut off the end or wrote it all anew. It needs no
-broker. Files whose names end with .gz are unpacked. The exit status is 1 if something is wrong with the trail.`,
+		Long: `Checks the files of an audit trail, in any order: that no line was edited, taken out or moved, and, with --key, that the
+trail is what the broker signed. Only checkpoints of a second place (--checkpoints) show for certain that nobody cut off the
+end or wrote it all anew. It needs no broker. Files whose names end with .gz are unpacked. The exit status is 1 if something
+is wrong with the trail.`,
 		Example: `  tokenctl audit verify /var/log/tokenbroker/audit.jsonl* --key audit.pub --checkpoints /mnt/elsewhere/checkpoints.jsonl`}
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the public keys of the broker's checkpoints")
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoints", nil, "`file` with the checkpoints of the second place; may come again")

@@ -13,8 +13,9 @@ import (
 
 func (c *cli) credentialUsers() *cobra.Command {
 	cmd := &cobra.Command{Use: "users CREDENTIAL", Short: "Show who may use a credential, and who did", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
-		Long: `Shows who may use a credential by the policy in force, rule by rule, and who was given a token of it, the latest first. Uses are counted to
-the minute, of the 1,000 identities that used it last; a crash of the broker loses the last minute. The audit log has all of them.`}
+		Long: `Shows who may use a credential by the policy in force, rule by rule, and who was given a token of it, the latest first. Uses
+are counted to the minute, of the 1,000 identities that used it last; a crash of the broker loses the last minute. The audit
+log has all of them.`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		resp, err := call(ctx, s, s.creds.ListCredentialUsers, &tokenbrokerv1.ListCredentialUsersRequest{Credential: args[0]})
 		if err != nil {

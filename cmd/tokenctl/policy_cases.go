@@ -29,9 +29,9 @@ type wrong struct {
 func (c *cli) policyTest() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{Use: "test --policy FILE CASES...", Short: "Test a policy against files of expected decisions",
-		Long: `Decides the requests in files of expected decisions by a policy file, as the broker would, and prints those that come out otherwise, with what
-each rule says that names the identity. It needs no broker, so it suits CI. One of the files may be -, for standard input. The exit
-status is 1 if a decision differs, and 7 if a file is refused.`,
+		Long: `Decides the requests in files of expected decisions by a policy file, as the broker would, and prints those that come out
+otherwise, with what each rule says that names the identity. It needs no broker, so it suits CI. One of the files may be -,
+for standard input. The exit status is 1 if a decision differs, and 7 if a file is refused.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("the argument CASES is missing")

@@ -16,9 +16,9 @@ import (
 func (c *cli) policyExplain() *cobra.Command {
 	var req tokenbrokerv1.ExplainRequest
 	cmd := &cobra.Command{Use: "explain", Short: "Say what the policy in force decides, and why", Args: takes(),
-		Long: `Asks the broker what it would decide about a request of any identity, and shows how far each rule came that names the identity. You need
-policy.explain on the credential. Nothing is handed out and nothing counts as used. The exit status is 0 if the request would be
-allowed and 4 if not.`,
+		Long: `Asks the broker what it would decide about a request of any identity, and shows how far each rule came that names the
+identity. You need policy.explain on the credential. Nothing is handed out and nothing counts as used. The exit status is 0
+if the request would be allowed and 4 if not.`,
 		Example: `  tokenctl policy explain --identity spiffe://example.org/job/reports --action token.get --credential example/reports
   tokenctl policy explain --identity spiffe://example.org/operator/ann --action oauth_client.update --client acme-jobs`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {

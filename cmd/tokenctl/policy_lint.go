@@ -15,10 +15,10 @@ import (
 func (c *cli) policyLint() *cobra.Command {
 	var strict bool
 	cmd := &cobra.Command{Use: "lint [FILE]", Short: "List what is doubtful in the policy in force, or check a policy file", Args: atMost("FILE"),
-		Long: `With a file it reads a policy as the broker would, and lists what is doubtful in it: rules that give more than anybody can have had in mind,
-and rules that do nothing. It needs no broker then. - reads standard input. Without a file it asks the broker about the policy in
-force, which also knows the credentials and what was used. The exit status is 7 if the broker would refuse the policy, and, with
---strict, if anything was found.`}
+		Long: `With a file it reads a policy as the broker would, and lists what is doubtful in it: rules that give more than anybody can
+have had in mind, and rules that do nothing. It needs no broker then. - reads standard input. Without a file it asks the
+broker about the policy in force, which also knows the credentials and what was used. The exit status is 7 if the broker
+would refuse the policy, and, with --strict, if anything was found.`}
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		resp, err := c.lint(ctx, args)
 		if err != nil {
