@@ -192,11 +192,11 @@ func codesIn(n ast.Node) []string {
 			return literals(n.Rhs...)
 		}
 	case *ast.ValueSpec:
-		if strings.HasPrefix(n.Names[0].Name, "code") {
+		if strings.HasPrefix(n.Names[0].Name, "code") || n.Names[0].Name == "circuitOpen" {
 			return literals(n.Values...)
 		}
 	case *ast.FuncDecl:
-		if slices.Contains([]string{"unsentCode", "ended", "judgeIdentity", "judgeClaims"}, n.Name.Name) {
+		if slices.Contains([]string{"codeOf", "unsentCode", "ended", "judgeIdentity", "judgeClaims"}, n.Name.Name) {
 			var all []string
 			ast.Inspect(n, func(n ast.Node) bool {
 				if ret, ok := n.(*ast.ReturnStmt); ok {
