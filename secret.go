@@ -3,7 +3,9 @@ package tokenbroker
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"unique"
@@ -19,23 +21,39 @@ const redacted = "[redacted]"
 // key there too.
 type Secret struct{ masked unique.Handle[string] }
 
-// mask is of this process alone.
-var mask = newMask() //nolint:gochecknoglobals // made once and never changed
+// masks is of this process alone.
+var masks = newMasker() //nolint:gochecknoglobals // made once and never changed
 
-// newMask returns what turns a value into its masked form, and back. Equal values have equal forms.
-func newMask() func(string) string {
-	key, start := make([]byte, 32), make([]byte, aes.BlockSize)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the process first
-	_, _ = rand.Read(start)
-	block, err := aes.NewCipher(key)
+// masker masks with a stream of its own for each value, so that one value that is known gives nothing of another.
+type masker struct {
+	block cipher.Block
+	key   []byte
+}
+
+func newMasker() masker {
+	keys := make([]byte, 64)
+	_, _ = rand.Read(keys) // never fails: crypto/rand ends the process first
+	block, err := aes.NewCipher(keys[:32])
 	if err != nil {
 		panic(err) // a key of 32 bytes is one
 	}
-	return func(s string) string {
-		b := []byte(s)
-		cipher.NewCTR(block, start).XORKeyStream(b, b)
-		return string(b)
-	}
+	return masker{block, keys[32:]}
+}
+
+// mask hides a value. Equal values give equal results.
+func (m masker) mask(value string) string {
+	sum := hmac.New(sha256.New, m.key)
+	_, _ = sum.Write([]byte(value))
+	masked := append(sum.Sum(nil)[:aes.BlockSize], value...)
+	cipher.NewCTR(m.block, masked[:aes.BlockSize]).XORKeyStream(masked[aes.BlockSize:], masked[aes.BlockSize:])
+	return string(masked)
+}
+
+// reveal undoes mask.
+func (m masker) reveal(masked string) string {
+	value := []byte(masked[aes.BlockSize:])
+	cipher.NewCTR(m.block, []byte(masked[:aes.BlockSize])).XORKeyStream(value, value)
+	return string(value)
 }
 
 // NewSecret wraps value. An empty value is no secret.
@@ -43,7 +61,7 @@ func NewSecret(value string) Secret {
 	if value == "" {
 		return Secret{}
 	}
-	return Secret{unique.Make(mask(value))}
+	return Secret{unique.Make(masks.mask(value))}
 }
 
 // Reveal returns the value. Callers pass it on to the wire or to a sealed record and nowhere else.
@@ -51,7 +69,7 @@ func (s Secret) Reveal() string {
 	if s.IsZero() {
 		return ""
 	}
-	return mask(s.masked.Value())
+	return masks.reveal(s.masked.Value())
 }
 
 // IsZero reports whether there is no secret.

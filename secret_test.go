@@ -137,6 +137,28 @@ func TestS19ReflectionReachesNoSecret(t *testing.T) {
 	}
 }
 
+// TestS19OneKnownSecretGivesNothingOfAnother: were all masked with one stream, two masks and one value would give the other.
+func TestS19OneKnownSecretGivesNothingOfAnother(t *testing.T) {
+	printed := func(s tokenbroker.Secret) string {
+		var out bytes.Buffer
+		reach(reflect.ValueOf(s), map[uintptr]bool{}, &out)
+		return out.String()
+	}
+	known, other := strings.Repeat("k", len(canary)), canary
+	a, b := printed(tokenbroker.NewSecret(known)), printed(tokenbroker.NewSecret(other))
+	if len(a) != len(b) || a == "" {
+		t.Fatalf("got %d and %d bytes", len(a), len(b))
+	}
+	var got []byte
+	for i := range len(known) {
+		at := len(a) - len(known) + i
+		got = append(got, a[at]^b[at]^known[i])
+	}
+	if string(got) == other {
+		t.Errorf("two masks and one value give the other: %q", got)
+	}
+}
+
 func TestASecretIsRevealedOnlyOnDemand(t *testing.T) {
 	s := tokenbroker.NewSecret(canary)
 	if got := s.Reveal(); got != canary {

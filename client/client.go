@@ -210,6 +210,9 @@ func (c *Client) ReportRejected(ctx context.Context, credential string, rejected
 	if err != nil {
 		return tokenbroker.Token{}, 0, fromStatus(err)
 	}
+	if resp.GetToken() == nil { // it may report, and not have the token any more
+		return tokenbroker.Token{}, resp.GetRetryDelay().AsDuration(), tokenbroker.ErrNotFound
+	}
 	t := fromProto(resp.GetToken())
 	s.keep(&held{token: t, askAt: time.Now().Add(time.Until(t.Expiry) / 10)})
 	return t, resp.GetRetryDelay().AsDuration(), nil

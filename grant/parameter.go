@@ -24,6 +24,8 @@ var protocolFields = []string{
 	"scope", "code", "code_verifier", "code_challenge", "code_challenge_method", "redirect_uri", "state", "nonce", "response_type",
 	"response_mode", "device_code", "username", "password", "audience", fieldResource, "subject_token", "subject_token_type", "actor_token",
 	"actor_token_type", "requested_token_type", "token", "token_type_hint",
+	// what would choose a subject, an audience or rights past the policy: RFC 9396, Keycloak, and what some servers take for scope and audience
+	"requested_subject", "requested_issuer", "authorization_details", "claims", "aud", "sub", "scp", "scopes",
 }
 
 func isProtocolField(name string) bool { return slices.Contains(protocolFields, strings.ToLower(name)) }

@@ -208,6 +208,9 @@ type seat struct {
 func (a *admission) seat(arrived *arrival, identity string) (seat, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if _, ok := a.shaking[arrived]; !ok && a.open[arrived.Conn] == arrived {
+		return seat{}, errNoPlace // it lost its place, and is closed
+	}
 	a.shakenLocked(arrived)
 	arrived.shaken.Store(true)
 	of := a.seats[identity]

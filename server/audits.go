@@ -22,6 +22,7 @@ type Trail interface {
 // What one caller may cost.
 const (
 	scansAtOnce = 4               // who reads the trail, of all identities
+	scansOfOne  = 2               // of one identity, so that it leaves the others a turn
 	pageRecords = 50_000          // read for one page
 	pageTime    = 3 * time.Second // spent on one page
 	recentMost  = 1000            // records that a tail begins with
@@ -38,6 +39,7 @@ type auditService struct {
 	s     *Server
 	trail Trail
 	scans chan struct{} // holds a value for each who reads the trail
+	turns *streams      // readings by each identity, those that wait for their turn included
 	tails *streams
 }
 
@@ -45,11 +47,16 @@ func newAuditService(s *Server) tokenbrokerv1.AuditServiceServer {
 	if s.cfg.Trail == nil {
 		return tokenbrokerv1.UnimplementedAuditServiceServer{}
 	}
-	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), tails: newStreams(s.cfg.Limits.Tails, nil)}
+	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), turns: newStreams(scansOfOne, nil), tails: newStreams(s.cfg.Limits.Tails, nil)}
 }
 
 // scan reads the trail backwards, for no longer than is given, when it is the caller's turn. ended says that there was no more to read.
 func (a *auditService) scan(ctx context.Context, before uint64, most time.Duration, visit func(audit.Entry) bool) (ended bool, err error) {
+	who := callOf(ctx).Identity
+	if err := a.turns.reserve(who); err != nil {
+		return false, &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "searches of this identity at once", RetryAfter: retrySoon}
+	}
+	defer a.turns.release(who)
 	select {
 	case a.scans <- struct{}{}:
 	case <-ctx.Done():

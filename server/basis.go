@@ -62,7 +62,12 @@ func (b *basis) lastsLocked(until time.Time) {
 }
 
 // fill has the handler judge the subscription anew.
+//
+// The clock may ring early, as the wall clock that rules go by can be set back: then it is wound up again.
 func (b *basis) fill() {
+	b.basisMu.Lock()
+	b.until = time.Time{}
+	b.basisMu.Unlock()
 	select {
 	case b.lapsed <- struct{}{}:
 	default:

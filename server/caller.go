@@ -74,6 +74,7 @@ type caller struct {
 
 	refused error // what it is told, whatever it calls; nil = it was let in
 
+	aside  atomic.Int32          // health watches and reflections open now
 	judged atomic.Uint64         // the gate's revision at the last look
 	over   atomic.Pointer[error] // why it may not go on; nil = it may
 

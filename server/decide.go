@@ -67,11 +67,19 @@ func (s *Server) release(ctx context.Context, c *call) error {
 		return nil
 	}
 	now, asked, granted := s.cfg.Policy(), c.given.Variant.Scopes, c.given.Otherwise()
-	if now == c.policy && c.decision.Mode == policy.ModeEnforce && granted == nil && slices.Equal(asked, c.asked.Scopes) {
+	var subject, audience string // as far as they are not the credential's own, by now
+	if !c.given.Default.Subject {
+		subject = c.given.Variant.Subject
+	}
+	if !c.given.Default.Audience {
+		audience = c.given.Variant.Audience
+	}
+	if now == c.policy && c.decision.Mode == policy.ModeEnforce && granted == nil && slices.Equal(asked, c.asked.Scopes) &&
+		subject == c.asked.Subject && audience == c.asked.Audience {
 		return nil
 	}
 	c.policy, c.record.PolicyRevision = now, now.Revision()
-	c.asked.Scopes = asked
+	c.asked.Scopes, c.asked.Subject, c.asked.Audience = asked, subject, audience
 	if c.given.Default.Scopes {
 		c.asked.Own = asked
 	}

@@ -189,7 +189,7 @@ func (f *search) given(e audit.Entry, way string, s span) {
 }
 
 func (f *search) response() *tokenbrokerv1.FindTokenResponse {
-	resp := &tokenbrokerv1.FindTokenResponse{OldestTime: timeToProto(f.oldest), Truncated: f.more, TokenMac: f.macs[0]}
+	resp := &tokenbrokerv1.FindTokenResponse{OldestTime: timeToProto(f.oldest), Truncated: f.more}
 	if f.found.Seq == 0 {
 		return resp
 	}

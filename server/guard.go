@@ -15,6 +15,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/broker"
 	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // call is one RPC on its way through the guard.
@@ -140,7 +141,27 @@ func (s *Server) decideAndRun(ctx context.Context, c *call, in incoming) (any, e
 	if err != nil {
 		return nil, err
 	}
-	return resp, s.release(ctx, c)
+	if err := s.release(ctx, c); err != nil {
+		return nil, err
+	}
+	s.withhold(c, resp)
+	return resp, nil
+}
+
+// withhold takes the token out of the answer to a report, if its caller may report but neither get nor subscribe to it, any more or ever.
+func (s *Server) withhold(c *call, resp any) {
+	r, ok := resp.(*tokenbrokerv1.ReportRejectedResponse)
+	if !ok || c.given == nil {
+		return
+	}
+	for _, action := range []policy.Action{policy.TokenGet, policy.TokenSubscribe} {
+		q := c.asked
+		q.Identity, q.Action, q.Time = c.Identity, action, time.Now()
+		if c.policy.Decide(q).Allowed {
+			return
+		}
+	}
+	r.Token, c.given = nil, nil
 }
 
 // guardStream is guardUnary for streams. What a stream sends is recorded by those who send it.
@@ -163,6 +184,12 @@ func (s *Server) guardStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 
 // runStream decides on a stream, and lets it run.
 func (s *Server) runStream(ctx context.Context, c *call, run func() error) error {
+	if c.need.open || c.need.action == policy.ReflectionUse {
+		if err := s.beside(c); err != nil {
+			return err
+		}
+		defer c.aside.Add(-1)
+	}
 	if c.need.open {
 		return run()
 	}
@@ -179,6 +206,21 @@ func (s *Server) runStream(ctx context.Context, c *call, run func() error) error
 		return s.recordDenial(ctx, c, err)
 	}
 	return err
+}
+
+// besideMost is how many watches of health and reflections a connection may have open at once: they need no right, or hold no token.
+const besideMost = 16
+
+// beside counts a stream that no other limit knows of.
+func (s *Server) beside(c *call) error {
+	if s.shedder.level() >= shedNew {
+		return errMemory(retrySoon)
+	}
+	if c.aside.Add(1) > besideMost {
+		c.aside.Add(-1)
+		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "health watches and reflections on this connection", RetryAfter: retrySoon}
+	}
+	return nil
 }
 
 // reflect runs the reflection service, which knows nothing of a drain and would hold it up for as long as its client likes.
@@ -218,12 +260,14 @@ func (c *call) fill(err error) {
 }
 
 // shorten keeps of a denied caller's words as much as tells what it was about.
-func (c *call) shorten() {
+func (c *call) shorten() { shorten(&c.record) }
+
+func shorten(r *audit.Record) {
 	const most = 4
-	if n := len(c.record.ScopesAsked); n > most {
-		c.record.ScopesAsked = append(slices.Clone(c.record.ScopesAsked[:most]), fmt.Sprintf("(%d more)", n-most))
+	if n := len(r.ScopesAsked); n > most {
+		r.ScopesAsked = append(slices.Clone(r.ScopesAsked[:most]), fmt.Sprintf("(%d more)", n-most))
 	}
-	c.record.Subject, c.record.Audience = clip(c.record.Subject), clip(c.record.Audience)
+	r.Subject, r.Audience = clip(r.Subject), clip(r.Audience)
 }
 
 // clip bounds what a caller's own words add to a record.

@@ -158,9 +158,19 @@ func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant, gr
 
 // open adds the selectors, each after a record of its decision, which binds the stream's id to the identity.
 func (sub *subscription) open(ctx context.Context, selections []broker.Selection) error {
+	bound := false // a record binds the stream's id to the identity
 	for _, sel := range selections {
-		if err := sub.s.record(ctx, sub.opening(ctx, sel)); err != nil {
-			return err
+		rec := sub.opening(ctx, sel)
+		switch {
+		case rec.Decision == audit.Allow || sub.s.denials.take(sub.call.Identity, time.Now()):
+			if err := sub.s.record(ctx, rec); err != nil {
+				return err
+			}
+			bound = true
+		case !bound:
+			return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "denied selectors of this identity", RetryAfter: retrySoon}
+		default:
+			sub.s.tally.add(sum{identity: sub.call.Identity, action: rec.Action, reason: summedDenials, code: rec.Code})
 		}
 		if err := sub.feed.Add(ctx, sel); err != nil {
 			return err
@@ -184,6 +194,8 @@ func (sub *subscription) opening(ctx context.Context, sel broker.Selection) audi
 	rec.Decision, rec.Rule, rec.Mode, rec.Reason, rec.Code = audit.Deny, d.Rule, string(d.Mode), string(d.Reason), codeOf(err)
 	if d.Allowed {
 		rec.Decision = audit.Allow
+	} else {
+		shorten(&rec)
 	}
 	return rec
 }
