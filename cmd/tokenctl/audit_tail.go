@@ -23,6 +23,9 @@ is among the last 1000.`,
 		Example: `  tokenctl audit tail --decision deny
   tokenctl audit tail --recent 0 --credential 'example/*' -o json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
 		t.session, t.filter = s, &f.AuditFilter
 		return t.run(ctx)
 	})
