@@ -138,14 +138,16 @@ func TestP24APathThatIsNoFileRefusesAndRecovers(t *testing.T) {
 func TestP24ADeletedFileIsMadeAnewAndToldOf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	f := openFile(t, path)
-	l := run(t, f, audit.Options{Tail: f.Tail(), Look: time.Millisecond})
+	told := make(chan struct{}, 1)
+	l := run(t, f, audit.Options{Tail: f.Tail(), Look: time.Millisecond, Deleted: func() { told <- struct{}{} }})
 	wake, stop := l.Subscribe()
 	defer stop()
 	must(t, l.Write(t.Context(), audit.Record{RequestID: "lost"}))
 	<-wake
 	for n := range rounds() {
 		must(t, os.Remove(path))
-		<-wake // nobody writes: the look alone finds it
+		<-told // nobody writes: the look alone finds it
+		<-wake
 		text := read(t, path)
 		got := parse(t, text)
 		if len(got) != 1 || got[0].Action != audit.ActionDeleted || got[0].Seq != uint64(n+2) {

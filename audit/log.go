@@ -22,6 +22,9 @@ type Options struct {
 
 	Checkpoints Checkpoints   // what is signed; the zero value is nothing
 	Look        time.Duration // how often a sink that has Look is looked at while nothing is written; 0 means 5 s
+
+	// Deleted is told when a file with records was deleted under the log; nil tells nobody. It is called from Run and must not block.
+	Deleted func()
 }
 
 // Tail is how a sink ends.

@@ -28,5 +28,8 @@ func (l *Log) noteDeleted() {
 	if s, ok := l.sink.(interface{ Deleted() bool }); ok && s.Deleted() {
 		l.gone = true
 		l.signal()
+		if l.opts.Deleted != nil {
+			l.opts.Deleted()
+		}
 	}
 }

@@ -66,5 +66,8 @@ type Report struct {
 	More     int       // how many there are besides
 }
 
+// Found reports whether there was a line that is a record, be it an edited one.
+func (r *Report) Found() bool { return r.Trail != "" || r.Unchained > 0 }
+
 // OK reports whether nothing is wrong.
 func (r *Report) OK() bool { return len(r.Problems) == 0 }

@@ -54,6 +54,21 @@ func OpenSigner(path string) (*Signer, error) {
 	return s, nil
 }
 
+// CheckSigner says why OpenSigner would refuse the file at path, and touches nothing. That there is none is no error.
+func CheckSigner(path string) error {
+	data, err := readPrivate(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := parseSigner(data); err != nil {
+		return fmt.Errorf("audit signing key %s: %w", path, err)
+	}
+	return nil
+}
+
 // readPrivate reads a file that is for its owner alone.
 func readPrivate(path string) ([]byte, error) {
 	info, err := os.Stat(path)

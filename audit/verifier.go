@@ -173,6 +173,10 @@ func (v *verifier) backward(l link, here place) {
 			return
 		}
 	}
+	if l.seq < v.points.first {
+		v.fault(FaultReordered, here, "this line stands too late: number %d belongs in front of the first line", l.seq)
+		return
+	}
 	v.fault(FaultMixed, here, "number %d comes a second time: a copy, or two brokers wrote to one trail", l.seq)
 }
 
@@ -221,12 +225,14 @@ func (v *verifier) jump(l link, here place) {
 	}
 }
 
-// clearJunk notes a line that is no record, if one stands open.
+// clearJunk notes a line that is no record, if one stands open. Between lines of version 1 nothing can be said of it.
 func (v *verifier) clearJunk() {
-	if v.junk != nil && v.chained {
+	switch {
+	case v.junk == nil:
+	case v.chained || v.report.Unchained == 0:
 		v.fault(FaultEdited, *v.junk, "the line is no record")
-	} else if v.junk != nil {
-		v.report.Torn++ // before there was a chain nothing can be said
+	default:
+		v.report.Torn++
 	}
 	v.junk = nil
 }
@@ -256,7 +262,10 @@ func (v *verifier) end() error {
 	r := &v.report
 	r.Witnessed, r.Foreign = v.points.good, v.points.foreign
 	r.SignedTo = max(v.signedTo, v.points.goodTo)
-	r.Open = r.Last - min(r.SignedTo, r.Last)
+	r.Open = r.Last - min(max(r.SignedTo, v.points.first-min(v.points.first, 1)), r.Last)
+	if !r.Found() && r.OK() {
+		v.fault(FaultMissing, place{file: v.file}, "no record is there")
+	}
 	if r.Keyed && r.Checkpoints+r.Witnessed == 0 && r.OK() {
 		v.fault(FaultUnsigned, place{file: v.file}, "there is no checkpoint: nothing proves that this is what was written")
 	}

@@ -176,7 +176,7 @@ func TestS31ReorderedLines(t *testing.T) {
 	wantFault(t, s.with(t, moved...), audit.FaultReordered, 5, 5)
 	r, err := audit.Verify(t.Context(), []audit.Source{text("b", s.lines[12:]...), text("a", s.lines[:12]...)}, audit.VerifyOptions{})
 	must(t, err)
-	wantFault(t, r, audit.FaultMixed, 1, 1)
+	wantFault(t, r, audit.FaultReordered, 1, 1)
 }
 
 func TestS31TruncatedTrail(t *testing.T) {
@@ -336,4 +336,30 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("at %d: %q in place of %d bytes: got %+v", at, put, cut, r)
 		}
 	})
+}
+
+func TestWhatIsNoTrailIsNotConfirmed(t *testing.T) {
+	for name, lines := range map[string][]string{
+		"nothing":             nil,
+		"lines of other text": {"version: 1\n", "rules: []\n"},
+		"one line":            {"hello\n"},
+		"half a line":         {`{"v":2,"trail":"t"`},
+	} {
+		if r := verify(t, audit.VerifyOptions{}, lines...); r.OK() || r.Found() || r.Torn != 0 {
+			t.Errorf("%s: got %+v, want a fault and no record", name, r)
+		}
+	}
+}
+
+func TestTheFirstLineAtTheEndIsNoCopy(t *testing.T) {
+	s := seal(t, 5, false)
+	r := verify(t, audit.VerifyOptions{}, append(slices.Clone(s.lines[1:]), s.lines[0])...)
+	wantFault(t, r, audit.FaultReordered, 5, 1)
+}
+
+func TestARecordThatNothingSpeaksForIsOne(t *testing.T) {
+	s := seal(t, 5, false)
+	if r := verify(t, audit.VerifyOptions{Keys: []ed25519.PublicKey{s.key}}, s.lines[4]); r.Open != 1 || r.SignedTo != 0 {
+		t.Errorf("got %d open behind %d, want the one record that is there", r.Open, r.SignedTo)
+	}
 }

@@ -147,7 +147,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.loadUsage(ctx, records); err != nil {
 		return err
 	}
-	d.metrics = newMetrics(d.cfg.Version, d.identity.tls.Expiry, d.policy.Err)
+	d.metrics = newMetrics(d.cfg.Version, d.identity.tls.Expiry, d.policy.Err, d.audit.Healthy)
 	d.metrics.watchCheckpoints(d.witness)
 	d.metrics.watchIdentity(&d.identity)
 	return d.assemble(ctx, records, catalogue)

@@ -58,9 +58,10 @@ type metrics struct {
 	stands map[string]tokenbroker.State // credential → state, for the count by state
 }
 
-// newMetrics makes the metrics. Two of them ask when they are read: certificateExpiry, and policyErr, which says what is wrong with
-// the policy file; a file that is put back as it was brings no new policy that could tell.
-func newMetrics(version string, certificateExpiry func() time.Time, policyErr func() error) *metrics {
+// newMetrics makes the metrics. Three of them ask when they are read: certificateExpiry, auditErr, which says why the audit log can't
+// be written, and policyErr, which says what is wrong with the policy file; a file that is put back as it was brings no new policy that
+// could tell.
+func newMetrics(version string, certificateExpiry func() time.Time, policyErr, auditErr func() error) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), shown: map[string]bool{}, stands: map[string]tokenbroker.State{},
 		calls: newCalls()}
 	provider := []string{"provider"}
@@ -72,7 +73,7 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.rejected = counters("token_reported_rejected_total", "Reports of tokens that a resource server refused, by its status.", "provider", "status")
 	m.deliveries = prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbroker_stream_deliveries_total",
 		Help: "States handed to subscribers' slots."})
-	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring, secret_expiring.", "kind")
+	m.trouble = counters("trouble_total", "Things that an operator should look at: commit_error, orphan, tampered, expiring, secret_expiring, audit_deleted.", "kind")
 	m.denials = counters("denied_total", "Calls that the policy denied.", "action", "reason")
 	m.audits = counters("policy_audit_mode_total", "Calls and selectors that only a rule in audit mode lets pass.", "rule", "action")
 	m.streams = gauge("streams", "Subscriptions open now.")
@@ -88,32 +89,37 @@ func newMetrics(version string, certificateExpiry func() time.Time, policyErr fu
 	m.revocations = counters("revocations_total", "Tries to end a grant at the provider, by how they ended.", "provider", "outcome")
 	m.cuts = counters("connections_cut_total", "Connections cut because the peer's certificate ended, was denied or is not trusted any more.", "reason")
 	m.policyTime = gauge("policy_last_reload_timestamp_seconds", "When the policy in force was loaded.")
-	m.register(version, certificateExpiry, policyErr)
+	m.register(version, certificateExpiry, policyErr, auditErr)
 	m.policyLoaded()
 	return m
 }
 
-func (m *metrics) register(version string, certificateExpiry func() time.Time, policyErr func() error) {
+func (m *metrics) register(version string, certificateExpiry func() time.Time, policyErr, auditErr func() error) {
 	m.registry.MustRegister(m.calls.collectors()...)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbroker_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
 	build.Set(1)
 	certificate := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_tls_certificate_expiry_timestamp_seconds",
 		Help: "When the broker's own certificate expires."}, func() float64 { return float64(certificateExpiry().Unix()) })
-	policyGood := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_policy_last_reload_successful",
-		Help: "1 if the policy file holds what is in force, else 0."}, func() float64 {
-		if policyErr() != nil {
-			return 0
-		}
-		return 1
-	})
+	policyGood := good("policy_last_reload_successful", "1 if the policy file holds what is in force, else 0.", policyErr)
+	auditGood := good("audit_healthy", "1 if the audit log can be written, else 0: nothing is handed out.", auditErr)
 	m.registry.MustRegister(m.refreshes, m.took, m.waiters, m.rejected, m.deliveries, m.trouble, m.denials, m.audits, m.streams, m.conns, m.refused, m.shedding,
-		m.expiry, m.states, m.skew, m.revocations, m.cuts, m.policyTime, policyGood, build, certificate,
+		m.expiry, m.states, m.skew, m.revocations, m.cuts, m.policyTime, policyGood, auditGood, build, certificate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbroker_" + name, Help: help}, labels)
+}
+
+// good is 1 while there is no error.
+func good(name, help string, err func() error) prometheus.GaugeFunc {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tokenbroker_" + name, Help: help}, func() float64 {
+		if err() != nil {
+			return 0
+		}
+		return 1
+	})
 }
 
 func gauge(name, help string) prometheus.Gauge {

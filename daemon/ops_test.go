@@ -91,9 +91,15 @@ func TestReadiness(t *testing.T) {
 	if code, _ := ask(t, b, http.MethodGet, "/livez"); code != 200 {
 		t.Errorf("got %d from /livez, want 200: a restart would not help", code)
 	}
+	if _, text := ask(t, b, http.MethodGet, "/metrics"); !strings.Contains(text, "\ntokenbroker_audit_healthy 0\n") {
+		t.Error("the metrics do not say that the audit log can't be written")
+	}
 	must(t, os.Remove(filepath.Join(b.Dir, "audit.jsonl")))
 	eventually(t, "ready again", func() bool { code, _ := ask(t, b, http.MethodGet, "/readyz"); return code == 200 })
 	b.Token("example/api")
+	if _, text := ask(t, b, http.MethodGet, "/metrics"); !strings.Contains(text, "\ntokenbroker_audit_healthy 1\n") {
+		t.Error("the metrics do not say that the audit log can be written again")
+	}
 }
 
 // TestReadinessOnDrain: probes see the drain for as long as it lasts.

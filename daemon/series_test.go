@@ -14,7 +14,7 @@ import (
 // TestCredentialSeriesAreBounded sends events of more credentials than may have a series. From within the package, as a store with
 // that many takes long to fill.
 func TestCredentialSeriesAreBounded(t *testing.T) {
-	m := newMetrics("test", time.Now, func() error { return nil })
+	m := newMetrics("test", time.Now, func() error { return nil }, func() error { return nil })
 	event := func(kind broker.Kind, n int) broker.Event {
 		return broker.Event{Kind: kind, Credential: fmt.Sprintf("example/%d", n), Own: true, State: tokenbroker.StateReady, Expiry: time.Now()}
 	}

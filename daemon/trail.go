@@ -45,7 +45,7 @@ func (d *Daemon) openAudit(ctx context.Context, records *store.Store) (err error
 		d.closers = append(d.closers, place.close)
 		points.Out = d.witness.Take
 	}
-	d.audit = audit.New(d.sink, audit.Options{Sync: d.cfg.AuditSync, Tail: d.sink.Tail(), Checkpoints: points})
+	d.audit = audit.New(d.sink, audit.Options{Sync: d.cfg.AuditSync, Tail: d.sink.Tail(), Checkpoints: points, Deleted: d.auditDeleted})
 	d.trail = &audit.Trail{Path: d.cfg.AuditFile, Log: d.audit}
 	d.auditKeys = records
 	return d.loadAuditKeys(ctx)
@@ -139,6 +139,12 @@ func (d *Daemon) checkpointFailed(err error) {
 	})
 }
 
+// auditDeleted tells that the audit log was deleted while it was written. The log goes on in a new file.
+func (d *Daemon) auditDeleted() {
+	d.metrics.trouble.WithLabelValues("audit_deleted").Inc()
+	d.log.Error("the audit log was deleted while it was written, with the records in it: a new file goes on", "file", d.cfg.AuditFile)
+}
+
 // secondPlace is a file that is opened when there is something for it: it may lie on what is not there yet.
 type secondPlace struct {
 	path string
@@ -174,7 +180,11 @@ func checkAudit(cfg Config) error {
 		if f.path == "" {
 			continue
 		}
-		if err := checkPlace(f.path); err != nil {
+		err := checkPlace(f.path)
+		if err == nil && f.key == "audit.checkpoint_key_file" {
+			err = audit.CheckSigner(f.path)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.key, err))
 		}
 	}

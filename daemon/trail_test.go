@@ -2,6 +2,8 @@ package daemon_test
 
 import (
 	"bytes"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,23 @@ func TestWhatTheBrokerDoesOfItselfIsRecorded(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is not in the audit log:\n%s", want, text)
 		}
+	}
+}
+
+func TestADeletedAuditLogIsToldToOperators(t *testing.T) {
+	log := &logged{}
+	b := brokertest.Start(t, brokertest.Config{Ops: true, Log: log})
+	b.AddClientCredentials("example/api", "files.read")
+	b.Token("example/api")
+	if err := os.Remove(filepath.Join(b.Dir, "audit.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	b.Token("example/api")
+	if _, text := ask(t, b, http.MethodGet, "/metrics"); !strings.Contains(text, `tokenbroker_trouble_total{kind="audit_deleted"} 1`) {
+		t.Error("no metric tells of it")
+	}
+	if got := log.lines("the audit log was deleted"); len(got) != 1 {
+		t.Errorf("got %d lines in the log, want 1", len(got))
 	}
 }
 
@@ -85,7 +104,13 @@ func TestCheckpointsGetToTheirSecondPlace(t *testing.T) {
 
 func TestCheckSaysWhatIsWrongWithThePlacesOfTheAuditLog(t *testing.T) {
 	dir := t.TempDir()
+	open, public := filepath.Join(dir, "open.key"), filepath.Join(dir, "checkpoint.pub")
+	if err := errors.Join(os.WriteFile(open, nil, 0o600), os.Chmod(open, 0o644), os.WriteFile(public, []byte("-----BEGIN PUBLIC KEY-----\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for want, cfg := range map[string]daemon.Config{
+		"may be read by others":                  {AuditFile: filepath.Join(dir, "a"), Checkpoints: daemon.Checkpoints{KeyFile: open}},
+		"it is not one private key":              {AuditFile: filepath.Join(dir, "a"), Checkpoints: daemon.Checkpoints{KeyFile: public}},
 		"audit.file: ":                           {AuditFile: dir},
 		"audit.checkpoint_file: stat ":           {AuditFile: filepath.Join(dir, "a"), Checkpoints: daemon.Checkpoints{KeyFile: filepath.Join(dir, "k"), File: filepath.Join(dir, "none", "c")}},
 		"is of no use without":                   {AuditFile: filepath.Join(dir, "a"), Checkpoints: daemon.Checkpoints{File: filepath.Join(dir, "c")}},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +39,8 @@ func (f *auditFilter) flags(c *cli, cmd *cobra.Command) {
 	p.StringVar(&f.Code, "code", "", `how it ended: "OK", or the reason of the error`)
 	complete(cmd, "kind", auditKinds...)
 	complete(cmd, "decision", "allow", "deny")
+	complete(cmd, "action", policyActions()...)
+	c.completeClient(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("credential", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return c.credentialNames(1)(cmd, nil, begun)
 	})
@@ -44,6 +48,22 @@ func (f *auditFilter) flags(c *cli, cmd *cobra.Command) {
 
 var auditKinds = []string{"call_intent", "call", "exchange_intent", "exchange_result", "revocation", "deliver", "stream_open", "stream_close",
 	"system", "checkpoint"}
+
+// check refuses what no record can have: the broker would find none, and a typing error would pass for an answer.
+func (f *auditFilter) check() error {
+	for _, kind := range f.Kinds {
+		if !slices.Contains(auditKinds, kind) {
+			return usagef("--kind: there is no %q; kinds are %s", kind, strings.Join(auditKinds, ", "))
+		}
+	}
+	if a := f.Action; a != "" && !strings.Contains(a, ".") && a != "start" && a != "stop" {
+		return usagef(`--action: %q is no action; give one as "token.get", or a family as "token.*"`, a)
+	}
+	if id := f.Identity; id != "" && !strings.HasPrefix(id, "spiffe://") && !strings.HasPrefix(id, "dns:") && !strings.HasPrefix(id, "*") {
+		return usagef(`--identity: %q is no identity; give "spiffe://…" or "dns:…", or a pattern of one`, id)
+	}
+	return nil
+}
 
 // times reads --since and --until.
 func (f *auditFilter) times(now time.Time) (err error) {
@@ -63,7 +83,10 @@ func pastTime(flag, text string, now time.Time) (*timestamppb.Timestamp, error) 
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return nil, usagef(`--%s: give a time as "2026-03-31T12:00:00Z", or how long ago it was, as "1h30m"`, flag)
+		t, err = time.Parse(time.DateOnly, text)
+	}
+	if err != nil {
+		return nil, usagef(`--%s: give a time as "2026-03-31T12:00:00Z", a day (in UTC), or how long ago it was, as "1h30m"`, flag)
 	}
 	return timestamppb.New(t), nil
 }
@@ -81,7 +104,7 @@ audit.read. What is about neither, as a start or a new policy, needs a rule for 
 		if limit < 1 {
 			return usagef("--limit: give 1 or more")
 		}
-		if err := f.times(time.Now()); err != nil {
+		if err := errors.Join(f.check(), f.times(time.Now())); err != nil {
 			return err
 		}
 		all, err := s.auditPages(ctx, &f.AuditFilter, limit)
@@ -124,7 +147,7 @@ func (s *session) auditRows(w io.Writer, all *tokenbrokerv1.ListAuditRecordsResp
 	for _, r := range all.GetRecords() {
 		rows = append(rows, auditRow(r))
 	}
-	if err := s.table(w, auditColumns, rows); err != nil || all.GetNextPageToken() == "" {
+	if err := s.table(w, auditColumns, rows); err != nil || all.GetNextPageToken() == "" || all.GetRecords()[len(rows)-1].GetSeq() <= 1 {
 		return err
 	}
 	_, err := fmt.Fprintf(s.errs, "there are more: --limit, or --until %s\n", stamp(all.GetRecords()[len(rows)-1].GetTime().AsTime().Add(time.Second)))

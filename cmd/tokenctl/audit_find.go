@@ -53,6 +53,9 @@ The answer is of tokens of credentials on which the policy gives you audit.find.
 func (s *session) foundToken(w io.Writer, r *tokenbrokerv1.FindTokenResponse, now time.Time) error {
 	if !r.GetKnown() {
 		_, err := fmt.Fprintf(s.errs, "records were looked at back to %s\n", both(r.GetOldestTime(), now, "none"))
+		if err == nil && r.GetTokenMac() != "" {
+			_, err = fmt.Fprintf(s.errs, "compressed files are not read: look for its hash there, as with zgrep %s\n", word(r.GetTokenMac()))
+		}
 		return err
 	}
 	if err := describe(w, []section{{"Token of " + r.GetCredential(), [][2]string{

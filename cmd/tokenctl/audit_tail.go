@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
 
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
@@ -22,6 +23,9 @@ is among the last 1000.`,
 		Example: `  tokenctl audit tail --decision deny
   tokenctl audit tail --recent 0 --credential 'example/*' -o json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
 		t.session, t.filter = s, &f.AuditFilter
 		return t.run(ctx)
 	})
@@ -41,22 +45,30 @@ type auditTailing struct {
 	last   uint64 // number of the newest record that was printed
 	live   bool   // the stream answered
 	said   string // trouble that was told last
+
+	headed bool      // the heading was printed
+	since  time.Time // nothing older is printed; zero = no limit
 }
 
+// steady is how long a stream has to hold before trouble counts from the beginning again.
+const steady = 10 * time.Second
+
 func (t *auditTailing) run(ctx context.Context) error {
-	if t.format != "json" && !t.noHeaders {
-		if err := t.line(auditColumns); err != nil {
-			return err
-		}
-	}
 	for failures, ever := 0, false; ; failures++ {
 		t.live = false
+		began := time.Now()
 		err := t.follow(ctx)
 		if errors.Is(err, errEnough) {
 			return nil
 		}
-		if t.live {
-			failures, ever = 0, true
+		if t.live && time.Since(began) > steady {
+			failures = 0
+		}
+		if t.live && !ever {
+			ever = true
+			if t.recent == 0 { // and until a record was printed there is no number to go by
+				t.since = began
+			}
 			t.recent = 1000 // what was written meanwhile
 		}
 		f, ok := errors.AsType[*failure](err)
@@ -67,10 +79,20 @@ func (t *auditTailing) run(ctx context.Context) error {
 			t.said = text
 			_, _ = fmt.Fprintf(t.errs, "tokenctl: %s; connecting again\n", clean(text))
 		}
-		if err := wait(ctx, delay(failures)); err != nil {
+		if err := wait(ctx, max(delay(failures), f.again)); err != nil {
 			return err
 		}
 	}
+}
+
+// opened notes that the broker took the request: it sends a header before the first record, and none with a refusal.
+func (t *auditTailing) opened() error {
+	t.live = true
+	if t.headed || t.format == "json" || t.noHeaders {
+		return nil
+	}
+	t.headed = true
+	return t.line(auditColumns)
 }
 
 // follow reads one stream to its end.
@@ -80,11 +102,14 @@ func (t *auditTailing) follow(ctx context.Context) error {
 	watchdog := time.AfterFunc(t.timeout, cancel)
 	defer watchdog.Stop()
 	stream, err := t.audits.TailAuditRecords(bound, &tokenbrokerv1.TailAuditRecordsRequest{Filter: t.filter, Recent: t.recent})
+	var header metadata.MD
 	if err == nil {
-		_, err = stream.Header()
+		header, err = stream.Header()
 	}
-	if err == nil && watchdog.Stop() {
-		t.live = true
+	if err == nil && header != nil && watchdog.Stop() {
+		if err := t.opened(); err != nil {
+			return err
+		}
 	}
 	for err == nil {
 		var m *tokenbrokerv1.TailAuditRecordsResponse
@@ -105,7 +130,7 @@ func (t *auditTailing) follow(ctx context.Context) error {
 // print prints a record, unless it is known from an earlier connection.
 func (t *auditTailing) print(m *tokenbrokerv1.TailAuditRecordsResponse) error {
 	r := m.GetRecord()
-	if r.GetSeq() <= t.last {
+	if r.GetSeq() <= t.last || r.GetTime().AsTime().Before(t.since) {
 		return nil
 	}
 	t.last = r.GetSeq()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,9 @@ is wrong with the trail.`,
 		r, err := verifyTrail(ctx, args, key, checkpoints)
 		if err != nil {
 			return err
+		}
+		if !r.Found() && !slices.ContainsFunc(r.Problems, func(p audit.Problem) bool { return p.Fault == audit.FaultTruncated }) {
+			return usageError("no line of what was given is a record of an audit trail", "")
 		}
 		if err := c.showReport(&r); err != nil {
 			return err
@@ -128,17 +132,35 @@ func reportSections(r *audit.Report) []section {
 	}
 	signed := [][2]string{{"Checked", "the chain alone: give --key to check signatures"}}
 	if r.Keyed {
+		to := fmt.Sprintf("all to record %d; nothing speaks yet for the %d behind it", r.SignedTo, r.Open)
+		if r.SignedTo == 0 {
+			to = "nothing"
+		}
 		signed = [][2]string{
 			{"Checkpoints", fmt.Sprintf("%d good ones in the trail, %d in the second place", r.Checkpoints, r.Witnessed)},
-			{"Signed", fmt.Sprintf("all to record %d; nothing speaks yet for the %d behind it", r.SignedTo, r.Open)},
+			{"Signed", to},
 		}
 	}
 	all := []section{{"Trail " + or(r.Trail, "-"), records}, {"Signatures", signed}}
 	for _, p := range r.Problems {
-		all = append(all, section{"Problem: " + string(p.Fault), [][2]string{
-			{"Where", fmt.Sprintf("%s, line %d, record %d", p.File, p.Line, p.Seq)}, {"What", p.Text}}})
+		all = append(all, section{"Problem: " + string(p.Fault), [][2]string{{"Where", where(p)}, {"What", p.Text}}})
+	}
+	if r.More > 0 {
+		all = append(all, section{"More problems", [][2]string{{"Not listed", fmt.Sprint(r.More)}}})
 	}
 	return all
+}
+
+// where is the place of a problem, as far as it has one.
+func where(p audit.Problem) string {
+	at := p.File
+	if p.Line > 0 {
+		at += fmt.Sprintf(", line %d", p.Line)
+	}
+	if p.Seq > 0 {
+		at += fmt.Sprintf(", record %d", p.Seq)
+	}
+	return at
 }
 
 // damage is an error if the trail is not as it was written.
@@ -147,6 +169,6 @@ func damage(r *audit.Report) error {
 		return nil
 	}
 	p := r.Problems[0]
-	return &failure{exit: exitOther, what: fmt.Sprintf("the audit trail is not as the broker wrote it: %d problems, the first is %q in %s, line %d",
-		len(r.Problems)+r.More, p.Fault, p.File, p.Line)}
+	return &failure{exit: exitOther, what: fmt.Sprintf("the audit trail is not as the broker wrote it: %s, the first is %q in %s",
+		counted(len(r.Problems)+r.More, "problem"), p.Fault, where(p))}
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,14 +111,53 @@ func TestAuditVerifyNamesTheFirstBadLine(t *testing.T) {
 	}
 }
 
+func TestAuditVerifySaysNoMoreThanItKnows(t *testing.T) {
+	dir := t.TempDir()
+	writeTrail(t, dir, 20)
+	data, err := os.ReadFile(dir + "/audit.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	one, wild := dir+"/one", dir+"/wild"
+	if err := errors.Join(os.WriteFile(one, lines[0], 0o600), os.WriteFile(wild, append(slices.Clone(lines[0]), strings.Repeat("x\n", 102)...), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, out, errs := runs(t, "audit", "verify", one, "--key", dir+"/audit.pub")
+	if strings.Contains(out+errs, "record 0") || strings.Contains(out+errs, "line 0") || !strings.Contains(errs, "1 problem,") {
+		t.Errorf("got for a single line\n%s%s", out, errs)
+	}
+	_, out, errs = runs(t, "audit", "verify", wild)
+	if !strings.Contains(out, "Not listed") || !strings.Contains(errs, "102 problems") {
+		t.Errorf("got for many problems\n%s%s", out, errs)
+	}
+	empty := dir + "/empty"
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs := runs(t, "audit", "verify", empty, "--key", dir+"/audit.pub", "--checkpoints", dir+"/points.jsonl")
+	if status == exitOK {
+		t.Errorf("a trail that was emptied is confirmed: %s", errs)
+	}
+}
+
 func TestAuditVerifyRefuses(t *testing.T) {
 	dir := t.TempDir()
 	writeTrail(t, dir, 2)
 	path := dir + "/audit.jsonl"
+	file := func(name, text string) string {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
 	for name, tt := range map[string]struct {
 		args []string
 		want string
 	}{
+		"an empty file":             {[]string{file("empty", "")}, "no line of what was given is a record"},
+		"a file that is no trail":   {[]string{file("policy.yaml", "version: 1\nrules: []\n")}, "no line of what was given is a record"},
+		"half a line":               {[]string{file("half", `{"v":2,"trail":"t","se`)}, "no line of what was given is a record"},
 		"no file":                   {nil, "FILE is missing"},
 		"a file that is not there":  {[]string{dir + "/no"}, "no such file"},
 		"a key that is not there":   {[]string{path, "--key", dir + "/no"}, "--key can't be read"},

@@ -41,11 +41,14 @@ func (s *session) explain(ctx context.Context, err error, t target) error {
 		}
 	}
 	f := &failure{exit: exitOf(code), what: "the connection to " + s.cfg.Addr + " was lost", err: err, action: "try again"}
-	switch code {
-	case codes.Unavailable:
-	case codes.DeadlineExceeded:
+	tooLarge := code == codes.ResourceExhausted && strings.Contains(status.Convert(err).Message(), "larger than max") // gRPC's own words
+	switch {
+	case code == codes.Unavailable:
+	case code == codes.DeadlineExceeded:
 		f.what = "no answer within " + s.timeout.String()
 		f.action = "ask again: what was begun goes on in the broker; --timeout allows more time"
+	case tooLarge:
+		f.what, f.action, f.exit = s.cfg.Addr+" does not take this: "+status.Convert(err).Message(), "send less; the broker's limits.request_bytes bounds a request", exitUsage
 	default:
 		f.what, f.action = s.cfg.Addr+" answered "+code.String()+": "+status.Convert(err).Message(), "is it a tokenbroker?"
 	}
@@ -157,7 +160,7 @@ func refused(cfg client.Config, err error) *failure {
 	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		f.what, f.action, f.exit = cfg.Addr+" takes connections and says nothing", "is the broker stuck, or is it something else?", exitLater
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF):
-		f.what, f.action, f.exit = cfg.Addr+" closed the connection in the handshake", "check --addr; a proxy in front, or a broker that is stopping, does that", exitLater
+		f.what, f.action, f.exit = cfg.Addr+" closed the connection in the handshake", "check --addr; a proxy in front, or a broker that is stopping or full, does that", exitLater
 	default:
 		f.what, f.action = "no TLS connection with "+cfg.Addr+": "+inner(err), "check --addr, --ca, --cert and --key"
 	}
@@ -206,7 +209,7 @@ func alert(cfg client.Config, text string) (what, action string, exit int) {
 		return "the broker does not take your certificate " + cfg.Files.Cert + ": its CA is not one of the broker's", "get one from the broker's CA", exitDenied
 	case "bad certificate", "unsupported certificate", "certificate required", "access denied", "revoked certificate", "unknown certificate":
 		return "the broker does not take your certificate " + cfg.Files.Cert + " (" + text + ")",
-			"it has to hold one SPIFFE ID and the usage clientAuth; the broker's log says more", exitDenied
+			"it has to hold one SPIFFE ID and the usage clientAuth, be of a CA of its trust domain, and not be on the deny list; the broker's log says more", exitDenied
 	default:
 		return "what listens at " + cfg.Addr + " refuses the connection: " + text, "check --addr: is it the broker's gRPC port?", exitFix
 	}

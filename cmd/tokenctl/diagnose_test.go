@@ -228,3 +228,25 @@ func TestTheHostOfAnAddressIsWhatTheCertificateHasToHold(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAnswerThatMeansTheRequestIsNoReasonToTryAgain(t *testing.T) {
+	b := newStandIn(t)
+	for name, tt := range map[string]struct {
+		err  error
+		exit int
+		want string
+	}{
+		"too large":      {status.Error(codes.ResourceExhausted, "grpc: received message larger than max (200000 vs. 131072)"), exitUsage, "limits.request_bytes"},
+		"wrong listener": {refuse(codes.Unimplemented, "UNKNOWN_METHOD", "no such method"), exitFix, "the address is the one for operators"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.mu.Lock()
+			b.fails["GetCredentialRequest"] = tt.err
+			b.mu.Unlock()
+			r := b.run(t, "", nil, "credential", "describe", "example/api")
+			if r.exit != tt.exit || !strings.Contains(r.errs, tt.want) || strings.Contains(r.errs, "is it a tokenbroker") {
+				t.Errorf("got status %d, want %d and %q\n%s", r.exit, tt.exit, tt.want, r.errs)
+			}
+		})
+	}
+}

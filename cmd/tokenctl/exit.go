@@ -92,7 +92,7 @@ var remedies = map[string]remedy{
 	"CERTIFICATE_EXPIRED":       {exitDenied, "renew your certificate", ""},
 	"CERTIFICATE_DENIED":        {exitDenied, "get a new certificate, with a new key", ""},
 	"CERTIFICATE_UNTRUSTED":     {exitDenied, "get a certificate of the broker's present CA", ""},
-	"UNKNOWN_METHOD":            {exitOther, "compare the versions of tokenctl and the broker, and see that the address is the one for operators", "tokenctl version"},
+	"UNKNOWN_METHOD":            {exitFix, "compare the versions of tokenctl and the broker, and see that the address is the one for operators", "tokenctl version"},
 	"DEADLINE_EXCEEDED":         {exitLater, "ask again: what was begun goes on in the broker; --timeout allows more time", ""},
 	"CANCELED":                  {exitOther, "ask again", ""},
 	"TRANSPORT":                 {exitOther, "", ""},

@@ -91,6 +91,8 @@ func TestAReasonAndItsCodeAgreeOnTheExitStatus(t *testing.T) {
 			want = exitReauthorize
 		case reason == "UNKNOWN_PROVIDER":
 			want = exitNotFound
+		case reason == "UNKNOWN_METHOD": // the address or the version is wrong, not the broker
+			want = exitFix
 		}
 		if got := remedies[reason].exit; got != want {
 			t.Errorf("%s (%s): got exit status %d, want %d", reason, name, got, want)

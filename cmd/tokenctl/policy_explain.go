@@ -39,17 +39,21 @@ if the request would be allowed and 4 if not.`,
 	for _, name := range []string{"identity", "action"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
-	var actions []string
-	for _, a := range policy.Actions() {
-		actions = append(actions, string(a))
-	}
-	complete(cmd, "action", actions...)
+	complete(cmd, "action", policyActions()...)
 	_ = cmd.RegisterFlagCompletionFunc("credential", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return c.credentialNames(1)(cmd, nil, begun)
 	})
 	c.completeClient(cmd)
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// policyActions are the actions of the policy.
+func policyActions() (all []string) {
+	for _, a := range policy.Actions() {
+		all = append(all, string(a))
+	}
+	return all
 }
 
 // explained shows a decision, and how far each rule came.
@@ -77,6 +81,9 @@ func (s *session) explained(w io.Writer, req *tokenbrokerv1.ExplainRequest, r *t
 		says := "allows it"
 		if v.GetReason() != "" {
 			says = "not its " + v.GetReason()
+		}
+		if v.GetReason() == "expired" {
+			says = "its date is over"
 		}
 		if v.GetDeniedScope() != "" {
 			says += " " + v.GetDeniedScope()

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,11 +22,11 @@ have had in mind, and rules that do nothing. It needs no broker then. - reads st
 broker about the policy in force, which also knows the credentials and what was used. The exit status is 7 if the broker
 would refuse the policy, and, with --strict, if anything was found.`}
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
-		resp, err := c.lint(ctx, args)
-		if err != nil {
-			return err
+		resp, refused := c.lint(ctx, args)
+		if resp == nil || refused != nil && c.format == "table" {
+			return refused
 		}
-		if err := c.showDoubts(resp); err != nil {
+		if err := errors.Join(c.showDoubts(resp), refused); err != nil {
 			return err
 		}
 		if n := len(resp.GetFindings()); strict && n > 0 {
@@ -50,7 +52,8 @@ func (c *cli) lint(ctx context.Context, args []string) (*tokenbrokerv1.LintRespo
 	return call(ctx, s, s.policies.Lint, &tokenbrokerv1.LintRequest{})
 }
 
-// lintFile lints a policy by itself: it knows nothing of credentials and uses.
+// lintFile lints a policy by itself: it knows nothing of credentials and uses. Of a file that the broker would refuse it returns what is
+// wrong, and an error.
 func (c *cli) lintFile(ctx context.Context, path string) (*tokenbrokerv1.LintResponse, error) {
 	data, err := c.slurpUpTo(ctx, "argument 1", path, policy.MaxFileBytes)
 	if err != nil {
@@ -58,7 +61,11 @@ func (c *cli) lintFile(ctx context.Context, path string) (*tokenbrokerv1.LintRes
 	}
 	p, err := policy.Parse(data)
 	if err != nil {
-		return nil, c.told(path, err)
+		refused := &tokenbrokerv1.LintResponse{}
+		for text := range strings.SplitSeq(err.Error(), "\n") {
+			refused.Findings = append(refused.Findings, &tokenbrokerv1.Finding{Check: "refused", Message: text})
+		}
+		return refused, c.told(path, err)
 	}
 	resp := &tokenbrokerv1.LintResponse{PolicyRevision: p.Revision()}
 	for _, f := range p.Lint(policy.Facts{Now: time.Now()}) {

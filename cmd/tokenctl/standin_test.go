@@ -32,6 +32,7 @@ type standIn struct {
 	tokenbrokerv1.UnimplementedOAuthClientServiceServer
 	tokenbrokerv1.UnimplementedConsentServiceServer
 	tokenbrokerv1.UnimplementedProviderServiceServer
+	tokenbrokerv1.UnimplementedAuditServiceServer
 	files mtls.Files
 	addr  string
 
@@ -44,7 +45,8 @@ type standIn struct {
 	fails   map[string]error             // by the name of the request
 	check   *tokenbrokerv1.CheckCredentialResponse
 	revoked []*tokenbrokerv1.Revocation
-	back    string // the provider's loopback redirect
+	back    string                       // the provider's loopback redirect
+	tails   []func(out tailStream) error // what TailAuditRecords does, one after the other; the last stays
 }
 
 const standInID = "spiffe://standin.local/broker"
@@ -82,6 +84,7 @@ func newStandIn(t *testing.T) *standIn {
 	tokenbrokerv1.RegisterOAuthClientServiceServer(srv, b)
 	tokenbrokerv1.RegisterConsentServiceServer(srv, b)
 	tokenbrokerv1.RegisterProviderServiceServer(srv, b)
+	tokenbrokerv1.RegisterAuditServiceServer(srv, b)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -75,6 +75,8 @@ type subscription struct {
 	known map[string]state // credential → what was printed last
 	live  bool             // the stream has answered; from then on a lost connection is made again for ever
 	told  string           // trouble that was told last
+
+	headed bool // the heading was printed
 }
 
 // state is what tells two events of a credential apart.
@@ -88,9 +90,6 @@ var errEnough = errors.New("all events asked for were printed")
 
 // run follows the streams one after another.
 func (s *subscription) run(ctx context.Context) error {
-	if err := s.heading(); err != nil {
-		return err
-	}
 	patience := time.Now().Add(s.timeout)
 	for failures := 0; ; failures++ {
 		live := s.live
@@ -146,6 +145,9 @@ func (s *subscription) follow(ctx context.Context) error {
 			break
 		}
 		watchdog.Reset(silence)
+		if err := s.heading(); err != nil {
+			return err
+		}
 		s.alive()
 		if err := s.take(m); err != nil {
 			return err
@@ -198,10 +200,12 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) error {
 	return nil
 }
 
+// heading prints the heading once, when there is something under it.
 func (s *subscription) heading() error {
-	if s.format == "json" || s.noHeaders {
+	if s.headed || s.format == "json" || s.noHeaders {
 		return nil
 	}
+	s.headed = true
 	return s.line("TIME", "CREDENTIAL", "GENERATION", "STATE", "EXPIRES")
 }
 
