@@ -208,6 +208,7 @@ func (sub *subscription) close(err error) {
 
 // recordEnd records how a stream ended: its client left, or the broker ended it for a reason.
 func (s *Server) recordEnd(ctx context.Context, c *call, ids []uint64, err error) {
+	err = c.because(err)
 	rec := c.record
 	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, ids, time.Since(c.began)
 	rec.Code = codeOf(err)
