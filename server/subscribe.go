@@ -153,7 +153,7 @@ func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant, gr
 	if granted == nil || !d.Allowed {
 		return d, nil
 	}
-	return sub.s.ceiling(ctx, r, granted, d, decide)
+	return ceiling(ctx, sub.s.cfg.Broker, r, granted, d, decide)
 }
 
 // open adds the selectors, each after a record of its decision, which binds the stream's id to the identity.
