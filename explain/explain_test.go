@@ -32,7 +32,7 @@ func TestEachEntrySaysAllThereIsToSay(t *testing.T) {
 		if err := code.UnmarshalJSON([]byte(strconv.Quote(e.Status))); e.Status != "" && err != nil {
 			t.Errorf("%s: %v", e.Name, err)
 		}
-		if (e.Kind == explain.KindReason || e.Kind == explain.KindState) != (e.Name == strings.ToUpper(e.Name)) {
+		if (e.Kind == explain.KindReason || e.Kind == explain.KindState || e.Kind == explain.KindRemoval) != (e.Name == strings.ToUpper(e.Name)) {
 			t.Errorf("%s is written like another kind than %s", e.Name, e.Kind)
 		}
 		if rest := e.Fill("a/b", "c"); strings.ContainsAny(rest, "{}") {

@@ -91,7 +91,7 @@ func (q *query) introspect(ctx context.Context, r tokenbroker.CheckRequest) (tok
 	if err != nil {
 		return tokenbroker.CheckReply{}, repeatable(err)
 	}
-	out, failure := q.introspected(a)
+	out, failure := q.introspected(a, r.Credential.Scopes)
 	if failure != nil {
 		return tokenbroker.CheckReply{}, repeatable(failure)
 	}
@@ -99,7 +99,7 @@ func (q *query) introspect(ctx context.Context, r tokenbroker.CheckRequest) (tok
 }
 
 // introspected reads the reply. Only a clear yes is a yes.
-func (q *query) introspected(a answer) (tokenbroker.CheckReply, *tokenbroker.Failure) {
+func (q *query) introspected(a answer, asked []string) (tokenbroker.CheckReply, *tokenbroker.Failure) {
 	top := parse(a.body, a.fault != "")
 	active := string(top.value("active"))
 	switch {
@@ -116,16 +116,16 @@ func (q *query) introspected(a answer) (tokenbroker.CheckReply, *tokenbroker.Fai
 		return out, nil
 	}
 	out.Active = true
-	q.at.describe(&out, top)
+	q.at.describe(&out, top, asked)
 	return out, nil
 }
 
-// describe takes what the claims say (RFC 7662 §2.2, RFC 9068 §2.2).
-func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields) {
+// describe takes what the claims say (RFC 7662 §2.2, RFC 9068 §2.2), the scopes in the spelling that they were asked for in.
+func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields, asked []string) {
 	out.Expiry, _ = claims.instant("exp")
 	for _, name := range []string{"scope", "scp"} {
 		if out.Scopes == nil {
-			out.Scopes = e.scopesOf(claims, name)
+			out.Scopes = e.scopesOf(claims, name, asked)
 		}
 	}
 	for _, s := range claims.list("aud") {
@@ -140,15 +140,14 @@ func (e *endpoint) describe(out *tokenbroker.CheckReply, claims fields) {
 	}
 }
 
-// scopesOf returns the scopes that a claim names, as they are asked for; nil if it names none.
-func (e *endpoint) scopesOf(claims fields, name string) []string {
-	var scopes []string
-	for _, s := range claims.texts(name, e.profile.ScopeSeparator) {
-		if s = e.profile.CanonicalScope(s); tokenbroker.ValidateScopes([]string{s}) == nil {
-			scopes = append(scopes, s)
-		}
+// scopesOf returns the scopes that a claim names, as they were asked for; nil if it names none.
+func (e *endpoint) scopesOf(claims fields, name string, asked []string) []string {
+	given := slices.DeleteFunc(claims.texts(name, e.profile.ScopeSeparator), func(s string) bool { return s == "" })
+	named := slices.DeleteFunc(e.profile.AsAsked(given, asked), func(s string) bool { return tokenbroker.ValidateScopes([]string{s}) != nil })
+	if len(named) == 0 {
+		return nil
 	}
-	return tokenbroker.NewVariant(scopes, "", "").Scopes
+	return named
 }
 
 // try makes the profile's test call with the token.

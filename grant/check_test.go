@@ -87,6 +87,28 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
+// TestScopesAreToldAsTheyWereAskedFor: what a check finds is compared with what the credential asks for.
+func TestScopesAreToldAsTheyWereAskedFor(t *testing.T) {
+	f := newFake(t)
+	p := only(f.profile(t), tokenbroker.CheckIntrospection)
+	p.ScopeResource, p.CatchAllScope, p.ScopeAliases = "https://graph.example/", "/.default", map[string]string{"r": "files.read"}
+	for _, tt := range []struct{ name, says, asked, want string }{
+		{"all of a resource", "User.Read https://graph.example/Mail.Read", "https://graph.example/.default", "https://graph.example/.default"},
+		{"all of another resource", "User.Read", "https://other.example/.default", "User.Read"},
+		{"without its resource", "Mail.Read", "https://graph.example/Mail.Read", "https://graph.example/Mail.Read"},
+		{"with a blank too many", "  ", "https://graph.example/.default", ""},
+		{"by another name, and more", "r mail.send", "files.read", "files.read mail.send"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f.on("/introspect", 200, `{"active":true,"scope":"`+tt.says+`"}`)
+			got, err := newClient(t, p).Check(t.Context(), checkRequest("at", strings.Fields(tt.asked)...))
+			if said := strings.Join(got.Scopes, " "); err != nil || said != tt.want {
+				t.Errorf("got %q, %v, want %q", said, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestAClockThatIsAheadIsTold(t *testing.T) {
 	f := newFake(t)
 	late := time.Now().Add(-10 * time.Minute).UTC().Format(http.TimeFormat)

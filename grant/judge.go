@@ -39,7 +39,7 @@ func (e *endpoint) judgeJWT(ctx context.Context, r tokenbroker.CheckRequest) (to
 		return out, nil
 	}
 	out.Active = out.Code == ""
-	e.describe(&out, claims)
+	e.describe(&out, claims, r.Credential.Scopes)
 	return out, nil
 }
 

@@ -159,16 +159,7 @@ func (q *query) named(held fields) []string {
 	if len(given) == 0 {
 		return nil
 	}
-	p := q.at.profile
-	for i, s := range given {
-		meant := func(asked string) bool { return p.Meant(s, asked) }
-		if at := slices.IndexFunc(q.asked.Scopes, meant); at >= 0 && !slices.Contains(q.asked.Scopes, s) {
-			given[i] = q.asked.Scopes[at]
-		} else if at < 0 {
-			given[i] = p.CanonicalScope(s)
-		}
-	}
-	return tokenbroker.NewVariant(given, "", "").Scopes
+	return q.at.profile.AsAsked(given, q.asked.Scopes)
 }
 
 // account returns whose account it is, as far as the reply itself says so.

@@ -119,7 +119,7 @@ func (d *document) caseOf(n ast.Node) Case {
 	m := d.mapping(n, "a case", keys)
 	c := Case{Line: place(n).Line, Name: d.word(m, "name", checkLabel), Rule: d.word(m, "rule", checkLabel)}
 	c.Request = Request{
-		Identity: d.word(m, "identity", checkOneIdentity), Action: Action(d.word(m, "action", checkOneAction)),
+		Identity: d.word(m, "identity", CheckIdentity), Action: Action(d.word(m, "action", checkOneAction)),
 		Credential: d.word(m, "credential", tokenbroker.ValidateName), OAuthClient: d.word(m, "oauth_client", tokenbroker.ValidateName),
 		Own: d.scopes(m, "own_scopes"), Scopes: d.scopes(m, "scopes"),
 		Subject: d.word(m, "subject", tokenbroker.ValidateSubject), Audience: d.word(m, "audience", tokenbroker.ValidateAudience),
@@ -185,13 +185,6 @@ func (d *document) scopes(m map[string]ast.Node, key string) []string {
 		all = append(all, it.text)
 	}
 	return all
-}
-
-func checkOneIdentity(text string) error {
-	if strings.Contains(text, "*") {
-		return fmt.Errorf("%q is a pattern; a case is about one identity", text)
-	}
-	return checkIdentity(text)
 }
 
 func checkOneAction(text string) error {

@@ -132,7 +132,7 @@ func TestParseCasesRefuses(t *testing.T) {
 		{"no decision", "    want: allow\n", "", "line 3, column 5: want missing"},
 		{"a decision in other words", "allow", "yes", `line 6, column 11: want: "yes" must be allow or deny`},
 		{"a decision that is no string", "allow", "true", "line 6, column 11: want: must be a plain string"},
-		{"a pattern for an identity", "org/a", "org/*", `line 3, column 15: identity: "spiffe://example.org/*" is a pattern; a case is about one identity`},
+		{"a pattern for an identity", "org/a", "org/*", `line 3, column 15: identity: "spiffe://example.org/*" is a pattern; give one identity`},
 		{"no identity at all", "spiffe://example.org/a", "ann", `line 3, column 15: identity: identity "ann" must be spiffe://`},
 		{"a family of actions", "token.get", `"token.*"`, `line 4, column 13: action: unknown action "token.*"; a case is about one of token.get, `},
 		{"a name that climbs", "credential: a", "credential: a/../b", "line 5, column 17: credential: "},

@@ -65,6 +65,14 @@ func checkIdentity(text string) error {
 	return nil
 }
 
+// CheckIdentity refuses what is not the identity of one caller: a SPIFFE ID, or "dns:" and a name, and no pattern.
+func CheckIdentity(text string) error {
+	if strings.Contains(text, "*") {
+		return fmt.Errorf("%q is a pattern; give one identity", text)
+	}
+	return checkIdentity(text)
+}
+
 // checkName refuses a pattern that no name of a credential or OAuth client fits.
 func checkName(text string) error {
 	if err := checkPattern(text, tokenbroker.MaxNameBytes); err != nil {

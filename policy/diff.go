@@ -74,10 +74,13 @@ func shared(p *Policy, other map[string]*rule) []string {
 func changes(was, now *rule) []string {
 	both, a, b := was != nil && now != nil, cmp.Or(was, &rule{}), cmp.Or(now, &rule{})
 	var all []string
-	if a.mode != b.mode {
+	switch there := cmp.Or(now, was); {
+	case !both && there.mode == ModeAudit:
+		all = append(all, "mode "+there.mode.String(), "until "+end(there))
+	case both && a.mode != b.mode:
 		all = append(all, fmt.Sprintf("mode %s -> %s", a.mode, b.mode))
 	}
-	if !a.until.Equal(b.until) {
+	if both && !a.until.Equal(b.until) {
 		all = append(all, fmt.Sprintf("until %s -> %s", end(a), end(b)))
 	}
 	before := a.keys()

@@ -16,6 +16,15 @@ const ann = `  - name: reports-read
     credentials: ["google/*"]
 `
 
+// trial is a rule in audit mode.
+const trial = `  - name: trial
+    identities: ["spiffe://example.org/job/reports"]
+    actions: [token.get]
+    credentials: ["google/*"]
+    mode: audit
+    until: 2026-12-31
+`
+
 func TestDiffNamesRulesKeysAndItems(t *testing.T) {
 	base := head + ann + `  - name: other
     identities: ["spiffe://example.org/job/other"]
@@ -49,6 +58,9 @@ func TestDiffNamesRulesKeysAndItems(t *testing.T) {
 		{"a rule that comes", "  - name: other\n", replace(replace(ann, "reports-read", "new"), "google/*", "new/*") + "  - name: other\n", []string{
 			"rule new: added; identities +spiffe://example.org/job/reports; actions +token.get; credentials +new/*",
 		}},
+		{"a rule in audit mode that comes", "  - name: other\n", replace(trial, "google/*", "new/*") + "  - name: other\n", []string{
+			"rule trial: added; mode audit; until 2027-01-01T00:00:00Z; identities +spiffe://example.org/job/reports; actions +token.get; credentials +new/*",
+		}},
 		{"another name", "name: other", "name: another", []string{
 			"rule another: added; identities +spiffe://example.org/job/other; actions +token.get; credentials +a, +b; scopes +s; subjects +*@example.org",
 			"rule other: removed; identities -spiffe://example.org/job/other; actions -token.get; credentials -a, -b; scopes -s; subjects -*@example.org",
@@ -63,6 +75,14 @@ func TestDiffNamesRulesKeysAndItems(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestDiffSaysOfARuleInAuditModeThatGoesWhatItWas(t *testing.T) {
+	got := policy.Diff(parse(t, head+ann+trial), parse(t, head+ann))
+	want := []string{"rule trial: removed; mode audit; until 2027-01-01T00:00:00Z; identities -spiffe://example.org/job/reports; actions -token.get; credentials -google/*"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

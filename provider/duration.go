@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 )
 
 const day = 24 * time.Hour
@@ -37,6 +40,18 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		return fmt.Errorf("duration %q is out of range", s)
 	}
 	*d = Duration(sum)
+	return nil
+}
+
+// UnmarshalYAML reads a duration of a file. Its errors know their place and key, which those of UnmarshalText could not.
+func (d *Duration) UnmarshalYAML(n ast.Node) error {
+	var text string
+	if err := yaml.NodeToValue(n, &text); err != nil {
+		text = ""
+	}
+	if err := d.UnmarshalText([]byte(text)); err != nil {
+		return &yaml.SyntaxError{Message: strings.TrimPrefix(n.GetPath(), "$.") + ": " + err.Error(), Token: n.GetToken()}
+	}
 	return nil
 }
 

@@ -51,6 +51,13 @@ acme:
 	}
 }
 
+func TestADurationMayBeThatOfAnotherKey(t *testing.T) {
+	all, err := provider.Parse([]byte("acme:\n  grace: &life 30s\n  absolute_life: *life\n"))
+	if p := all["acme"]; err != nil || p.AbsoluteLife == nil || time.Duration(*p.AbsoluteLife) != 30*time.Second {
+		t.Errorf("got %v, %v", p.AbsoluteLife, err)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, data, want string }{
 		{"an unknown key", "acme:\n  token_endpont: x\n", `line 2, column 3: unknown field "token_endpont"`},
@@ -58,8 +65,11 @@ func TestParseRefuses(t *testing.T) {
 		{"a repeated key", "acme:\n  issuer: a\n  issuer: b\n", "line 3, column 3"},
 		{"a repeated provider", "acme:\n  issuer: a\nacme:\n  issuer: b\n", "line 3, column 1"},
 		{"a wrong type", "acme:\n  rotates: perhaps\n", "line 2, column 12"},
-		{"a duration without a unit", "acme:\n  grace: 30\n", "duration"},
-		{"a duration in weeks", "acme:\n  grace: 2w\n", "duration"},
+		{"a duration without a unit", "acme:\n  grace: 30\n", `line 2, column 10: acme.grace: duration "30" is not of a form like 90s`},
+		{"a duration in weeks", "acme:\n  grace: 2w\n", `line 2, column 10: acme.grace: duration "2w"`},
+		{"a duration deep inside", "acme:\n  errors:\n    - {status: 500, retry_after: soon}\n", `line 3, column 34: acme.errors[0].retry_after: duration "soon"`},
+		{"a list for a duration", "acme:\n  grace: [1s]\n", "line 2, column 10: acme.grace: "},
+		{"a duration that is the one of another key", "acme:\n  grace: &life 30\n  absolute_life: *life\n", "line 2, column 16: acme.grace: duration"},
 		{"a list", "- acme\n", "line 1"},
 		{"broken YAML", "acme: {", "line 1"},
 		{"a second document", "a: {}\n---\nb: {}\n", "more than one"},

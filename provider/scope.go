@@ -32,6 +32,21 @@ func (p Profile) Meant(given, asked string) bool {
 	return is == was || all && p.CatchAllScope != "" && strings.HasPrefix(is, resource+"/")
 }
 
+// AsAsked returns the scopes that a reply or a check of a token names, in the spelling that they were asked for in, as a set.
+func (p Profile) AsAsked(given, asked []string) []string {
+	given = slices.Clone(given)
+	for i, s := range given {
+		at := slices.IndexFunc(asked, func(a string) bool { return p.Meant(s, a) })
+		switch {
+		case at < 0:
+			given[i] = p.CanonicalScope(s)
+		case !slices.Contains(asked, s):
+			given[i] = asked[at]
+		}
+	}
+	return tokenbroker.NewVariant(given, "", "").Scopes
+}
+
 // qualified is a scope with its resource.
 func (p Profile) qualified(scope string) string {
 	if scope = p.CanonicalScope(scope); strings.Contains(scope, "/") {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,20 @@ func cutInTime(t *testing.T, conn *grpc.ClientConn, w *watcher, since time.Time,
 	}
 }
 
+// wantEnds wants n streams that have ended, and the trail to say of each that the broker ended it for a reason.
+func wantEnds(t *testing.T, b *brokertest.Broker, n int, code string) {
+	t.Helper()
+	var got []string
+	for _, l := range auditLines(t, b) {
+		if l.Kind == "stream_close" {
+			got = append(got, l.Code)
+		}
+	}
+	if len(got) != n || slices.ContainsFunc(got, func(c string) bool { return c != code }) {
+		t.Errorf("the trail says that streams ended with %v, want %d times %s", got, n, code)
+	}
+}
+
 func TestP13TheEndOfACertificateCutsItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := rounds(20, 1000)
@@ -78,6 +93,7 @@ func TestP13TheEndOfACertificateCutsItsConnection(t *testing.T) {
 			cutInTime(t, conn, w, end, "CERTIFICATE_EXPIRED")
 			_ = conn.Close()
 		}
+		wantEnds(t, b, n, "CERTIFICATE_EXPIRED")
 		select {
 		case err := <-bystander.ended:
 			t.Errorf("another's stream ended: %v", err)
@@ -132,6 +148,7 @@ func TestP13TheDenyListCutsConnections(t *testing.T) {
 			cutInTime(t, conn, w, since, "CERTIFICATE_DENIED")
 			_ = conn.Close()
 		}
+		wantEnds(t, b, n, "CERTIFICATE_DENIED")
 		put(t, list, []byte("garbage\n")) // keeps the last good one
 		select {
 		case err := <-bystander.ended:

@@ -86,7 +86,7 @@ func (s *Server) release(ctx context.Context, c *call) error {
 	if err := s.judge(c); err != nil || granted == nil {
 		return err
 	}
-	d, err := s.ceiling(ctx, c.asked, granted, c.decision, c.may)
+	d, err := ceiling(ctx, s.cfg.Broker, c.asked, granted, c.decision, c.may)
 	if c.decision = d; errors.Is(err, tokenbroker.ErrScopesTooWide) {
 		c.record.ScopesGranted = granted
 		s.denied(c)
@@ -96,12 +96,12 @@ func (s *Server) release(ctx context.Context, c *call) error {
 
 // ceiling judges a token that a provider gave other scopes than were asked for. r is what was asked, and d allows it. Where nobody asked and
 // the credential has no scopes of its own, what the provider gives are its own.
-func (s *Server) ceiling(ctx context.Context, r policy.Request, granted []string, d policy.Decision, decide func(policy.Request) policy.Decision) (policy.Decision, error) {
+func ceiling(ctx context.Context, b *broker.Broker, r policy.Request, granted []string, d policy.Decision, decide func(policy.Request) policy.Decision) (policy.Decision, error) {
 	extra := slices.DeleteFunc(slices.Clone(granted), func(g string) bool { return slices.Contains(r.Scopes, g) })
 	if len(extra) == 0 {
 		return d, nil
 	}
-	own, err := s.cfg.Broker.Own(ctx, r.Credential)
+	own, err := b.Own(ctx, r.Credential)
 	if err != nil || own.Extra == tokenbroker.ExtraScopesAllow {
 		return d, err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,9 +42,13 @@ func (p *policyService) Explain(ctx context.Context, r *tokenbrokerv1.ExplainReq
 	if err != nil {
 		return nil, err
 	}
-	d, verdicts := caller.policy.Decide(q), caller.policy.Explain(q)
+	q, d, refusal, err := p.judge(ctx, caller.policy, q, r)
+	if err != nil {
+		return nil, err
+	}
+	verdicts := caller.policy.Explain(q)
 	resp := &tokenbrokerv1.ExplainResponse{Allowed: d.Allowed, Rule: d.Rule, Reason: string(d.Reason), DeniedScope: d.DeniedScope,
-		PolicyRevision: caller.policy.Revision(), Scopes: q.Scopes, Advice: advice(q, d, verdicts)}
+		PolicyRevision: caller.policy.Revision(), Scopes: q.Scopes, Advice: cmp.Or(refusal, advice(q, d, verdicts))}
 	if d.Allowed {
 		resp.Mode, resp.ExpireTime = modeToProto(d.Mode), timeToProto(d.Until)
 	}
@@ -63,8 +68,10 @@ func checkExplain(r *tokenbrokerv1.ExplainRequest) error {
 		return tokenbroker.Invalid("identity", errors.New("is required: a SPIFFE ID, or dns: and a name"))
 	case len(r.GetIdentity()) > 2048:
 		return tokenbroker.Invalid("identity", errors.New("has more than 2048 bytes"))
+	case policy.CheckIdentity(r.GetIdentity()) != nil:
+		return tokenbroker.Invalid("identity", policy.CheckIdentity(r.GetIdentity()))
 	case !slices.Contains(policy.Actions(), policy.Action(r.GetAction())):
-		return tokenbroker.Invalid("action", errors.New("is none; one is e.g. token.get"))
+		return tokenbroker.Invalid("action", fmt.Errorf("%.100q is no action; one is e.g. token.get", r.GetAction()))
 	case r.GetCredential() == "" && (family == "token" || family == "credential" || family == "consent"):
 		return tokenbroker.Invalid("credential", errors.New("is required for "+r.GetAction()))
 	case r.GetOauthClient() == "" && family == "oauth_client":
@@ -115,12 +122,52 @@ func (p *policyService) question(ctx context.Context, r *tokenbrokerv1.ExplainRe
 	return q, known, nil
 }
 
+// judge decides on a question, and then on the present token, if the provider gave it other scopes than were asked for: what the policy
+// allows is refused if the token has more. It returns what was judged last, and what the caller would be told then.
+func (p *policyService) judge(ctx context.Context, now *policy.Policy, q policy.Request, r *tokenbrokerv1.ExplainRequest) (policy.Request, policy.Decision, string, error) {
+	asked := now.Decide(q)
+	if !asked.Allowed || !slices.Contains(tokenActions, q.Action) {
+		return q, asked, "", nil
+	}
+	granted, err := p.granted(ctx, selectionOf(r))
+	if err != nil || granted == nil {
+		return q, asked, "", err
+	}
+	judged := q
+	d, err := ceiling(ctx, p.b, q, granted, asked, func(r policy.Request) policy.Decision {
+		judged = r
+		return now.Decide(r)
+	})
+	if !errors.Is(err, tokenbroker.ErrScopesTooWide) {
+		return q, asked, "", err
+	}
+	return judged, d, fmt.Sprintf("rule %q allows what is asked, but the present token has more and is refused with GRANTED_SCOPES_TOO_WIDE: %s", asked.Rule, problemOf(err).Detail), nil
+}
+
+// granted are the scopes of the present token of a selection, if they are others than were asked for. Of a variant other than the
+// credential's own it is not known.
+func (p *policyService) granted(ctx context.Context, sel broker.Selection) ([]string, error) {
+	st, err := p.b.Credential(ctx, sel.Credential)
+	if errors.Is(err, tokenbroker.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := p.b.Resolve(ctx, sel)
+	if err != nil || v.Key() != st.Snapshot.Variant.Key() {
+		return nil, err
+	}
+	return st.Snapshot.Otherwise(), nil
+}
+
 // advice says which rule it was, or what would have to change.
 func advice(q policy.Request, d policy.Decision, verdicts []policy.Verdict) string {
-	nearest := d.Rule
+	near := policy.Verdict{Rule: d.Rule}
 	if i := slices.IndexFunc(verdicts, func(v policy.Verdict) bool { return v.Reason == d.Reason && v.DeniedScope == d.DeniedScope }); i >= 0 && !d.Allowed {
-		nearest = verdicts[i].Rule
+		near = verdicts[i]
 	}
+	nearest := near.Rule
 	switch d.Reason {
 	case policy.ReasonAllowed:
 		if d.Mode == policy.ModeAudit {
@@ -131,7 +178,7 @@ func advice(q policy.Request, d policy.Decision, verdicts []policy.Verdict) stri
 		if len(verdicts) == 0 {
 			return "no rule names this identity: compare it with that of the certificate, letter by letter, or add it to the identities of a rule"
 		}
-		return fmt.Sprintf("rules name this identity, and none gives it %s: add it to the actions of one, e.g. of %q", q.Action, verdicts[0].Rule)
+		return namedOnly(q.Action, verdicts)
 	case policy.ReasonCredential:
 		return fmt.Sprintf("no rule that gives this identity %s covers credential %q: add it to the credentials of one, e.g. of %q", q.Action, q.Credential, nearest)
 	case policy.ReasonOAuthClient:
@@ -140,15 +187,33 @@ func advice(q policy.Request, d policy.Decision, verdicts []policy.Verdict) stri
 		if d.DeniedScope == "" {
 			return fmt.Sprintf("the credential has no scopes of its own, so the provider decides on them: rule %q has to leave scopes out, or to allow \"**\"", nearest)
 		}
-		return fmt.Sprintf("rule %q comes nearest, and does not cover scope %s: add it to its scopes, or ask for less", nearest, d.DeniedScope)
+		return fmt.Sprintf("rule %q comes nearest, and does not cover scope %s: %s, or ask for less", nearest, d.DeniedScope, widen(near, "scopes"))
 	case policy.ReasonSubject:
-		return fmt.Sprintf("rule %q comes nearest, and does not let this identity choose subject %q: add it to its subjects, or leave it out", nearest, q.Subject)
+		return fmt.Sprintf("rule %q comes nearest, and does not let this identity choose subject %q: %s, or leave it out", nearest, q.Subject, widen(near, "subjects"))
 	case policy.ReasonAudience:
-		return fmt.Sprintf("rule %q comes nearest, and does not let this identity choose audience %q: add it to its audiences, or leave it out", nearest, q.Audience)
+		return fmt.Sprintf("rule %q comes nearest, and does not let this identity choose audience %q: %s, or leave it out", nearest, q.Audience, widen(near, "audiences"))
 	case policy.ReasonExpired:
 		return fmt.Sprintf("rule %q was in audit mode and is over: enforce it, or move its end", nearest)
 	}
 	return ""
+}
+
+// namedOnly says what to do where rules name an identity and none gives it an action.
+func namedOnly(a policy.Action, verdicts []policy.Verdict) string {
+	tried := a == policy.TokenGet || a == policy.TokenSubscribe // what a rule in audit mode may give
+	i := slices.IndexFunc(verdicts, func(v policy.Verdict) bool { return tried || v.Mode == policy.ModeEnforce })
+	if i < 0 {
+		return fmt.Sprintf("rule %q names this identity, but is in audit mode and may not give %s: write an enforced rule for it", verdicts[0].Rule, a)
+	}
+	return fmt.Sprintf("rules name this identity, and none gives it %s: add it to the actions of one, e.g. of %q", a, verdicts[i].Rule)
+}
+
+// widen says how a rule comes to allow what it does not cover. One in audit mode gives only what is the credential's own.
+func widen(v policy.Verdict, key string) string {
+	if v.Mode == policy.ModeAudit {
+		return "it is in audit mode and may have no " + key + ", so write an enforced rule for it"
+	}
+	return "add it to its " + key
 }
 
 // Lint implements tokenbrokerv1.PolicyServiceServer.

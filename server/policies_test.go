@@ -105,6 +105,77 @@ func asCall(t *testing.T, b *brokertest.Broker, ask *tokenbrokerv1.ExplainReques
 	}
 }
 
+func TestExplainJudgesWhatThePresentTokenHasBesides(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: ceilingPolicy})
+	gives(b, "files.admin files.read")
+	b.AddClientCredentials("example/api", "files.read")
+	ask := &tokenbrokerv1.ExplainRequest{Identity: plain, Action: "token.get", Credential: "example/api"}
+	explain := func() *tokenbrokerv1.ExplainResponse {
+		got, err := policiesOf(b.Operator()).Explain(brief(t), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asCall(t, b, ask, got)
+		return got
+	}
+	b.Token("example/api") // of a worker that may have any scope
+	got := explain()
+	if got.GetAllowed() || got.GetRule() != "" || got.GetReason() != "scope" || got.GetDeniedScope() != "files.admin" || len(got.GetScopes()) != 2 || got.GetExpireTime() != nil {
+		t.Errorf("got %v, want it denied for the scope that the token has besides", got)
+	}
+	for _, word := range []string{"GRANTED_SCOPES_TOO_WIDE", "files.admin", `"plain"`, "extra_scopes", "scope_aliases"} {
+		if !strings.Contains(got.GetAdvice(), word) {
+			t.Errorf("the advice %q does not say %s", got.GetAdvice(), word)
+		}
+	}
+	if v := got.GetVerdicts(); len(v) != 1 || v[0].GetReason() != "scope" || v[0].GetDeniedScope() != "files.admin" {
+		t.Errorf("got %v, want the rule to fail at the scope", v)
+	}
+	setExtra(t, b, "example/api", tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW)
+	if got := explain(); !got.GetAllowed() || got.GetRule() != "plain" {
+		t.Errorf("with the extras allowed: got %v", got)
+	}
+}
+
+func TestExplainTellsNobodyToWidenARuleInAuditMode(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy})
+	b.AddClientCredentials("b/api", "files.read")
+	for word, ask := range map[string]*tokenbrokerv1.ExplainRequest{
+		"scope files.write": {Scopes: []string{"files.read", "files.write"}}, `subject "ann"`: {Subject: "ann"}, `audience "https://c.example"`: {Audience: "https://c.example"},
+	} {
+		ask.Identity, ask.Action, ask.Credential = domain+"/b/trial", "token.get", "b/api"
+		got, err := policiesOf(b.Operator()).Explain(brief(t), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := got.GetAdvice(); got.GetAllowed() || !strings.Contains(text, word) || !strings.Contains(text, "write an enforced rule for it") || strings.Contains(text, "add it to") {
+			t.Errorf("%s: got %q", word, text)
+		}
+	}
+}
+
+func TestExplainSaysWhatIsWrongWithTheQuestion(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{})
+	for _, row := range []struct {
+		identity, action, field, text string
+	}{
+		{"foo", "token.get", "identity", "must be spiffe://"},
+		{domain + "/job/*", "token.get", "identity", "pattern"},
+		{"", "token.get", "identity", "is required"},
+		{worker("1"), "token.steal", "action", `"token.steal" is no action`},
+	} {
+		_, err := policiesOf(b.Operator()).Explain(brief(t), &tokenbrokerv1.ExplainRequest{Identity: row.identity, Action: row.action, Credential: "a/api"})
+		f := wantFault(t, err, codes.InvalidArgument, "FIELD_VIOLATION")
+		if len(f.Fields) != 1 || f.Fields[0] != row.field || !strings.Contains(err.Error()+wire(t, err), row.text) {
+			t.Errorf("%q, %q: got %v with fields %v, want %s with %q", row.identity, row.action, err, f.Fields, row.field, row.text)
+		}
+	}
+	_, err := policiesOf(b.Operator()).Explain(brief(t), &tokenbrokerv1.ExplainRequest{Identity: "dns:host.example", Action: "token.get", Credential: "a/api"})
+	if err != nil {
+		t.Errorf("a DNS name: %v", err)
+	}
+}
+
 func TestExplainShowsHowFarEachRuleCame(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy + `  - name: b-late
     identities: ["spiffe://brokertest.local/b/*"]

@@ -153,7 +153,7 @@ func (sub *subscription) judge(asked broker.Selection, v tokenbroker.Variant, gr
 	if granted == nil || !d.Allowed {
 		return d, nil
 	}
-	return sub.s.ceiling(ctx, r, granted, d, decide)
+	return ceiling(ctx, sub.s.cfg.Broker, r, granted, d, decide)
 }
 
 // open adds the selectors, each after a record of its decision, which binds the stream's id to the identity.
@@ -220,6 +220,7 @@ func (sub *subscription) close(err error) {
 
 // recordEnd records how a stream ended: its client left, or the broker ended it for a reason.
 func (s *Server) recordEnd(ctx context.Context, c *call, ids []uint64, err error) {
+	err = c.because(err)
 	rec := c.record
 	rec.Kind, rec.Streams, rec.Latency = audit.KindStreamClose, ids, time.Since(c.began)
 	rec.Code = codeOf(err)

@@ -146,7 +146,7 @@ func TestATailEndsWithTheDrain(t *testing.T) {
 
 func TestATailEndsWithTheCertificate(t *testing.T) {
 	m := newMemory(audit.Record{Kind: audit.KindSystem})
-	r := auditRig(t, m, false, nil)
+	r := auditRig(t, m, true, nil)
 	r.serve(auditor)
 	cfg := clientTLS(t, r.b, mtls.Template{SPIFFEID: auditor, Client: true, NotAfter: time.Now().Add(5 * time.Second)})
 	conn := r.connWith(cfg)
@@ -156,6 +156,10 @@ func TestATailEndsWithTheCertificate(t *testing.T) {
 	if _, err := s.Recv(); err == nil || status.Code(err) != codes.Unauthenticated && status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want the end of the certificate", err)
 	}
+	eventually(t, "the trail says why it ended", func() bool {
+		all, _ := m.after(0)
+		return slices.ContainsFunc(all, func(e audit.Entry) bool { return e.Kind == audit.KindStreamClose && e.Code == "CERTIFICATE_EXPIRED" })
+	})
 }
 
 func TestATailWhoseReaderIsSlowIsCut(t *testing.T) {

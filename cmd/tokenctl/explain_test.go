@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/tokenbroker/tokenbroker/explain"
+	"github.com/tokenbroker/tokenbroker/policy"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // local runs a command that needs no broker.
@@ -29,6 +31,27 @@ func TestAWordIsExplained(t *testing.T) {
 	if got := beginning(explain.All(), "reauth"); len(got) < 2 {
 		t.Errorf("got %v, want the reason and the state", got)
 	}
+}
+
+func TestWhatSubscribeAndTheTrailSayIsExplained(t *testing.T) {
+	for name, kind := range map[string]explain.Kind{"denied_summary": explain.KindDenial, "too_many_summary": explain.KindDenial, "unknown_method_summary": explain.KindDenial, "expired": explain.KindCode} {
+		if e, ok := explain.Lookup(name); !ok || e.Kind != kind {
+			t.Errorf("%s: got %+v", name, e)
+		}
+	}
+	for n, name := range tokenbrokerv1.RemovedReason_name {
+		if _, ok := explain.Lookup(enum(name, "REMOVED_REASON_")); !ok && n != 0 {
+			t.Errorf("%s has no entry", name)
+		}
+	}
+	for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonAction, policy.ReasonCredential, policy.ReasonOAuthClient, policy.ReasonScope, policy.ReasonSubject,
+		policy.ReasonAudience, policy.ReasonExpired} {
+		if _, ok := explain.Lookup(string(r)); !ok {
+			t.Errorf("%s has no entry", r)
+		}
+	}
+	wants(t, local(t, "", "explain", "scopes_too_wide"), 0, "SCOPES_TOO_WIDE, a removal", "tokenctl policy explain")
+	wants(t, local(t, "", "explain", "expired"), 0, "audit mode")
 }
 
 // TestTheCommandsOfExplanationsAreThere keeps explanations from naming a command or a flag that there is not.

@@ -215,7 +215,7 @@ func (s *subscription) line(time, credential, generation, state, expires string)
 	for _, name := range s.names {
 		width = max(width, len(name))
 	}
-	_, err := fmt.Fprintf(s.out, "%-20s  %-*s  %-10s  %-13s  %s\n", time, width, clean(credential), generation, state, expires)
+	_, err := fmt.Fprintf(s.out, "%-20s  %-*s  %-10s  %-15s  %s\n", time, width, clean(credential), generation, state, expires)
 	return err
 }
 

@@ -28,6 +28,21 @@ func removed(name string, reason tokenbrokerv1.RemovedReason) *tokenbrokerv1.Sub
 		Selector: &tokenbrokerv1.Selector{Credential: name}, Reason: reason}}}
 }
 
+func TestEachWordFitsIntoItsColumn(t *testing.T) {
+	s, out, _ := follower(0)
+	if err := s.take(update("a", 5, 1)); err != nil {
+		t.Fatal(err)
+	}
+	at := strings.LastIndex(strings.TrimSpace(out.String()), "  ")
+	for n := range tokenbrokerv1.RemovedReason_name {
+		s, out, _ := follower(0)
+		_ = s.take(removed("a", tokenbrokerv1.RemovedReason(n))) // TOO_MANY ends it
+		if got := strings.LastIndex(strings.TrimSpace(out.String()), "  "); got != at && n != 0 {
+			t.Errorf("the last column begins at %d, want %d: %s", got, at, out)
+		}
+	}
+}
+
 func TestNothingIsPrintedTwice(t *testing.T) {
 	const notFound = tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND
 	s, out, _ := follower(0)
