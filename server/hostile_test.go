@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,5 +173,22 @@ func TestAttackFindTokenHashesNothingForWhoMayNotSeeIt(t *testing.T) {
 	resp, err := auditsOf(r, team).FindToken(brief(t), &tokenbrokerv1.FindTokenRequest{AccessToken: leakedToken})
 	if err != nil || resp.GetKnown() || resp.GetTokenMac() != "" {
 		t.Errorf("got %v, known %v, hash %q; want nothing told", err, resp.GetKnown(), resp.GetTokenMac())
+	}
+}
+
+func TestAttackExplainTellsNothingOfOthersRules(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy + `  - name: b-secret-merger-with-acme
+    identities: ["spiffe://brokertest.local/b/worker"]
+    actions: ["token.get"]
+    credentials: ["b/merger"]
+`})
+	b.AddClientCredentials("a/api", "files.read")
+	ask := &tokenbrokerv1.ExplainRequest{Identity: workerB, Action: "token.get", Credential: "a/api"}
+	got, err := policiesOf(b.Conn(operatorA)).Explain(brief(t), ask)
+	if err != nil || len(got.GetVerdicts()) > 0 || strings.Contains(got.GetAdvice(), "merger") {
+		t.Errorf("got %v, %d verdicts and advice %q, want nothing of rules about other credentials", err, len(got.GetVerdicts()), got.GetAdvice())
+	}
+	if got, err = policiesOf(b.Operator()).Explain(brief(t), ask); err != nil || len(got.GetVerdicts()) == 0 {
+		t.Errorf("got %v and %d verdicts for whoever may ask about all", err, len(got.GetVerdicts()))
 	}
 }

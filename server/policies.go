@@ -46,7 +46,7 @@ func (p *policyService) Explain(ctx context.Context, r *tokenbrokerv1.ExplainReq
 	if err != nil {
 		return nil, err
 	}
-	verdicts := caller.policy.Explain(q)
+	verdicts := seen(caller, caller.policy.Explain(q))
 	resp := &tokenbrokerv1.ExplainResponse{Allowed: d.Allowed, Rule: d.Rule, Reason: string(d.Reason), DeniedScope: d.DeniedScope,
 		PolicyRevision: caller.policy.Revision(), Scopes: q.Scopes, Advice: cmp.Or(refusal, advice(q, d, verdicts))}
 	if d.Allowed {
@@ -92,9 +92,23 @@ func checkExplain(r *tokenbrokerv1.ExplainRequest) error {
 // mayAsk judges whether the caller may ask. A question about no credential and no OAuth client is one about all.
 func mayAsk(caller *call, r *tokenbrokerv1.ExplainRequest) policy.Decision {
 	if r.GetCredential() == "" && r.GetOauthClient() == "" {
+		if !caller.policy.GrantsAll(caller.Identity, policy.PolicyExplain) {
+			return policy.Decision{Reason: policy.ReasonCredential}
+		}
 		return caller.may(policy.Request{Credential: anything()})
 	}
 	return caller.may(policy.Request{Credential: r.GetCredential(), OAuthClient: r.GetOauthClient()})
+}
+
+// seen leaves out rules about other credentials than the one asked about, unless the caller may ask about all: their names may tell of what
+// is none of its business.
+func seen(caller *call, verdicts []policy.Verdict) []policy.Verdict {
+	if caller.policy.GrantsAll(caller.Identity, policy.PolicyExplain) {
+		return verdicts
+	}
+	return slices.DeleteFunc(verdicts, func(v policy.Verdict) bool {
+		return v.Reason == policy.ReasonCredential || v.Reason == policy.ReasonOAuthClient
+	})
 }
 
 // anything is a name that only a pattern for all names covers.
