@@ -96,6 +96,7 @@ bench: ## each benchmark for BENCHTIME (1s, or 1x), then the broker against bare
 soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME; ten thousand crash images of the store; attacks at full count
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -race -count 1 -timeout 0 -run '^TestSoak' -v ./cmd/tokenbrokerd
 	TOKENBROKER_CRASH_IMAGES=10000 go test -count 1 -timeout 0 -run '^TestCrashImages$$' -v ./store
+	TOKENBROKER_SOAK=$(SOAKTIME) go test -count 1 -timeout 0 -run '^TestP[0-9]' -v ./server ./audit
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -count 1 -timeout 0 -parallel 1 -v ./attack
 
 .PHONY: demo
