@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -45,7 +44,14 @@ func serve(ctx context.Context, c daemon.Config) error {
 	if err != nil {
 		return err
 	}
-	c.Log.Info("serving", "grpc", d.Addr().String(), "admin", fmt.Sprint(d.AdminAddr()), "ops", fmt.Sprint(d.OpsAddr()), "version", c.Version)
+	args := []any{"grpc", d.Addr().String()}
+	if a := d.AdminAddr(); a != nil {
+		args = append(args, "admin", a.String())
+	}
+	if a := d.OpsAddr(); a != nil {
+		args = append(args, "ops", a.String())
+	}
+	c.Log.Info("serving", append(args, "version", c.Version)...)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

@@ -103,6 +103,9 @@ func (s *site) serving(cmd *exec.Cmd) *process {
 	s.t.Helper()
 	s.proc = startProcess(s.t, cmd)
 	line := s.proc.line(`"msg":"serving"`)
+	if strings.Contains(line, "nil") {
+		s.t.Errorf("got %s, want what is there alone", line)
+	}
 	addr := field(s.t, line, "grpc")
 	s.grpc.Store(&addr)
 	s.ops = field(s.t, line, "ops")
