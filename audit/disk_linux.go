@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -23,4 +24,9 @@ func room(path string) (bytes uint64, known bool) {
 		return 0, false
 	}
 	return s.Bavail * uint64(s.Bsize), true
+}
+
+// locked takes the lock of an open file, and reports whether another has it.
+func locked(f *os.File) bool {
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }

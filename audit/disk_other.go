@@ -9,3 +9,6 @@ func unlinked(*os.File) bool { return false }
 
 // room is not known here.
 func room(string) (bytes uint64, known bool) { return 0, false }
+
+// locked is not known here.
+func locked(*os.File) bool { return false }

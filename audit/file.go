@@ -30,6 +30,7 @@ type File struct {
 	tail Tail
 	cur  *handle
 	gone bool                   // a file that had records was deleted
+	held bool                   // it is locked, as far as that can be done
 	next atomic.Pointer[handle] // opened by Reopen, for the next write to take over
 }
 
@@ -58,6 +59,16 @@ func OpenFile(path string) (*File, error) {
 		return nil, errors.Join(err, h.file.Close())
 	}
 	return &File{path: path, tail: tail, cur: h}, nil
+}
+
+// Lock keeps other processes that call it from the file, until Close and also over rotations: two logs on one file mix their lines for
+// good. It is an error when another has the lock. Devices, and file systems that know no locks, have none. Call it before the first Write.
+func (f *File) Lock() error {
+	f.held = true
+	if f.cur.regular && locked(f.cur.file) {
+		return fmt.Errorf("audit file %s is in use by another broker", f.path)
+	}
+	return nil
 }
 
 // Tail returns how the file ended when OpenFile found it; for Options.Tail.
@@ -176,6 +187,9 @@ func (f *File) turn(h *handle) error {
 	f.gone = f.gone || old.size > 0 && unlinked(old.file)
 	f.cur = h
 	_ = old.file.Close() // its records were synced, or nobody asked for that
+	if f.held && h.regular {
+		_ = locked(h.file) // if another has it by now, to go on is better than to stop: no line breaks
+	}
 	return nil
 }
 

@@ -249,3 +249,27 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+func TestAFileIsLockedAlsoOverRotations(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	f := openFile(t, path)
+	must(t, f.Lock())
+	taken := func(when string) {
+		t.Helper()
+		if err := openFile(t, path).Lock(); err == nil || !strings.Contains(err.Error(), "in use by another broker") {
+			t.Errorf("%s: got %v, want that the lock is taken", when, err)
+		}
+	}
+	taken("at first")
+	must(t, f.Reopen())
+	must(t, f.Look())
+	taken("after the same file was opened anew")
+	must(t, os.Rename(path, path+".1"))
+	must(t, f.Look())
+	taken("after a rotation")
+	must(t, f.Close())
+	must(t, openFile(t, path).Lock())
+	device := openFile(t, "/dev/null")
+	must(t, device.Lock())
+	must(t, openFile(t, "/dev/null").Lock())
+}

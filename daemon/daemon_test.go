@@ -174,6 +174,21 @@ func TestRunRefusesWithoutAnAuditLog(t *testing.T) {
 	free(t, cfg)
 }
 
+// TestTwoBrokersDoNotShareAnAuditLog: their lines would be mixed for good.
+func TestTwoBrokersDoNotShareAnAuditLog(t *testing.T) {
+	one, other := config(t), config(t)
+	other.AuditFile = one.AuditFile
+	d, err := daemon.Open(t.Context(), one)
+	must(t, err)
+	if _, err := daemon.Open(t.Context(), other); err == nil || !strings.Contains(err.Error(), "in use by another broker") {
+		t.Errorf("got %v, want that the log is in use", err)
+	}
+	d.Close()
+	again, err := daemon.Open(t.Context(), other)
+	must(t, err)
+	again.Close()
+}
+
 // TestStopBeforeItServes ends in order however soon it is asked to.
 func TestStopBeforeItServes(t *testing.T) {
 	cfg := config(t)

@@ -33,6 +33,9 @@ func (d *Daemon) openAudit(ctx context.Context, records *store.Store) (err error
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	d.closers = append(d.closers, func() { _ = d.sink.Close() })
+	if err := d.sink.Lock(); err != nil {
+		return err
+	}
 	points := audit.Checkpoints{Store: records.Boot}
 	if d.cfg.Checkpoints.KeyFile != "" {
 		if points.Signer, err = audit.OpenSigner(d.cfg.Checkpoints.KeyFile); err != nil {
