@@ -71,7 +71,7 @@ func wantEnds(t *testing.T, b *brokertest.Broker, n int, code string) {
 		}
 	}
 	if len(got) != n || slices.ContainsFunc(got, func(c string) bool { return c != code }) {
-		t.Errorf("the trail says that streams ended with %v, want %d times %s", got, n, code)
+		t.Errorf("the trail says that %d streams ended, of these %v, want %d times %s", len(got), slices.Compact(got), n, code)
 	}
 }
 

@@ -302,11 +302,20 @@ func denial(n need, d policy.Decision, hasAction bool) error {
 	case n.action == policy.TokenGet || n.action == policy.TokenReport:
 		return tokenbroker.ErrNotFound
 	case !hasAction || n.create:
-		return &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "no rule gives this identity " + string(n.action) + " on it"}
+		return &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "no rule gives this identity " + string(n.action) + onIt(n.action)}
 	case d.Reason == policy.ReasonOAuthClient:
 		return tokenbroker.ErrClientNotFound
 	}
 	return tokenbroker.ErrNotFound
+}
+
+// onIt are the words for an action that is always about one thing.
+func onIt(a policy.Action) string {
+	switch family, _, _ := strings.Cut(string(a), "."); family {
+	case "credential", "oauth_client", "consent":
+		return " on it"
+	}
+	return ""
 }
 
 func scopeDenied(d policy.Decision) error {

@@ -229,6 +229,18 @@ func TestExplainIsForWhoMayAskAboutTheCredential(t *testing.T) {
 	wantFault(t, err, codes.InvalidArgument, "FIELD_VIOLATION")
 }
 
+func TestADenialNamesAThingOnlyWhereThereIsOne(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy})
+	_, err := policiesOf(b.Conn(workerA)).Lint(brief(t), &tokenbrokerv1.LintRequest{})
+	if f := wantFault(t, err, codes.PermissionDenied, "CALLER_NOT_ALLOWED"); !strings.HasSuffix(f.Text, "no rule gives this identity policy.lint") {
+		t.Errorf("got %q, of a call that is about nothing", f.Text)
+	}
+	_, err = credentialsOf(b.Conn(workerA)).GetCredential(brief(t), &tokenbrokerv1.GetCredentialRequest{Credential: "a/api"})
+	if f := wantFault(t, err, codes.PermissionDenied, "CALLER_NOT_ALLOWED"); !strings.HasSuffix(f.Text, "credential.get on it") {
+		t.Errorf("got %q, of a call that is about a credential", f.Text)
+	}
+}
+
 func TestLintTellsOfWhatTheCallerMaySee(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy})
 	b.AddClientCredentials("a/api", "files.read", "files.write")

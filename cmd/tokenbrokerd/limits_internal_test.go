@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"reflect"
 	"strings"
@@ -11,6 +13,21 @@ import (
 )
 
 // From within the package, since a command can't be imported.
+
+func TestOnlyListenersThatThereAreAreLogged(t *testing.T) {
+	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8443}
+	for _, tt := range []struct {
+		admin, ops net.Addr
+		want       string
+	}{
+		{nil, nil, "[grpc 127.0.0.1:8443]"}, {addr, nil, "[grpc 127.0.0.1:8443 admin 127.0.0.1:8443]"},
+		{addr, addr, "[grpc 127.0.0.1:8443 admin 127.0.0.1:8443 ops 127.0.0.1:8443]"},
+	} {
+		if got := fmt.Sprint(listeners(addr, tt.admin, tt.ops)); got != tt.want {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
+}
 
 // TestEachLimitComesThrough sets every key of the section to something else, and looks for it in what the server is given and in the manual.
 func TestEachLimitComesThrough(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -44,14 +45,7 @@ func serve(ctx context.Context, c daemon.Config) error {
 	if err != nil {
 		return err
 	}
-	args := []any{"grpc", d.Addr().String()}
-	if a := d.AdminAddr(); a != nil {
-		args = append(args, "admin", a.String())
-	}
-	if a := d.OpsAddr(); a != nil {
-		args = append(args, "ops", a.String())
-	}
-	c.Log.Info("serving", append(args, "version", c.Version)...)
+	c.Log.Info("serving", append(listeners(d.Addr(), d.AdminAddr(), d.OpsAddr()), "version", c.Version)...)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -74,6 +68,18 @@ func serve(ctx context.Context, c daemon.Config) error {
 	}
 	c.Log.Info("stopped")
 	return nil
+}
+
+// listeners are the addresses of those that there are, for the log.
+func listeners(grpc, admin, ops net.Addr) []any {
+	all := []any{"grpc", grpc.String()}
+	if admin != nil {
+		all = append(all, "admin", admin.String())
+	}
+	if ops != nil {
+		all = append(all, "ops", ops.String())
+	}
+	return all
 }
 
 // collectLess has garbage collected as suits a broker, unless the environment says something.

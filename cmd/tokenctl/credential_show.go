@@ -203,11 +203,23 @@ func grantRows(c *tokenbrokerv1.Credential, now time.Time) (rows [][2]string) {
 	}
 	if len(st.GetGrantedScopes()) > 0 {
 		rows = append(rows, [2]string{"Granted", list(st.GetGrantedScopes(), "")}, [2]string{"Missing", list(st.GetMissingScopes(), "none")})
+		if extra := extraScopes(c); len(extra) > 0 {
+			rows = append(rows, [2]string{"Extra", list(extra, "")})
+		}
 	}
 	if st.GetHolds() != "" {
 		rows = append(rows, [2]string{"Lives on", strings.ReplaceAll(st.GetHolds(), "_", " ")})
 	}
 	return rows
+}
+
+// extraScopes are those that the grant has besides the credential's own. Where it has none, the provider decides, and all are its own.
+func extraScopes(c *tokenbrokerv1.Credential) []string {
+	own := c.GetSpec().GetScopes()
+	if len(own) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.GetStatus().GetGrantedScopes()), func(s string) bool { return slices.Contains(own, s) })
 }
 
 // refreshes reports whether a grant lives on a refresh token, at least in the end.

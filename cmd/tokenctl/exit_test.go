@@ -41,6 +41,12 @@ func documented(t *testing.T) map[string]string {
 	return list
 }
 
+func TestAMethodThatAListenerDoesNotServeIsNoFaultOfTheBroker(t *testing.T) {
+	if got := remedyOf("UNKNOWN_METHOD", codes.Unimplemented, target{}, "").exit; got != exitFix {
+		t.Errorf("got exit status %d, want %d: the address is that of workers", got, exitFix)
+	}
+}
+
 // protocol is the text of the protocol, whose comments name reasons.
 func protocol(t *testing.T) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -98,10 +99,16 @@ func TestWhatACredentialLivesOnIsShown(t *testing.T) {
 		Spec: &tokenbrokerv1.CredentialSpec{Provider: "acme", OauthClient: "app", GrantType: grants["authorization_code"], Resources: []string{"https://api.example/"},
 			Parameters: map[string]string{"account_id": "5"}},
 		Status: &tokenbrokerv1.CredentialStatus{State: tokenbrokerv1.CredentialState_CREDENTIAL_STATE_REAUTHORIZE, Code: "invalid_grant", Cause: "token_expired_or_revoked",
-			Advice: "Consent again.", Account: "reports@corp.example", ConsentTime: timestamppb.New(now.Add(-time.Hour)), GrantedScopes: []string{"a"}, MissingScopes: []string{"b"},
+			Advice: "Consent again.", Account: "reports@corp.example", ConsentTime: timestamppb.New(now.Add(-time.Hour)), GrantedScopes: []string{"a", "c"}, MissingScopes: []string{"b"},
 			RotationSeen: true, HasRefreshToken: true, ClockSkew: durationpb.New(7 * time.Second), RevocationPending: true}}
 	wants(t, b.run(t, "", nil, "credential", "describe", "example/drive"), 0, "REAUTHORIZE (invalid_grant token_expired_or_revoked)", "Consent again.",
 		"tokenctl connect example/drive --reauthorize", "7s ahead of the provider's", "reports@corp.example", "(1h0m ago)", "has not got through", "account_id=5", "https://api.example/")
+
+	if r := b.run(t, "", nil, "credential", "describe", "example/drive"); strings.Contains(r.out, "Extra") {
+		t.Errorf("where nobody asked for scopes, all are the provider's:\n%s", r.out)
+	}
+	b.creds["example/drive"].Spec.Scopes = []string{"a", "b"}
+	wants(t, b.run(t, "", nil, "credential", "describe", "example/drive"), 0, "Extra      c\n")
 
 	b.creds["example/drive"].Status = &tokenbrokerv1.CredentialStatus{State: tokenbrokerv1.CredentialState_CREDENTIAL_STATE_PENDING}
 	b.creds["example/drive"].Spec.GrantType = grants["device_code"]

@@ -538,7 +538,7 @@ type ListAuditRecordsResponse struct {
 	Records []*AuditRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	// For the next page. Empty: this was the last that the broker has at hand.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The oldest record that the broker has at hand; what is older was rotated away.
+	// The oldest record that the broker has at hand; what is older was rotated away. Only on the last page: it is not known before.
 	OldestTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=oldest_time,json=oldestTime,proto3" json:"oldest_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -192,7 +192,8 @@ type ExplainResponse struct {
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Revision of the policy that was asked: the first 16 hex digits of the SHA-256 of its file.
 	PolicyRevision string `protobuf:"bytes,7,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
-	// Scopes that were judged: those asked for, or else the credential's own.
+	// Scopes that were judged: those asked for, or else the credential's own. Those of the present token, if it is denied for what the
+	// provider gave besides.
 	Scopes []string `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Every rule that names the identity, in the order of the file.
 	Verdicts []*RuleVerdict `protobuf:"bytes,9,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
