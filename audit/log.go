@@ -63,7 +63,7 @@ type Log struct {
 	last link   // trail and number of the last line written, and its hash
 	torn bool   // an unfinished line has to be told of
 	half bool   // and has no line feed yet
-	gone bool   // a file with records was deleted, which has to be told of
+	gone bool   // a file with records was deleted or cut off, which has to be told of
 	out  []byte // room for a group's lines
 
 	unsigned unsigned

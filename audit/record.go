@@ -27,7 +27,7 @@ const (
 const (
 	ActionGap        = "audit.gap"        // Count callers were refused since the record above
 	ActionTorn       = "audit.torn"       // the line above was left unfinished
-	ActionDeleted    = "audit.deleted"    // the file that held the records above was deleted while it was written
+	ActionDeleted    = "audit.deleted"    // the file that held the records above was deleted or cut off while it was written
 	ActionCheckpoint = "audit.checkpoint" // of the kind checkpoint
 )
 
