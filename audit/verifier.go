@@ -24,6 +24,7 @@ type hole struct {
 type verifier struct {
 	keys   []ed25519.PublicKey
 	points *points
+	from   uint64 // number of the first record that has to be there; 0 = of the trail
 	report Report
 
 	file     string // that is read
@@ -149,15 +150,24 @@ func (v *verifier) record(text []byte, l link, stated Hash, here place) error {
 	return nil
 }
 
-// begin takes the first line that has a chain. Older files may be gone; but behind lines of version 1 a chain begins.
+// begin takes the first line that has a chain. Older files may be gone, if that was said or nothing could tell; but behind lines of version 1
+// a chain begins.
 func (v *verifier) begin(l link, here place) {
 	if v.junk != nil && v.report.Unchained == 0 {
 		v.fault(FaultEdited, *v.junk, "the line is no record")
 		v.junk = nil
 	}
 	v.clearJunk()
-	if !l.prev.IsZero() && v.report.Unchained > 0 {
+	here.seq = max(v.from, 1)
+	switch {
+	case v.report.Unchained > 0 && !l.prev.IsZero():
+		here.seq = v.report.Last + 1
 		v.fault(FaultMissing, here, "the beginning of the chain is missing: this line follows one that is not there")
+	case v.report.Unchained == 0 && v.from > 0 && l.seq > v.from:
+		v.fault(FaultMissing, here, "before this line, which is the first, numbers %d to %d are not there", v.from, l.seq-1)
+	case v.from == 0 && !l.prev.IsZero() && v.points.given:
+		v.fault(FaultMissing, here, "before this line, which is the first, numbers 1 to %d are not there; "+
+			"if those files were moved away, verify from the first number that has to be there", l.seq-1)
 	}
 }
 
@@ -260,7 +270,7 @@ func (v *verifier) end() error {
 		return err
 	}
 	r := &v.report
-	r.Witnessed, r.Foreign = v.points.good, v.points.foreign
+	r.Witnessed, r.Foreign, r.Older = v.points.good, v.points.foreign, v.points.older
 	r.SignedTo = max(v.signedTo, v.points.goodTo)
 	r.Open = r.Last - min(max(r.SignedTo, v.points.first-min(v.points.first, 1)), r.Last)
 	if !r.Found() && r.OK() {

@@ -92,3 +92,77 @@ func TestAFileThatIsCutOffInPlaceIsToldOf(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordsThatWereWipedAreMissedBySecondPlace(t *testing.T) {
+	for name, tt := range map[string]struct {
+		wipe func(t *testing.T, k *kept)
+		seq  uint64 // the first that is missing, or the checkpoint that speaks of it
+		file string
+	}{
+		"the file, while no broker ran": {func(t *testing.T, k *kept) { must(t, os.Remove(k.path)); k.run(t, 20) }, 11, "points"},
+		"the file, and nothing since":   {func(t *testing.T, k *kept) { must(t, os.WriteFile(k.path, nil, 0o600)) }, 11, "points"},
+		"the first lines":               {func(t *testing.T, k *kept) { k.behead(t, 33) }, 1, "trail"},
+		"lines before any checkpoint":   {func(t *testing.T, k *kept) { k.behead(t, 3) }, 1, "trail"},
+		"the file, while a broker wrote it": {func(t *testing.T, k *kept) {
+			l, _, stop := k.start(t)
+			calls(t, l, 5)
+			must(t, os.Truncate(k.path, 0))
+			calls(t, l, 20)
+			stop()
+		}, 1, "trail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keep(t)
+			k.run(t, 50)
+			if r := k.verify(t, audit.VerifyOptions{}); !r.OK() {
+				t.Fatalf("got %+v before anything was wiped", r.Problems)
+			}
+			tt.wipe(t, k)
+			r := k.verify(t, audit.VerifyOptions{})
+			if len(r.Problems) != 1 || r.Problems[0].Seq != tt.seq || r.Problems[0].File != tt.file || r.Problems[0].Line != 1 {
+				t.Fatalf("got %+v, want one problem in %s, line 1, with number %d", r.Problems, tt.file, tt.seq)
+			}
+			if f := r.Problems[0].Fault; f != audit.FaultMissing && (f != audit.FaultTruncated || r.Lines > 0) {
+				t.Errorf("got %s, want that records are missing", f)
+			}
+		})
+	}
+}
+
+// behead takes the first lines out of the file.
+func (k *kept) behead(t *testing.T, n int) {
+	t.Helper()
+	lines := strings.SplitAfter(read(t, k.path), "\n")
+	must(t, os.WriteFile(k.path, []byte(strings.Join(lines[n:], "")), 0o600))
+}
+
+func TestFilesThatWereMovedAwayAreNamed(t *testing.T) {
+	k := keep(t)
+	k.run(t, 50)
+	k.behead(t, 33)
+	for from, ok := range map[uint64]bool{0: false, 1: false, 33: false, 34: true, 50: true} {
+		r := k.verify(t, audit.VerifyOptions{From: from})
+		if r.OK() != ok || ok && (r.First != 34 || r.Older != 3 || r.Foreign != 0) {
+			t.Errorf("from %d: got %+v, want OK %t", from, r, ok)
+		}
+		if alone := verify(t, audit.VerifyOptions{From: from}, read(t, k.path)); alone.OK() != (ok || from == 0) {
+			t.Errorf("from %d without a second place: got %+v", from, alone)
+		}
+	}
+}
+
+func TestOtherTrailsInTheSecondPlaceHaveToBeAllowed(t *testing.T) {
+	k := keep(t)
+	for range 2 {
+		k.run(t, 25)
+		must(t, os.Remove(k.path))
+	}
+	k.run(t, 25)
+	r := k.verify(t, audit.VerifyOptions{})
+	if len(r.Problems) != 2 || r.Problems[0].Line != 1 || r.Problems[1].Line != 4 || r.Foreign != 6 {
+		t.Errorf("got %+v, want one problem for each of two trails", r)
+	}
+	if r := k.verify(t, audit.VerifyOptions{OtherTrails: true}); !r.OK() || r.Foreign != 6 || r.Witnessed != 3 {
+		t.Errorf("got %+v, want that the other trails are passed over", r)
+	}
+}
