@@ -336,6 +336,9 @@ func tailOf(b []byte) Tail {
 	end := bytes.LastIndexByte(b, '\n') + 1
 	_, cut, _ := parseHead(b[end:])
 	tail := Tail{Seq: cut, Torn: end < len(b)}
+	if tail.Torn {
+		tail.Half = unfinished(b[end:])
+	}
 	for b = b[:end]; len(b) > 0; {
 		start := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
 		line := b[start : len(b)-1]

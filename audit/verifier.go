@@ -36,7 +36,9 @@ type verifier struct {
 	other        string // another trail that was told of
 	at           place  // of the last record
 	chained      bool   // there was a record of version 2
+	last         []byte // text of the last record
 	junk         *place // a line that is no record stands behind the last record
+	half         string // what a record has to say of it, if it was left unfinished
 	holes        []hole
 	signedTo     uint64
 }
@@ -76,7 +78,7 @@ func (v *verifier) take(text []byte, ended bool) error {
 		return nil
 	}
 	v.clearJunk()
-	v.junk = &here
+	v.junk, v.half = &here, unfinished(text)
 	return nil
 }
 
@@ -144,6 +146,7 @@ func (v *verifier) record(text []byte, l link, stated Hash, here place) error {
 	}
 	v.chained, v.at = true, here
 	v.before, v.head, v.computed = v.head, stated, computed
+	v.last = append(v.last[:0], text...)
 	if computed == stated {
 		v.seen(text, here)
 	}
@@ -194,13 +197,18 @@ func (v *verifier) backward(l link, here place) {
 func (v *verifier) follows(text []byte, l link, here place) {
 	junk := v.junk
 	v.junk = nil
-	torn := junk != nil && bytes.Contains(text, []byte(`,"kind":"system","action":"`+ActionTorn+`"`))
+	told, torn := tornRecord(text)
 	switch {
-	case torn && l.prev == v.head && l.seq <= v.at.seq+2:
-		v.report.Torn++
+	case torn && junk != nil && l.prev == v.head && l.seq <= v.at.seq+2:
+		if v.report.Torn++; told != v.half {
+			junk.seq = v.at.seq + 1
+			v.fault(FaultEdited, *junk, "the line is not the unfinished one that the record behind it tells of")
+		}
 		return
-	case junk == nil && l.seq == v.at.seq+1 && l.prev == v.before && bytes.Contains(text, []byte(`"action":"`+ActionTorn+`"`)):
-		v.report.Torn++ // the line above lacked its line feed alone
+	case torn && junk == nil && l.seq == v.at.seq+1 && l.prev == v.before:
+		if v.report.Torn++; told != unfinished(v.last) { // it lacked its line feed alone
+			v.fault(FaultEdited, v.at, "the line is not the unfinished one that the record behind it tells of: it was put in its place")
+		}
 		return
 	case junk != nil:
 		junk.seq = v.at.seq + 1
@@ -215,6 +223,15 @@ func (v *verifier) follows(text []byte, l link, here place) {
 	case l.prev != v.head && l.prev != v.computed:
 		v.fault(FaultEdited, v.at, "the line has the hash that it states, but the one behind it was chained to another")
 	}
+}
+
+// tornRecord reads what a record says of the unfinished line above it; ok is false if it tells of none.
+func tornRecord(text []byte) (told string, ok bool) {
+	if !bytes.Contains(text, []byte(`,"kind":"system","action":"`+ActionTorn+`"`)) {
+		return "", false
+	}
+	e, err := ParseEntry(text)
+	return e.Reason, err == nil
 }
 
 // jump takes a line that is not the next by its number.

@@ -166,3 +166,56 @@ func TestOtherTrailsInTheSecondPlaceHaveToBeAllowed(t *testing.T) {
 		t.Errorf("got %+v, want that the other trails are passed over", r)
 	}
 }
+
+// crash leaves a part of a next record at the end of the file, as a crash does, and returns that record.
+func (k *kept) crash(t *testing.T, part func(line string) string) (half audit.Entry, left string) {
+	t.Helper()
+	lines := parse(t, read(t, k.path))
+	all := strings.SplitAfter(read(t, k.path), "\n")
+	last, err := audit.ParseEntry([]byte(all[len(lines)-1]))
+	must(t, err)
+	half = audit.Entry{Seq: last.Seq + 1, Trail: last.Trail, Prev: last.Hash, Record: audit.Record{Time: noon, Kind: audit.KindCall, Action: "token.get"}}
+	left = part(string(half.AppendLine(nil)))
+	must(t, os.WriteFile(k.path, []byte(read(t, k.path)+left), 0o600))
+	return half, left
+}
+
+func TestNothingTakesThePlaceOfAnUnfinishedLine(t *testing.T) {
+	for name, part := range map[string]func(string) string{
+		"half of it":         func(l string) string { return l[:len(l)/2] },
+		"less than a number": func(l string) string { return l[:20] },
+		"all but line feed":  func(l string) string { return l },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keep(t)
+			k.run(t, 25)
+			forged, left := k.crash(t, part)
+			k.run(t, 25)
+			if r := k.verify(t, audit.VerifyOptions{}); !r.OK() || r.Torn != 1 {
+				t.Fatalf("got %+v, want that a crash is no fault", r)
+			}
+			forged.Identity, forged.Decision = "spiffe://example.org/innocent", audit.Allow
+			before := read(t, k.path)
+			for _, put := range []string{string(forged.AppendLine(nil)), "{" + left, left + " ", string(forged.AppendLine(nil)) + "\n" + left} {
+				must(t, os.WriteFile(k.path, []byte(strings.Replace(before, left+"\n", put+"\n", 1)), 0o600))
+				if r := k.verify(t, audit.VerifyOptions{}); r.OK() || r.Problems[0].Line < 29 || r.Problems[0].Line > 31 {
+					t.Errorf("got %+v with %q in its place, want a fault there", r.Problems, put)
+				}
+			}
+		})
+	}
+}
+
+func TestALogTellsWhatItsSinkTookInPart(t *testing.T) {
+	s := &sink{part: 30, err: os.ErrClosed}
+	l := run(t, failing{s}, audit.Options{})
+	if err := l.Write(t.Context(), audit.Record{}); err == nil {
+		t.Fatal("got no error")
+	}
+	s.set(func() { s.err = nil })
+	must(t, l.Write(t.Context(), audit.Record{}))
+	cut, _, _ := strings.Cut(s.text(), "\n")
+	if !strings.Contains(s.text(), half(cut)) {
+		t.Errorf("got %q, want length and hash of what stands in the first line", s.text())
+	}
+}
