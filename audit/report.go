@@ -44,6 +44,10 @@ type VerifyOptions struct {
 	// beginning on if there is a second place; without one nothing is known of older files.
 	From uint64
 
+	// Unchained is how many lines of version 1 may stand in front. They have no chain, so that keys prove nothing about them: more are a fault
+	// if there are keys.
+	Unchained int
+
 	// OtherTrails lets the second place hold checkpoints of other trails by the same keys. Otherwise their records are missing.
 	OtherTrails bool
 }
@@ -61,6 +65,7 @@ type Report struct {
 	CrashTail bool   // the last line is unfinished, as a crash leaves it
 	Gaps      int    // records of callers who were refused since the trail could not be written
 	Refused   uint64 // how many those were
+	Deleted   int    // records of files that were deleted or cut off under the broker
 
 	Keyed       bool   // signatures were checked
 	Checkpoints int    // good ones in the trail

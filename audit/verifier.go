@@ -35,6 +35,8 @@ type verifier struct {
 	computed     Hash   // of the last record; another one than head if the line was edited
 	other        string // another trail that was told of
 	at           place  // of the last record
+	oldest       place  // of the first line of version 1
+	unchained    int    // lines of version 1 that may be there
 	chained      bool   // there was a record of version 2
 	last         []byte // text of the last record
 	junk         *place // a line that is no record stands behind the last record
@@ -84,7 +86,9 @@ func (v *verifier) take(text []byte, ended bool) error {
 
 // old takes a line of version 1.
 func (v *verifier) old(text []byte, here place) {
-	v.report.Unchained++
+	if v.report.Unchained++; v.report.Unchained == 1 {
+		v.oldest = here
+	}
 	if v.chained {
 		v.fault(FaultEdited, here, "a line without a chain stands behind lines that have one")
 		return
@@ -105,12 +109,22 @@ func (v *verifier) seen(text []byte, here place) {
 		r.First, r.From = e.Seq, e.Time
 	}
 	r.Last, r.To, r.Head = e.Seq, e.Time, e.Hash
-	if e.Kind == KindSystem && e.Action == ActionGap {
-		r.Gaps++
-		r.Refused += e.Count
+	if e.Kind == KindSystem {
+		v.told(&e)
 	}
 	if e.Kind == KindCheckpoint {
 		v.point(&e, here)
+	}
+}
+
+// told counts what the log itself told of.
+func (v *verifier) told(e *Entry) {
+	switch e.Action {
+	case ActionGap:
+		v.report.Gaps++
+		v.report.Refused += e.Count
+	case ActionDeleted:
+		v.report.Deleted++
 	}
 }
 
@@ -163,6 +177,9 @@ func (v *verifier) begin(l link, here place) {
 	v.clearJunk()
 	here.seq = max(v.from, 1)
 	switch {
+	case v.report.Unchained > 0 && l.seq <= v.report.Last:
+		v.fault(FaultMixed, v.oldest, "lines of version 1 up to number %d stand in front of a trail that begins with number %d: they are none of it",
+			v.report.Last, l.seq)
 	case v.report.Unchained > 0 && !l.prev.IsZero():
 		here.seq = v.report.Last + 1
 		v.fault(FaultMissing, here, "the beginning of the chain is missing: this line follows one that is not there")
@@ -292,6 +309,9 @@ func (v *verifier) end() error {
 	r.Open = r.Last - min(max(r.SignedTo, v.points.first-min(v.points.first, 1)), r.Last)
 	if !r.Found() && r.OK() {
 		v.fault(FaultMissing, place{file: v.file}, "no record is there")
+	}
+	if r.Keyed && r.Unchained > v.unchained {
+		v.fault(FaultUnsigned, v.oldest, "%d lines have no chain, as version 1 wrote them: no signature speaks for them, and anybody may have put them there", r.Unchained)
 	}
 	if r.Keyed && r.Checkpoints+r.Witnessed == 0 && r.OK() {
 		v.fault(FaultUnsigned, place{file: v.file}, "there is no checkpoint: nothing proves that this is what was written")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,9 @@ func TestAFileThatIsCutOffInPlaceIsToldOf(t *testing.T) {
 				got := parse(t, left)
 				if len(got) < 3 || got[0].Seq != 6 || got[1].Action != audit.ActionDeleted || got[1].Seq != 7 {
 					t.Errorf("got %+v, want that the second line tells of the five that are gone", got)
+				}
+				if r := verify(t, audit.VerifyOptions{}, left); r.Deleted != 1 {
+					t.Errorf("got %+v, want that it is counted", r)
 				}
 			})
 		}
@@ -218,4 +222,24 @@ func TestALogTellsWhatItsSinkTookInPart(t *testing.T) {
 	if !strings.Contains(s.text(), half(cut)) {
 		t.Errorf("got %q, want length and hash of what stands in the first line", s.text())
 	}
+}
+
+func TestLinesWithoutAChainInFrontOfATrailHaveToBeAllowed(t *testing.T) {
+	const old = `{"v":1,"seq":%d,"time":"2026-01-01T00:00:00Z","kind":"call","identity":"spiffe://example.org/innocent","decision":"allow"}` + "\n"
+	k := keep(t)
+	k.run(t, 25)
+	chain := read(t, k.path)
+	must(t, os.WriteFile(k.path, []byte(fmt.Sprintf(old, 7)+chain), 0o600)) // the trail begins with number 1
+	wantFault(t, k.verify(t, audit.VerifyOptions{Unchained: 1}), audit.FaultMixed, 1, 7)
+	wantFault(t, verify(t, audit.VerifyOptions{}, read(t, k.path)), audit.FaultMixed, 1, 7)
+
+	k = keep(t)
+	must(t, os.WriteFile(k.path, []byte(fmt.Sprintf(old, 1)+fmt.Sprintf(old, 2)), 0o600))
+	k.run(t, 25)
+	wantFault(t, k.verify(t, audit.VerifyOptions{}), audit.FaultUnsigned, 1, 1)
+	if r := k.verify(t, audit.VerifyOptions{Unchained: 2}); !r.OK() || r.Unchained != 2 || r.First != 1 {
+		t.Errorf("got %+v, want that two lines are allowed", r)
+	}
+	must(t, os.WriteFile(k.path, []byte(strings.Replace(read(t, k.path), `{"v":1,"seq":2`, fmt.Sprintf(old, 2)+`{"v":1,"seq":2`, 1)), 0o600))
+	wantFault(t, k.verify(t, audit.VerifyOptions{Unchained: 2}), audit.FaultUnsigned, 1, 1)
 }

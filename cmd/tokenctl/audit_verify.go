@@ -30,6 +30,7 @@ Files whose names end with .gz are unpacked. The exit status is 1 if something i
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoints", nil, "`file` with the checkpoints of the second place; may come again")
 	cmd.Flags().Uint64Var(&opts.From, "from", 0, "number of the first `record` that has to be there, if older files were moved away")
 	cmd.Flags().BoolVar(&opts.OtherTrails, "other-trails", false, "the second place may hold checkpoints of other trails")
+	cmd.Flags().IntVar(&opts.Unchained, "unchained", 0, "how many `lines` of version 1 may stand in front, which no signature speaks for")
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		if len(checkpoints) > 0 && key == "" {
 			return usageError("--checkpoints needs --key: without the public key they prove nothing", "")
@@ -93,7 +94,7 @@ func (c *cli) showReport(r *audit.Report) error {
 	}
 	m, err := structpb.NewStruct(map[string]any{
 		"ok": r.OK(), "trail": r.Trail, "lines": r.Lines, "first": number(r.First), "last": number(r.Last), "from": moment(r.From), "to": moment(r.To),
-		"head": r.Head.String(), "unchained": r.Unchained, "torn": r.Torn, "crashTail": r.CrashTail, "gaps": r.Gaps, "refused": number(r.Refused),
+		"head": r.Head.String(), "unchained": r.Unchained, "torn": r.Torn, "crashTail": r.CrashTail, "gaps": r.Gaps, "refused": number(r.Refused), "deleted": r.Deleted,
 		"keyed": r.Keyed, "checkpoints": r.Checkpoints, "witnessed": r.Witnessed, "foreign": r.Foreign, "older": r.Older, "signedTo": number(r.SignedTo), "open": number(r.Open),
 		"problems": problems, "moreProblems": r.More,
 	})
@@ -131,6 +132,9 @@ func reportSections(r *audit.Report) []section {
 	}
 	if r.Gaps > 0 {
 		records = append(records, [2]string{"Gaps", fmt.Sprintf("%d, with %d callers who were refused since the trail could not be written", r.Gaps, r.Refused)})
+	}
+	if r.Deleted > 0 {
+		records = append(records, [2]string{"Deleted", fmt.Sprintf("%d times the file was deleted or cut off while the broker wrote it", r.Deleted)})
 	}
 	signed := [][2]string{{"Checked", "the chain alone: give --key to check signatures"}}
 	if r.Keyed {
