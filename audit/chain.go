@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 )
 
@@ -120,6 +121,11 @@ func parseHash(h *Hash, digits []byte) bool {
 	}
 	n, err := hex.Decode(h[:], digits)
 	return n == len(h) && err == nil && len(digits) == hexLen
+}
+
+// unfinished is what a record says of the unfinished line above it, so that nobody can put another line in its place.
+func unfinished(line []byte) string {
+	return fmt.Sprintf("%d bytes, SHA-256 %x", len(line), sha256.Sum256(line))
 }
 
 // hashOf computes the hash of a line of version 2.

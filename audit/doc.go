@@ -15,7 +15,8 @@
 //   - It recovers by itself: while records are missing, the writer tries again each second. While nothing is written it looks each 5 s
 //     whether the sink could be written to.
 //   - Each line is chained to the one before, over rotations, restarts and unfinished lines, and checkpoints are signed; [Verify] says what
-//     was done to a trail. Whoever can write the file and the second place of the checkpoints, or has the signing key, can write another one.
+//     was done to a trail, and, given the second place of the checkpoints, whether its beginning, its end or all of it is gone. Whoever can
+//     write the file and the second place, or has the signing key, can write another one.
 //
 // A record whose caller was already told "unavailable" may still be written: when the write had begun, or when it waits behind
 // one that did. The trail may so say more than happened, and never less.
@@ -34,5 +35,6 @@
 // before `,"hash"`. Lines of version 1 had neither a trail nor a chain; they are read, too. docs/audit.md tells it to those who verify.
 //
 // A crash may leave an unfinished last line. [OpenFile] ends it, and the next record has the kind "system" and the action
-// "audit.torn": the line above is no record, and whoever waited for it was never answered.
+// "audit.torn": the line above is no record, and whoever waited for it was never answered. It holds the length and the hash of that line, so
+// that nothing can be put in its place.
 package audit

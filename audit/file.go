@@ -29,7 +29,7 @@ type File struct {
 	path string
 	tail Tail
 	cur  *handle
-	gone bool                   // a file that had records was deleted
+	gone bool                   // a file that had records was deleted, or cut off in place
 	held bool                   // it is locked, as far as that can be done
 	next atomic.Pointer[handle] // opened by Reopen, for the next write to take over
 }
@@ -118,7 +118,7 @@ func (f *File) Look() error {
 	return nil
 }
 
-// Deleted reports, once for each time, that the file was deleted while it was written, with what was in it. It is called from the
+// Deleted reports, once for each time, that the file was deleted or cut off while it was written, with what was in it. It is called from the
 // goroutine of Write.
 func (f *File) Deleted() bool {
 	was := f.gone
@@ -154,16 +154,16 @@ func (f *File) follow() error {
 	info, err := os.Stat(f.path)
 	if next != nil {
 		if err == nil && os.SameFile(info, next.info) {
-			return f.turn(next)
+			if err := f.turn(next); err != nil {
+				return err
+			}
+			return f.resized(info.Size())
 		}
 		_ = next.file.Close() // moved away since Reopen: what came after it may already hold later lines
 	}
 	switch {
 	case err == nil && os.SameFile(info, f.cur.info):
-		if f.cur.regular && !f.cur.dirty {
-			f.cur.size = info.Size() // what others put behind our lines is not ours to cut off
-		}
-		return nil
+		return f.resized(info.Size())
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -172,6 +172,29 @@ func (f *File) follow() error {
 		return err
 	}
 	return f.turn(h)
+}
+
+// resized takes over the size that others gave to the file in use. What they put behind our lines is not ours to cut off; what they cut
+// off is gone as if the file had been deleted.
+func (f *File) resized(size int64) error {
+	h := f.cur
+	if !h.regular {
+		return nil
+	}
+	if size >= h.size {
+		if !h.dirty {
+			h.size = size
+		}
+		return nil
+	}
+	had := h.size
+	h.size = size
+	if _, err := h.end(); err != nil {
+		h.size = had // to be tried again
+		return err
+	}
+	h.dirty, f.gone = false, true
+	return nil
 }
 
 // turn makes h the file in use. A half line in the old one is cut off if it still can be.
@@ -313,6 +336,9 @@ func tailOf(b []byte) Tail {
 	end := bytes.LastIndexByte(b, '\n') + 1
 	_, cut, _ := parseHead(b[end:])
 	tail := Tail{Seq: cut, Torn: end < len(b)}
+	if tail.Torn {
+		tail.Half = unfinished(b[end:])
+	}
 	for b = b[:end]; len(b) > 0; {
 		start := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
 		line := b[start : len(b)-1]

@@ -1,7 +1,9 @@
 package audit_test
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -68,9 +70,9 @@ func TestTail(t *testing.T) {
 		want          audit.Tail
 	}{
 		{"whole lines", line(1) + line(2), audit.Tail{Trail: "t", Seq: 2, Head: head(2)}},
-		{"an unfinished line with its number", line(1) + line(2)[:40], audit.Tail{Trail: "t", Seq: 2, Head: head(1), Torn: true}},
-		{"an unfinished line without a number", line(1) + `{"v":2,"tra`, audit.Tail{Trail: "t", Seq: 1, Head: head(1), Torn: true}},
-		{"a number cut in two", line(11) + `{"v":2,"trail":"t","seq":1`, audit.Tail{Trail: "t", Seq: 11, Head: head(11), Torn: true}},
+		{"an unfinished line with its number", line(1) + line(2)[:40], audit.Tail{Trail: "t", Seq: 2, Head: head(1), Torn: true, Half: half(line(2)[:40])}},
+		{"an unfinished line without a number", line(1) + `{"v":2,"tra`, audit.Tail{Trail: "t", Seq: 1, Head: head(1), Torn: true, Half: half(`{"v":2,"tra`)}},
+		{"a number cut in two", line(11) + `{"v":2,"trail":"t","seq":1`, audit.Tail{Trail: "t", Seq: 11, Head: head(11), Torn: true, Half: half(`{"v":2,"trail":"t","seq":1`)}},
 		{"a line that does not end as one", line(1) + line(2)[:40] + "\n", audit.Tail{Trail: "t", Seq: 2, Head: head(1)}},
 		{"lines from before there was a chain", old, audit.Tail{Seq: 7}},
 		{"nothing of ours", "hello\n\n", audit.Tail{}},
@@ -86,6 +88,11 @@ func TestTail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// half is what is told of an unfinished line.
+func half(line string) string {
+	return fmt.Sprintf("%d bytes, SHA-256 %x", len(line), sha256.Sum256([]byte(line)))
 }
 
 func TestPartialWriteIsCutOff(t *testing.T) {

@@ -33,6 +33,7 @@ type Tail struct {
 	Seq   uint64 // number of the last record
 	Head  Hash   // hash of the last whole line
 	Torn  bool   // behind it there is an unfinished line
+	Half  string // length and SHA-256 of that, in the words of the record that tells of it
 }
 
 // Log is an audit log. Any number of goroutines may write to it.
@@ -62,8 +63,9 @@ type Log struct {
 	// Of the goroutine of Run alone.
 	last link   // trail and number of the last line written, and its hash
 	torn bool   // an unfinished line has to be told of
+	cut  string // what is told of it
 	half bool   // and has no line feed yet
-	gone bool   // a file with records was deleted, which has to be told of
+	gone bool   // a file with records was deleted or cut off, which has to be told of
 	out  []byte // room for a group's lines
 
 	unsigned unsigned
@@ -80,7 +82,7 @@ func New(sink io.Writer, opts Options) *Log {
 	opts.Checkpoints.Interval = cmp.Or(opts.Checkpoints.Interval, time.Minute)
 	return &Log{
 		sink: sink, opts: opts, wake: make(chan struct{}, 1),
-		last: link{cmp.Or(opts.Tail.Trail, newTrail()), opts.Tail.Seq, opts.Tail.Head}, torn: opts.Tail.Torn,
+		last: link{cmp.Or(opts.Tail.Trail, newTrail()), opts.Tail.Seq, opts.Tail.Head}, torn: opts.Tail.Torn, cut: opts.Tail.Half,
 		subscribers: map[chan struct{}]struct{}{},
 		scratch:     sync.Pool{New: func() any { return new([]byte) }},
 	}

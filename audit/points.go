@@ -11,6 +11,8 @@ import (
 // points reads the checkpoints of the second place beside the trail.
 type points struct {
 	keys    []ed25519.PublicKey
+	given   bool // there is a second place
+	others  bool // there may be checkpoints of other trails
 	sources []Source
 	tell    func(Problem) int
 
@@ -21,14 +23,15 @@ type points struct {
 	hash  Hash            // that cur really has; zero if that is not what it states
 	open  []io.ReadCloser // all sources
 
-	first         uint64 // of the trail
-	good, foreign int
-	goodTo        uint64
+	first                uint64 // of the trail
+	other                string // another trail that was told of
+	good, foreign, older int
+	goodTo               uint64
 }
 
 // openPoints opens all sources, so that none is read further than it reaches now.
 func openPoints(opts VerifyOptions) (*points, error) {
-	p := &points{keys: opts.Keys, sources: opts.Checkpoints}
+	p := &points{keys: opts.Keys, given: len(opts.Checkpoints) > 0, others: opts.OtherTrails, sources: opts.Checkpoints}
 	for _, s := range opts.Checkpoints {
 		r, err := s.Open()
 		if err != nil {
@@ -60,7 +63,7 @@ func (p *points) next(trail string) (*Entry, error) {
 			at.Text = "the line is no checkpoint"
 			p.tell(at)
 		case e.Trail != trail:
-			p.foreign++
+			p.stranger(&e, trail)
 		case len(p.keys) > 0 && !e.Signed(p.keys):
 			at.Text = "the signature of this checkpoint is not of a key that was given"
 			p.tell(at)
@@ -71,6 +74,21 @@ func (p *points) next(trail string) (*Entry, error) {
 		}
 	}
 	return p.cur, nil
+}
+
+// stranger takes a checkpoint of another trail. If it is by one of the keys, that trail was written here, and is gone.
+func (p *points) stranger(e *Entry, trail string) {
+	p.foreign++
+	if p.others || p.other == e.Trail || len(p.keys) == 0 || !e.Signed(p.keys) {
+		return
+	}
+	p.other = e.Trail
+	at := Problem{FaultMissing, p.name, p.line, e.Seq,
+		fmt.Sprintf("this signed checkpoint is of the trail %s, of which no record is there: the files are of %s", e.Trail, trail)}
+	if trail == "" {
+		at.Fault, at.Text = FaultTruncated, "no record is there, but this signed checkpoint says that there were some"
+	}
+	p.tell(at)
 }
 
 // nextLine returns a whole line of the sources; ok is false behind the last. An unfinished last line is left out: it is being written.
@@ -110,7 +128,7 @@ func (p *points) upTo(l link, stated Hash, here place, holes bool) error {
 		p.cur = nil
 		switch {
 		case e.Seq < p.first:
-			p.foreign++ // of files that are not given
+			p.older++ // of files that are not given
 		case e.Seq < l.seq && holes:
 		case e.Seq < l.seq:
 			p.tell(Problem{FaultRewritten, here.file, here.line, e.Seq,

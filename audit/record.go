@@ -26,8 +26,8 @@ const (
 // The actions of the records that the log writes on its own; all but the checkpoint are of kind "system".
 const (
 	ActionGap        = "audit.gap"        // Count callers were refused since the record above
-	ActionTorn       = "audit.torn"       // the line above was left unfinished
-	ActionDeleted    = "audit.deleted"    // the file that held the records above was deleted while it was written
+	ActionTorn       = "audit.torn"       // the line above was left unfinished; Reason has its length and hash
+	ActionDeleted    = "audit.deleted"    // the file that held the records above was deleted or cut off while it was written
 	ActionCheckpoint = "audit.checkpoint" // of the kind checkpoint
 )
 

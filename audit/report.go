@@ -39,6 +39,17 @@ type Source struct {
 type VerifyOptions struct {
 	Keys        []ed25519.PublicKey // of the checkpoints; none = the chain alone is checked
 	Checkpoints []Source            // the second place, oldest first
+
+	// From is the number of the first record that has to be there, where older files were moved away. 0 = the trail has to be there from its
+	// beginning on if there is a second place; without one nothing is known of older files.
+	From uint64
+
+	// Unchained is how many lines of version 1 may stand in front. They have no chain, so that keys prove nothing about them: more are a fault
+	// if there are keys.
+	Unchained int
+
+	// OtherTrails lets the second place hold checkpoints of other trails by the same keys. Otherwise their records are missing.
+	OtherTrails bool
 }
 
 // Report is what Verify found.
@@ -54,11 +65,13 @@ type Report struct {
 	CrashTail bool   // the last line is unfinished, as a crash leaves it
 	Gaps      int    // records of callers who were refused since the trail could not be written
 	Refused   uint64 // how many those were
+	Deleted   int    // records of files that were deleted or cut off under the broker
 
 	Keyed       bool   // signatures were checked
 	Checkpoints int    // good ones in the trail
 	Witnessed   int    // good ones from the second place that the trail agrees with
-	Foreign     int    // those in the second place that are of another trail, or older than the first record
+	Foreign     int    // those in the second place that are of another trail
+	Older       int    // those in the second place that are older than the first record
 	SignedTo    uint64 // the last number that a good checkpoint speaks for; 0 = none
 	Open        uint64 // records behind it
 

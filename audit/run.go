@@ -146,13 +146,13 @@ func (l *Log) lines(g *group, lost uint64) batch {
 		b = append(b, '\n')
 	}
 	if l.torn {
-		line(system(ActionTorn, 0))
+		line(system(ActionTorn, l.cut, 0))
 	}
 	if l.gone {
-		line(system(ActionDeleted, 0))
+		line(system(ActionDeleted, "", 0))
 	}
 	if lost > 0 {
-		line(system(ActionGap, lost))
+		line(system(ActionGap, "", lost))
 	}
 	from := 0
 	for _, end := range g.ends {
@@ -169,8 +169,8 @@ func (l *Log) lines(g *group, lost uint64) batch {
 }
 
 // system encodes a record of the log's own.
-func system(action string, count uint64) []byte {
-	r := Record{Kind: KindSystem, Action: action, Count: count}
+func system(action, reason string, count uint64) []byte {
+	r := Record{Kind: KindSystem, Action: action, Reason: reason, Count: count}
 	return r.appendFields(nil, time.Now())
 }
 
@@ -215,5 +215,6 @@ func (l *Log) took(written []byte) {
 	l.last.seq += uint64(whole)
 	if l.half {
 		l.last.seq++
+		l.cut = unfinished(written[bytes.LastIndexByte(written, '\n')+1:])
 	}
 }

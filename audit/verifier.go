@@ -24,6 +24,7 @@ type hole struct {
 type verifier struct {
 	keys   []ed25519.PublicKey
 	points *points
+	from   uint64 // number of the first record that has to be there; 0 = of the trail
 	report Report
 
 	file     string // that is read
@@ -34,8 +35,12 @@ type verifier struct {
 	computed     Hash   // of the last record; another one than head if the line was edited
 	other        string // another trail that was told of
 	at           place  // of the last record
+	oldest       place  // of the first line of version 1
+	unchained    int    // lines of version 1 that may be there
 	chained      bool   // there was a record of version 2
+	last         []byte // text of the last record
 	junk         *place // a line that is no record stands behind the last record
+	half         string // what a record has to say of it, if it was left unfinished
 	holes        []hole
 	signedTo     uint64
 }
@@ -75,13 +80,15 @@ func (v *verifier) take(text []byte, ended bool) error {
 		return nil
 	}
 	v.clearJunk()
-	v.junk = &here
+	v.junk, v.half = &here, unfinished(text)
 	return nil
 }
 
 // old takes a line of version 1.
 func (v *verifier) old(text []byte, here place) {
-	v.report.Unchained++
+	if v.report.Unchained++; v.report.Unchained == 1 {
+		v.oldest = here
+	}
 	if v.chained {
 		v.fault(FaultEdited, here, "a line without a chain stands behind lines that have one")
 		return
@@ -102,12 +109,22 @@ func (v *verifier) seen(text []byte, here place) {
 		r.First, r.From = e.Seq, e.Time
 	}
 	r.Last, r.To, r.Head = e.Seq, e.Time, e.Hash
-	if e.Kind == KindSystem && e.Action == ActionGap {
-		r.Gaps++
-		r.Refused += e.Count
+	if e.Kind == KindSystem {
+		v.told(&e)
 	}
 	if e.Kind == KindCheckpoint {
 		v.point(&e, here)
+	}
+}
+
+// told counts what the log itself told of.
+func (v *verifier) told(e *Entry) {
+	switch e.Action {
+	case ActionGap:
+		v.report.Gaps++
+		v.report.Refused += e.Count
+	case ActionDeleted:
+		v.report.Deleted++
 	}
 }
 
@@ -143,21 +160,34 @@ func (v *verifier) record(text []byte, l link, stated Hash, here place) error {
 	}
 	v.chained, v.at = true, here
 	v.before, v.head, v.computed = v.head, stated, computed
+	v.last = append(v.last[:0], text...)
 	if computed == stated {
 		v.seen(text, here)
 	}
 	return nil
 }
 
-// begin takes the first line that has a chain. Older files may be gone; but behind lines of version 1 a chain begins.
+// begin takes the first line that has a chain. Older files may be gone, if that was said or nothing could tell; but behind lines of version 1
+// a chain begins.
 func (v *verifier) begin(l link, here place) {
 	if v.junk != nil && v.report.Unchained == 0 {
 		v.fault(FaultEdited, *v.junk, "the line is no record")
 		v.junk = nil
 	}
 	v.clearJunk()
-	if !l.prev.IsZero() && v.report.Unchained > 0 {
+	here.seq = max(v.from, 1)
+	switch {
+	case v.report.Unchained > 0 && l.seq <= v.report.Last:
+		v.fault(FaultMixed, v.oldest, "lines of version 1 up to number %d stand in front of a trail that begins with number %d: they are none of it",
+			v.report.Last, l.seq)
+	case v.report.Unchained > 0 && !l.prev.IsZero():
+		here.seq = v.report.Last + 1
 		v.fault(FaultMissing, here, "the beginning of the chain is missing: this line follows one that is not there")
+	case v.report.Unchained == 0 && v.from > 0 && l.seq > v.from:
+		v.fault(FaultMissing, here, "before this line, which is the first, numbers %d to %d are not there", v.from, l.seq-1)
+	case v.from == 0 && !l.prev.IsZero() && v.points.given:
+		v.fault(FaultMissing, here, "before this line, which is the first, numbers 1 to %d are not there; "+
+			"if those files were moved away, verify from the first number that has to be there", l.seq-1)
 	}
 }
 
@@ -184,13 +214,18 @@ func (v *verifier) backward(l link, here place) {
 func (v *verifier) follows(text []byte, l link, here place) {
 	junk := v.junk
 	v.junk = nil
-	torn := junk != nil && bytes.Contains(text, []byte(`,"kind":"system","action":"`+ActionTorn+`"`))
+	told, torn := tornRecord(text)
 	switch {
-	case torn && l.prev == v.head && l.seq <= v.at.seq+2:
-		v.report.Torn++
+	case torn && junk != nil && l.prev == v.head && l.seq <= v.at.seq+2:
+		if v.report.Torn++; told != v.half {
+			junk.seq = v.at.seq + 1
+			v.fault(FaultEdited, *junk, "the line is not the unfinished one that the record behind it tells of")
+		}
 		return
-	case junk == nil && l.seq == v.at.seq+1 && l.prev == v.before && bytes.Contains(text, []byte(`"action":"`+ActionTorn+`"`)):
-		v.report.Torn++ // the line above lacked its line feed alone
+	case torn && junk == nil && l.seq == v.at.seq+1 && l.prev == v.before:
+		if v.report.Torn++; told != unfinished(v.last) { // it lacked its line feed alone
+			v.fault(FaultEdited, v.at, "the line is not the unfinished one that the record behind it tells of: it was put in its place")
+		}
 		return
 	case junk != nil:
 		junk.seq = v.at.seq + 1
@@ -205,6 +240,15 @@ func (v *verifier) follows(text []byte, l link, here place) {
 	case l.prev != v.head && l.prev != v.computed:
 		v.fault(FaultEdited, v.at, "the line has the hash that it states, but the one behind it was chained to another")
 	}
+}
+
+// tornRecord reads what a record says of the unfinished line above it; ok is false if it tells of none.
+func tornRecord(text []byte) (told string, ok bool) {
+	if !bytes.Contains(text, []byte(`,"kind":"system","action":"`+ActionTorn+`"`)) {
+		return "", false
+	}
+	e, err := ParseEntry(text)
+	return e.Reason, err == nil
 }
 
 // jump takes a line that is not the next by its number.
@@ -260,11 +304,14 @@ func (v *verifier) end() error {
 		return err
 	}
 	r := &v.report
-	r.Witnessed, r.Foreign = v.points.good, v.points.foreign
+	r.Witnessed, r.Foreign, r.Older = v.points.good, v.points.foreign, v.points.older
 	r.SignedTo = max(v.signedTo, v.points.goodTo)
 	r.Open = r.Last - min(max(r.SignedTo, v.points.first-min(v.points.first, 1)), r.Last)
 	if !r.Found() && r.OK() {
 		v.fault(FaultMissing, place{file: v.file}, "no record is there")
+	}
+	if r.Keyed && r.Unchained > v.unchained {
+		v.fault(FaultUnsigned, v.oldest, "%d lines have no chain, as version 1 wrote them: no signature speaks for them, and anybody may have put them there", r.Unchained)
 	}
 	if r.Keyed && r.Checkpoints+r.Witnessed == 0 && r.OK() {
 		v.fault(FaultUnsigned, place{file: v.file}, "there is no checkpoint: nothing proves that this is what was written")

@@ -84,7 +84,7 @@ func Verify(ctx context.Context, trail []Source, opts VerifyOptions) (Report, er
 		return Report{}, err
 	}
 	defer w.close()
-	v := &verifier{keys: opts.Keys, points: w}
+	v := &verifier{keys: opts.Keys, points: w, from: opts.From, unchained: opts.Unchained}
 	v.report.Keyed = len(opts.Keys) > 0
 	w.tell = v.problem
 	for i, source := range trail {

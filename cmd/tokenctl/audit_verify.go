@@ -19,19 +19,23 @@ import (
 func (c *cli) auditVerify() *cobra.Command {
 	var key string
 	var checkpoints []string
+	var opts audit.VerifyOptions
 	cmd := &cobra.Command{Use: "verify FILE…", Short: "Check that an audit trail is as the broker wrote it", Args: atLeast("FILE"),
 		Long: `Checks the files of an audit trail, in any order: that no line was edited, taken out or moved, and, with --key, that the
 trail is what the broker signed. Only checkpoints of a second place (--checkpoints) show for certain that nobody cut off the
-end or wrote it all anew. It needs no broker. Files whose names end with .gz are unpacked. The exit status is 1 if something
-is wrong with the trail.`,
+end or wrote it all anew, and with them the trail has to be there from its beginning (or --from) on. It needs no broker.
+Files whose names end with .gz are unpacked. The exit status is 1 if something is wrong with the trail.`,
 		Example: `  tokenctl audit verify /var/log/tokenbroker/audit.jsonl* --key audit.pub --checkpoints /mnt/elsewhere/checkpoints.jsonl`}
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the public keys of the broker's checkpoints")
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoints", nil, "`file` with the checkpoints of the second place; may come again")
+	cmd.Flags().Uint64Var(&opts.From, "from", 0, "number of the first `record` that has to be there, if older files were moved away")
+	cmd.Flags().BoolVar(&opts.OtherTrails, "other-trails", false, "the second place may hold checkpoints of other trails")
+	cmd.Flags().IntVar(&opts.Unchained, "unchained", 0, "how many `lines` of version 1 may stand in front, which no signature speaks for")
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		if len(checkpoints) > 0 && key == "" {
 			return usageError("--checkpoints needs --key: without the public key they prove nothing", "")
 		}
-		r, err := verifyTrail(ctx, args, key, checkpoints)
+		r, err := verifyTrail(ctx, args, key, checkpoints, opts)
 		if err != nil {
 			return err
 		}
@@ -48,8 +52,7 @@ is wrong with the trail.`,
 }
 
 // verifyTrail reads the files and checks them.
-func verifyTrail(ctx context.Context, files []string, key string, checkpoints []string) (audit.Report, error) {
-	var opts audit.VerifyOptions
+func verifyTrail(ctx context.Context, files []string, key string, checkpoints []string, opts audit.VerifyOptions) (audit.Report, error) {
 	if key != "" {
 		data, err := os.ReadFile(key)
 		if err != nil {
@@ -91,8 +94,8 @@ func (c *cli) showReport(r *audit.Report) error {
 	}
 	m, err := structpb.NewStruct(map[string]any{
 		"ok": r.OK(), "trail": r.Trail, "lines": r.Lines, "first": number(r.First), "last": number(r.Last), "from": moment(r.From), "to": moment(r.To),
-		"head": r.Head.String(), "unchained": r.Unchained, "torn": r.Torn, "crashTail": r.CrashTail, "gaps": r.Gaps, "refused": number(r.Refused),
-		"keyed": r.Keyed, "checkpoints": r.Checkpoints, "witnessed": r.Witnessed, "foreign": r.Foreign, "signedTo": number(r.SignedTo), "open": number(r.Open),
+		"head": r.Head.String(), "unchained": r.Unchained, "torn": r.Torn, "crashTail": r.CrashTail, "gaps": r.Gaps, "refused": number(r.Refused), "deleted": r.Deleted,
+		"keyed": r.Keyed, "checkpoints": r.Checkpoints, "witnessed": r.Witnessed, "foreign": r.Foreign, "older": r.Older, "signedTo": number(r.SignedTo), "open": number(r.Open),
 		"problems": problems, "moreProblems": r.More,
 	})
 	if err != nil {
@@ -130,6 +133,9 @@ func reportSections(r *audit.Report) []section {
 	if r.Gaps > 0 {
 		records = append(records, [2]string{"Gaps", fmt.Sprintf("%d, with %d callers who were refused since the trail could not be written", r.Gaps, r.Refused)})
 	}
+	if r.Deleted > 0 {
+		records = append(records, [2]string{"Deleted", fmt.Sprintf("%d times the file was deleted or cut off while the broker wrote it", r.Deleted)})
+	}
 	signed := [][2]string{{"Checked", "the chain alone: give --key to check signatures"}}
 	if r.Keyed {
 		to := fmt.Sprintf("all to record %d; nothing speaks yet for the %d behind it", r.SignedTo, r.Open)
@@ -140,6 +146,12 @@ func reportSections(r *audit.Report) []section {
 			{"Checkpoints", fmt.Sprintf("%d good ones in the trail, %d in the second place", r.Checkpoints, r.Witnessed)},
 			{"Signed", to},
 		}
+	}
+	if r.Foreign > 0 {
+		signed = append(signed, [2]string{"Other trails", fmt.Sprintf("%d checkpoints of the second place", r.Foreign)})
+	}
+	if r.Older > 0 {
+		signed = append(signed, [2]string{"Older records", fmt.Sprintf("%d checkpoints of the second place speak of records in front of the first", r.Older)})
 	}
 	all := []section{{"Trail " + or(r.Trail, "-"), records}, {"Signatures", signed}}
 	for _, p := range r.Problems {

@@ -173,3 +173,43 @@ func TestAuditVerifyRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestAuditVerifyMissesWhatTheSecondPlaceKnows(t *testing.T) {
+	dir := t.TempDir()
+	writeTrail(t, dir, 20)
+	args := []string{"audit", "verify", dir + "/audit.jsonl", "--key", dir + "/audit.pub", "--checkpoints", dir + "/points.jsonl"}
+	status, out, errs := runs(t, args...) // audit.jsonl.1 is not given
+	if status != exitOther || !strings.Contains(out, "numbers 1 to 12 are not there") || !strings.Contains(errs, `"missing"`) {
+		t.Errorf("got status %d\n%s%s", status, out, errs)
+	}
+	status, out, errs = runs(t, append(args, "--from", "13")...)
+	if status != exitOK || !strings.Contains(out, "2 checkpoints of the second place speak of records in front of the first") {
+		t.Errorf("from 13: got status %d\n%s%s", status, out, errs)
+	}
+	for _, name := range []string{"/audit.jsonl", "/audit.jsonl.1"} {
+		if err := os.Remove(dir + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	points, err := os.ReadFile(dir + "/points.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTrail(t, dir, 20) // as a broker does that finds no file
+	now, err := os.ReadFile(dir + "/points.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/points.jsonl", append(points, now...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append(args, dir+"/audit.jsonl.1")
+	status, out, errs = runs(t, args...)
+	if status != exitOther || !strings.Contains(out, "of which no record is there") || !strings.Contains(errs, `"missing" in `+dir+"/points.jsonl, line 1") {
+		t.Errorf("a new trail: got status %d\n%s%s", status, out, errs)
+	}
+	status, out, errs = runs(t, append(args, "--other-trails")...)
+	if status != exitOK || !strings.Contains(out, "4 checkpoints of the second place") {
+		t.Errorf("a new trail that is allowed: got status %d\n%s%s", status, out, errs)
+	}
+}
