@@ -29,6 +29,7 @@ var ErrDenied = errors.New("certificate is on the deny list")
 var (
 	hexSerial      = regexp.MustCompile(`^[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{2})*$|^[0-9A-Fa-f]{1,42}$`)
 	hexFingerprint = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	issuerLine     = regexp.MustCompile(`^[ \t]*([^ \t#][^ \t]*)[ \t]+` + issuerMark + `(.+)$`)
 )
 
 // DenyList refuses certificates before their time: those whose key is lost, say. It is a text file, looked at again while the broker runs.
@@ -36,10 +37,10 @@ var (
 //
 //	4f3a                        the serial number, in hex with or without colons, of whoever issued it
 //	4f3a example.org            the same, where the identity is of this trust domain
-//	4f3a issuer:CN=CA,O=Acme    the same, where this is the issuer, as openssl x509 -nameopt RFC2253 -issuer has it
+//	4f3a issuer:CN=CA,O=Acme    the same, where this is the issuer, as openssl x509 -nameopt RFC2253 -issuer has it (RFC 4514)
 //	sha256:5d4c…                the SHA-256 of one certificate, in 64 lower-case digits
 //
-// or empty; "#" at the beginning of a line or after a blank starts a comment. Only a CA's serial numbers are unique, so where there are
+// or empty; "#" at the beginning of a line or after a blank starts a comment, but none can follow an issuer. Only a CA's serial numbers are unique, so where there are
 // several CAs a line should name one, or a fingerprint. A file that has anything else in it is refused as a whole. So is one that ends
 // within a line, or has no line at all: it may be half written; a comment makes a list that denies nobody.
 //
@@ -159,6 +160,9 @@ func parseDenyList(data []byte) (map[denial]int, error) {
 // parseDenial reads a line; what is zero denies nobody.
 func parseDenial(text string) (denial, error) {
 	text = strings.TrimSuffix(text, "\r")
+	if m := issuerLine.FindStringSubmatch(text); m != nil {
+		return parseIssuer(m[1], m[2])
+	}
 	if i := strings.Index(" "+strings.ReplaceAll(text, "\t", " "), " #"); i >= 0 {
 		text = text[:i]
 	}
@@ -177,13 +181,26 @@ func parseDenial(text string) (denial, error) {
 	if err != nil {
 		return denial{}, err
 	}
-	if dn, ok := strings.CutPrefix(of, issuerMark); of == "" || ok && dn != "" {
-		return denial{serial, of}, nil
+	if of == "" {
+		return denial{serial: serial}, nil
 	}
 	if td, err := spiffeid.TrustDomainFromString(of); err != nil || td.Name() != of {
 		return denial{}, fmt.Errorf("%s is neither a trust domain, such as example.org, nor issuer: and a name", quote(of))
 	}
 	return denial{serial, of}, nil
+}
+
+// parseIssuer reads a line that names the issuer.
+func parseIssuer(what, name string) (denial, error) {
+	serial, err := parseSerial(what)
+	if err != nil {
+		return denial{}, err
+	}
+	issuer, err := parseName(name)
+	if err != nil {
+		return denial{}, err
+	}
+	return denial{serial, issuerMark + issuer}, nil
 }
 
 func parseSerial(text string) (string, error) {

@@ -38,7 +38,7 @@ func denyList(t testing.TB, text string) *mtls.DenyList {
 }
 
 func TestADenyListDeniesWhatItsLinesSay(t *testing.T) {
-	peer := mtls.Peer{Identity: workerID, Serial: "4f3a", Issuer: "CN=CA #1,O=Acme", Fingerprint: strings.Repeat("5d", 32)}
+	peer := mtls.Peer{Identity: workerID, Serial: "4f3a", Issuer: `CN=CA \#1,O=Acme`, Fingerprint: strings.Repeat("5d", 32)}
 	other := mtls.Peer{Identity: partner, Serial: "4f3a", Issuer: "CN=CA 2", Fingerprint: strings.Repeat("6e", 32)}
 	byName := mtls.Peer{Identity: "dns:worker", Serial: "4f3a", Issuer: "CN=CA 2"}
 	for line, want := range map[string][3]bool{
@@ -53,6 +53,9 @@ func TestADenyListDeniesWhatItsLinesSay(t *testing.T) {
 		"4f3a   partner.example   # gone":  {false, true, false},
 		"4f3a issuer:CN=CA 2":              {false, true, true},
 		"4f3a issuer:CN=CA":                {false, false, false},
+		`4f3a issuer:CN=CA \#1,O=Acme`:     {true, false, false},
+		`4f3a issuer:O=Acme,CN=CA \#1`:     {false, false, false},
+		"4f3a\tissuer:cn=C\\41 2\r":        {false, true, true},
 		"sha256:" + peer.Fingerprint:       {true, false, false},
 		"# 4f3a":                           {false, false, false},
 		"   ":                              {false, false, false},
@@ -76,25 +79,44 @@ func TestADenyListDeniesWhatItsLinesSay(t *testing.T) {
 
 func TestADenyListIsReadStrictlyAndWhole(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                "empty",
-		"4f3a":                            "half written",
-		"4f3a\n4f3":                       "half written",
-		"4f3a\nxyz\n":                     "line 2: \"xyz\" is not a serial",
-		"0\n":                             "line 1",
-		"-4f\n":                           "line 1",
-		"0x4f\n":                          "line 1",
-		"4f:3\n":                          "line 1",
-		"4f::3a\n":                        "line 1",
-		strings.Repeat("f", 42) + "\n":    "line 1",
-		"4f3a Example.org\n":              "neither a trust domain",
-		"4f3a spiffe://example.org/job\n": "neither a trust domain",
-		"4f3a example.org partner\n":      "neither a trust domain",
-		"4f3a issuer:\n":                  "neither a trust domain",
-		"4f3a# no blank before\n":         "line 1",
-		"sha256:5d\n":                     "64 lower-case",
+		"":                                          "empty",
+		"4f3a":                                      "half written",
+		"4f3a\n4f3":                                 "half written",
+		"4f3a\nxyz\n":                               "line 2: \"xyz\" is not a serial",
+		"0\n":                                       "line 1",
+		"-4f\n":                                     "line 1",
+		"0x4f\n":                                    "line 1",
+		"4f:3\n":                                    "line 1",
+		"4f::3a\n":                                  "line 1",
+		strings.Repeat("f", 42) + "\n":              "line 1",
+		"4f3a Example.org\n":                        "neither a trust domain",
+		"4f3a spiffe://example.org/job\n":           "neither a trust domain",
+		"4f3a example.org partner\n":                "neither a trust domain",
+		"4f3a issuer:\n":                            "neither a trust domain",
+		"4f3a issuer:CN=CA # gone\n":                "has no comment",
+		"4f3a issuer:CN=CA #1\n":                    `write \#`,
+		"4f3a issuer:C = DE, O = Acme\n":            "not known",
+		"4f3a issuer:C=DE, O=Acme\n":                "not known",
+		"4f3a issuer:CN= CA\n":                      "a blank at the begin",
+		"4f3a issuer:CN=CA \n":                      "a blank at the begin or end",
+		"4f3a issuer:/C=DE/O=Acme\n":                "\"/C\" of the issuer is not known",
+		"4f3a issuer:favouriteDrink=tea\n":          "favouriteDrink",
+		"4f3a issuer:Acme CA\n":                     "is not an attribute",
+		"4f3a issuer:CN=a,\n":                       "is not an attribute",
+		"4f3a issuer:CN=\"a\"\n":                    "needs a",
+		"4f3a issuer:CN=a\\zz\n":                    "two hex digits",
+		"4f3a issuer:CN=a\\\n":                      "two hex digits",
+		"4f3a issuer:CN=a\\C\n":                     "two hex digits",
+		"4f3a issuer:CN=a\\C3\n":                    "not UTF-8",
+		"4f3a issuer:CN=a\tb\n":                     "needs a",
+		"4f3a issuer:1.2.3=#0c\n":                   "the hex of a value",
+		"4f3a issuer:1.2.3=#0c0161ff\n":             "the hex of a value",
+		"x issuer:CN=a\n":                           "not a serial number",
+		"4f3a# no blank before\n":                   "line 1",
+		"sha256:5d\n":                               "64 lower-case",
 		"sha256:" + strings.Repeat("5D", 32) + "\n": "64 lower-case",
-		"x\ny\n":                    "line 2",
-		strings.Repeat("x\n", 5000): "and more",
+		"x\ny\n":                                    "line 2",
+		strings.Repeat("x\n", 5000):                 "and more",
 	} {
 		_, err := mtls.OpenDenyList(denyFile(t, text))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -185,7 +207,7 @@ func TestAWatchedDenyListIsTakenUp(t *testing.T) {
 
 // FuzzDenyList gives any text: no panic, and what opens denies by lines that are in it.
 func FuzzDenyList(f *testing.F) {
-	for _, text := range []string{"4f3a\n", "4f:3a example.org # x\n", "sha256:" + strings.Repeat("5d", 32) + "\n", "4f3a issuer:CN=a\n", "# x\n\n", "4f3a"} {
+	for _, text := range []string{"4f3a\n", "4f:3a example.org # x\n", "sha256:" + strings.Repeat("5d", 32) + "\n", "4f3a issuer:CN=a\n", "4f3a issuer:CN=\\C3\\BC+1.2=#0c0161,O=\\#\n", "# x\n\n", "4f3a"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -253,3 +253,39 @@ func TestAcceptHasTheLastWord(t *testing.T) {
 		t.Errorf("a worker of ours: got %v, %v, want it let in", o.server, o.client)
 	}
 }
+
+// TestACAOfAPartnerInTheCAFileIsRefused has the CA file of before there were bundles, with both CAs in it, while the partner has a bundle
+// too: its CA would vouch for our own identities.
+func TestACAOfAPartnerInTheCAFileIsRefused(t *testing.T) {
+	ours, theirs := newCA(t, "ours"), newCA(t, "theirs")
+	both := append(ours.CertPEM(), theirs.CertPEM()...)
+	d := newDisk(t, broker(t, ours), both).domains(map[string][]byte{"partner.example": theirs.CertPEM()})
+	_, err := mtls.Open(d.files)
+	if err == nil {
+		t.Fatal("it was opened")
+	}
+	for _, want := range []string{"theirs", "partner.example", "example.org, our own, which is the CA file"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not say %q", err, want)
+		}
+	}
+	d.put(d.files.CA, ours.CertPEM())
+	s := d.open()
+	d.put(d.files.CA, both)
+	if changed, err := s.Reload(); changed || err == nil {
+		t.Errorf("reload: got %v, %v, want it refused", changed, err)
+	}
+	c := source(t, issue(t, theirs, mtls.Template{SPIFFEID: workerID, Client: true}), ours.CertPEM())
+	if o := handshake(t, s.ServerTLS(mtls.ServerOptions{}), clientTLS(t, c, brokerID)); o.server == nil || o.client == nil {
+		t.Errorf("the partner's CA made %s, and it was let in", workerID)
+	}
+}
+
+// A CA file that vouches for DNS names alone may share a CA with a trust domain: it makes no identity of another.
+func TestACAFileForNamesMayShareACA(t *testing.T) {
+	ours, theirs := newCA(t, "ours"), newCA(t, "theirs")
+	newDisk(t, broker(t, ours), append(ours.CertPEM(), theirs.CertPEM()...)).
+		domains(map[string][]byte{"example.org": ours.CertPEM(), "partner.example": theirs.CertPEM()}).open()
+	nameless := issue(t, ours, mtls.Template{DNSNames: []string{"localhost"}, Server: true})
+	newDisk(t, nameless, ours.CertPEM()).domains(map[string][]byte{"example.org": ours.CertPEM()}).open()
+}

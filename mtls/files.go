@@ -21,7 +21,7 @@ type Files struct {
 	// Domains is empty, they vouch for every SPIFFE ID. For a client they vouch for the server that it expects. "" = none.
 	CA string
 	// Domains holds the CA certificates of trust domains: name, such as example.org → file. They vouch for identities of that trust domain
-	// alone, so no CA may be in two of the files. nil = none.
+	// alone, so no CA may be in two of the files, nor in one of them and in CA while that vouches for the leaf's own. nil = none.
 	Domains map[string]string
 }
 
@@ -81,7 +81,7 @@ func (f Files) bundles(c contents) (ca []*x509.Certificate, domains map[string][
 	for _, domain := range slices.Sorted(maps.Keys(f.Domains)) {
 		domains[domain] = parse("bundle of "+quote(domain), f.Domains[domain], c.domains[domain])
 	}
-	return ca, domains, errors.Join(append(errs, shared(domains))...)
+	return ca, domains, errors.Join(append(errs, shared("", nil, domains))...)
 }
 
 // load reads the files. If they hold what old was made of, it returns old.
@@ -106,5 +106,9 @@ func (f Files) load(old *material) (*material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file %q with certificate file %q: %w", f.Key, f.Cert, err)
 	}
-	return &material{digest: sum, cert: pair, chain: chain, trust: newTrust(ownDomain(chain[0]), ca, domains)}, nil
+	trust, err := newTrust(ownDomain(chain[0]), ca, domains)
+	if err != nil {
+		return nil, err
+	}
+	return &material{digest: sum, cert: pair, chain: chain, trust: trust}, nil
 }

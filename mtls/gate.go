@@ -91,7 +91,11 @@ func (m *material) peer(cs tls.ConnectionState, opts ServerOptions) (Peer, error
 	if !time.Now().Before(end) {
 		return Peer{}, fmt.Errorf("peer's certificate chain ended at %s: issue a new one", stamp(end))
 	}
-	peer := Peer{Identity: id, Fingerprint: fingerprint(leaf), Serial: leaf.SerialNumber.Text(16), Issuer: leaf.Issuer.String(), NotAfter: end}
+	issuer, err := nameOf(leaf.RawIssuer)
+	if err != nil {
+		return Peer{}, fmt.Errorf("peer's certificate: %w", err)
+	}
+	peer := Peer{Identity: id, Fingerprint: fingerprint(leaf), Serial: leaf.SerialNumber.Text(16), Issuer: issuer, NotAfter: end}
 	if err := opts.Deny.Check(peer); err != nil {
 		return Peer{}, err
 	}

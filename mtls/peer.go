@@ -12,7 +12,7 @@ type Peer struct {
 	Identity    string    // see [Identity]
 	Fingerprint string    // SHA-256 of the leaf certificate, lower-case hex: what an audit record names
 	Serial      string    // of the leaf certificate, lower-case hex: what a deny list names
-	Issuer      string    // the distinguished name of whoever issued the leaf certificate (RFC 2253)
+	Issuer      string    // the distinguished name of whoever issued the leaf certificate (RFC 4514), written so that equal names have equal texts
 	NotAfter    time.Time // when the first certificate of the verified chain ends; the connection must not outlive it
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,8 +40,11 @@ func newBundle(cas []*x509.Certificate) *bundle {
 
 // newTrust lays down who vouches for whom. A bundle of a trust domain vouches for its identities alone. ca vouches for DNS names, and for
 // our own trust domain if that has no bundle in domains. Only where nobody names a trust domain, neither our certificate nor a bundle,
-// does ca vouch for all.
-func newTrust(own string, ca []*x509.Certificate, domains map[string][]*x509.Certificate) *trust {
+// does ca vouch for all. No CA may come to vouch for two trust domains.
+func newTrust(own string, ca []*x509.Certificate, domains map[string][]*x509.Certificate) (*trust, error) {
+	if err := shared(own, ca, domains); err != nil {
+		return nil, err
+	}
 	t := &trust{own: own, domains: map[string]*bundle{}, union: x509.NewCertPool()}
 	for domain, cas := range domains {
 		t.domains[domain] = newBundle(cas)
@@ -57,7 +61,7 @@ func newTrust(own string, ca []*x509.Certificate, domains map[string][]*x509.Cer
 	for _, c := range t.all() {
 		t.union.AddCert(c)
 	}
-	return t
+	return t, nil
 }
 
 // check reports whether the CAs that we can't do without are valid: those of the CA file, or else of our own trust domain. That the CAs of
@@ -126,15 +130,26 @@ func (b *bundle) verify(certs []*x509.Certificate, usage x509.ExtKeyUsage) ([][]
 	return certs[0].Verify(x509.VerifyOptions{Roots: b.pool, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage}})
 }
 
-// shared finds a CA that vouches for more than one of the trust domains.
-func shared(domains map[string][]*x509.Certificate) error {
+// shared finds a CA that would vouch for more than one trust domain. If our own has no bundle in domains, the CA file is that of ours.
+func shared(own string, ca []*x509.Certificate, domains map[string][]*x509.Certificate) error {
+	bundles := maps.Clone(domains)
+	named := func(domain string) string { return domain }
+	if _, ok := domains[own]; !ok && own != "" && len(ca) > 0 {
+		bundles[own] = ca
+		named = func(domain string) string {
+			if domain == own {
+				return own + ", our own, which is the CA file,"
+			}
+			return domain
+		}
+	}
 	of := map[string]string{} // public key → trust domain
-	for domain, cas := range domains {
-		for _, c := range cas {
+	for _, domain := range slices.Sorted(maps.Keys(bundles)) {
+		for _, c := range bundles[domain] {
 			key := string(c.RawSubjectPublicKeyInfo)
 			if other, ok := of[key]; ok && other != domain {
-				first, second := min(domain, other), max(domain, other)
-				return fmt.Errorf("a CA is in the bundles of both %s and %s, and could vouch for either: each trust domain needs CAs of its own", first, second)
+				return fmt.Errorf("the CA %s is in the bundles of both %s and %s: it could vouch for either, and each trust domain needs CAs of its own",
+					quote(c.Subject.String()), named(other), named(domain))
 			}
 			of[key] = domain
 		}

@@ -171,7 +171,11 @@ func (w *workload) load(old *material, files Files) (*material, error) {
 		return nil, err
 	}
 	maps.Copy(domains, more)
-	return &material{digest: sum, chain: svid.Certificates, trust: newTrust(svid.ID.TrustDomain().Name(), ca, domains),
+	trust, err := newTrust(svid.ID.TrustDomain().Name(), ca, domains)
+	if err != nil {
+		return nil, err
+	}
+	return &material{digest: sum, chain: svid.Certificates, trust: trust,
 		cert: tls.Certificate{Certificate: raw(svid.Certificates), PrivateKey: svid.PrivateKey, Leaf: svid.Certificates[0]}}, nil
 }
 

@@ -269,6 +269,8 @@ func TestBadAnswersOfTheWorkloadAPIKeepTheLastGood(t *testing.T) {
 		{"a key of another", func() { a.say(pair{good.cert, worker(t, ca).key}, ca.CertPEM(), nil) }, "workload API"},
 		{"no bundle of our own", func() { a.say(broker(t, ca), nil, nil) }, "no bundle of our own trust domain example.org"},
 		{"a leaf in a bundle", func() { a.say(broker(t, ca), ca.CertPEM(), map[string][]byte{"partner.example": good.cert}) }, "not of a CA"},
+		{"one CA in two bundles", func() { a.say(broker(t, ca), ca.CertPEM(), map[string][]byte{"partner.example": ca.CertPEM()}) },
+			"both example.org and partner.example"},
 		{"garbage in a bundle", func() {
 			a.tell(&workload.X509SVIDResponse{Svids: says.GetSvids(), FederatedBundles: map[string][]byte{"spiffe://partner.example": []byte("garbage")}})
 		}, "workload API"},
@@ -333,5 +335,26 @@ func TestAStartWithoutTheWorkloadAPISaysWhatToDo(t *testing.T) {
 	}
 	if err := (mtls.Workload{Socket: a.socket, Files: mtls.Files{CA: filepath.Join(t.TempDir(), "absent")}}).Check(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("check of an absent bundle: got %v", err)
+	}
+}
+
+// A CA of the API's bundles vouches for one trust domain, whatever the files say of it.
+func TestACAOfTheWorkloadAPIIsNotThatOfAnotherFile(t *testing.T) {
+	ours, theirs := newCA(t, "ours"), newCA(t, "theirs")
+	a := newAgent(t).say(broker(t, ours), append(ours.CertPEM(), theirs.CertPEM()...), nil).start()
+	d := newDisk(t, broker(t, ours), append(ours.CertPEM(), theirs.CertPEM()...)).domains(map[string][]byte{"partner.example": theirs.CertPEM()})
+	for name, w := range map[string]mtls.Workload{
+		"of our own bundle":                   {Files: mtls.Files{Domains: d.files.Domains}},
+		"of the CA file of an apart listener": {Files: mtls.Files{CA: d.files.CA, Domains: d.files.Domains}, Apart: true},
+	} {
+		w.Socket = a.socket
+		ctx, cancel := context.WithCancel(t.Context())
+		var why error
+		w.Waiting = func(err error) { why = err; cancel() }
+		_, err := mtls.OpenWorkload(ctx, w)
+		cancel()
+		if err == nil || why == nil || !strings.Contains(why.Error(), "partner.example") || !strings.Contains(why.Error(), "example.org") {
+			t.Errorf("%s: got %v, %v, want both domains named", name, err, why)
+		}
 	}
 }

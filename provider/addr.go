@@ -45,6 +45,8 @@ var addrTable = []struct {
 	{netip.MustParsePrefix("fec0::/10"), addrPrivate, "site-local"},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), addrPrivate, "local translation"},
 	{netip.MustParsePrefix("2001::/32"), addrNever, "Teredo"},
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), addrNever, "stateless translation"}, // RFC 2765: the IPv4 address behind it may be any
+	{netip.MustParsePrefix("5f00::/16"), addrNever, "segment routing"},
 }
 
 // CheckAddr says whether the profile lets the broker connect to an address. It judges what a name resolved to, when the

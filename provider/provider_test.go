@@ -319,6 +319,9 @@ func TestCheckAddr(t *testing.T) {
 		"ff02::1":                  {},
 		"255.255.255.255":          {},
 		"2001::1":                  {},
+		"::ffff:0:169.254.169.254": {},
+		"::ffff:0:8.8.8.8":         {},
+		"5f00::1":                  {},
 	} {
 		for name, p := range profiles {
 			err := p.CheckAddr(netip.MustParseAddr(addr))

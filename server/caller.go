@@ -130,7 +130,10 @@ func (c *caller) judge(revision uint64) error {
 	}
 	c.judged.Store(revision)
 	if p.NotAfter.Before(c.NotAfter) {
-		c.wind(time.Until(p.NotAfter))
+		c.wind(time.Until(p.NotAfter), false)
+	}
+	if why := c.over.Load(); why != nil { // another look ended it meanwhile
+		return *why
 	}
 	return nil
 }
@@ -157,7 +160,7 @@ func (c *caller) end(why error) error {
 		(*cancel)()
 	}
 	c.mu.Unlock()
-	c.wind(certificateGrace)
+	c.wind(certificateGrace, true)
 	reason := codeOf(why)
 	c.peers.log.Warn("connection cut for its certificate", "identity", c.Identity, "serial", c.Serial, "reason", reason)
 	if c.peers.cut != nil {
@@ -166,10 +169,11 @@ func (c *caller) end(why error) error {
 	return why
 }
 
-func (c *caller) wind(after time.Duration) {
+// wind sets the clock. Once the peer may not go on, only the cut does, so that no look which began earlier puts the cut off.
+func (c *caller) wind(after time.Duration, cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.left {
+	if !c.left && (cut || c.over.Load() == nil) {
 		c.clock.Reset(after)
 	}
 }

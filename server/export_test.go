@@ -1,13 +1,16 @@
 package server
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/tokenbroker/tokenbroker"
+	"github.com/tokenbroker/tokenbroker/mtls"
 )
 
 // The tables are unexported on purpose: nobody else may decide by them. Their tests have to walk them, whatever rows they hold.
@@ -80,3 +83,18 @@ func (s *Server) AdminMethods() []string { return registered(s.admin) }
 
 // ForWorkers reports whether a method is served to workers where operators have a listener of their own.
 func ForWorkers(method string) bool { return needs[method].worker }
+
+// Caller is a connection's other end, without the connection.
+type Caller struct{ c *caller }
+
+// NewCaller begins a caller that has shaken hands at a gate; cut is to close its connection.
+func NewCaller(log *slog.Logger, gate *mtls.Gate, state tls.ConnectionState, cut func() error) (Caller, error) {
+	c := &caller{TLSInfo: credentials.TLSInfo{State: state}, gate: gate, cut: cut}
+	return Caller{c}, c.begin(newPeers(log, nil))
+}
+
+// Check says why the caller may not go on.
+func (c Caller) Check() error { return c.c.check() }
+
+// Gone ends it.
+func (c Caller) Gone() { c.c.gone() }

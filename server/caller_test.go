@@ -1,0 +1,101 @@
+package server_test
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/server"
+)
+
+// shortened is the certificate of a CA as it is, and another for the same key that ends in an hour.
+func shortened(t *testing.T, ca *mtls.CA) (old *x509.Certificate, next []byte) {
+	t.Helper()
+	key, err := ca.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(ca.CertPEM(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := *pair.Leaf
+	tmpl.NotAfter = time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, &tmpl, &tmpl, pair.Leaf.PublicKey, pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// TestALateLookDoesNotPutOffTheCut has two looks at a peer at once, after a reload that brings its end nearer: one lets it go on, but only after
+// the other has refused it. The connection is cut in time all the same, and the late look says so.
+func TestALateLookDoesNotPutOffTheCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := mtls.NewCA("dev", 24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, next := shortened(t, ca)
+		cert, key, err := ca.Issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, Server: true, NotAfter: time.Now().Add(10 * time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		files := mtls.Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
+		if err := errors.Join(os.WriteFile(files.Cert, cert, 0o600), os.WriteFile(files.Key, key, 0o600), os.WriteFile(files.CA, ca.CertPEM(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		source, err := mtls.Open(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := parsed(t, cert)
+		var looks, cuts atomic.Int64
+		goOn := make(chan struct{})
+		gate := source.Gate(mtls.ServerOptions{Accept: func(mtls.Peer) error {
+			switch looks.Add(1) {
+			case 2:
+				<-goOn
+			case 3:
+				return errors.New("refused")
+			}
+			return nil
+		}})
+		c, err := server.NewCaller(slog.New(slog.DiscardHandler), gate,
+			tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, old}}},
+			func() error { cuts.Add(1); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Gone()
+		put(t, files.CA, next)
+		if changed, err := source.Reload(); !changed || err != nil {
+			t.Fatalf("reload: got %v, %v", changed, err)
+		}
+		late := make(chan error, 1)
+		go func() { late <- c.Check() }()
+		synctest.Wait() // it waits in Accept
+		why := c.Check()
+		close(goOn)
+		if got := <-late; why == nil || !errors.Is(got, why) {
+			t.Errorf("the late look: got %v, want %v", got, why)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if cuts.Load() != 1 {
+			t.Errorf("the connection was cut %d times within 2 s, want once", cuts.Load())
+		}
+	})
+}
