@@ -81,7 +81,7 @@ func TestP13TheEndOfACertificateCutsItsConnection(t *testing.T) {
 		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{StreamsPerIdentity: n + 1, ConnectionAge: 1000 * time.Hour}})
 		defer b.Stop()
 		b.AddClientCredentials("example/api", "files.read")
-		bystander := watch(t, b.Worker(), sel("example/api"))
+		bystander := watch(t, b.ConnWith(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, NotAfter: time.Now().Add(100 * time.Hour)}), sel("example/api"))
 		defer bystander.cancel()
 		bystander.ready(0)
 		for range n {
