@@ -44,7 +44,9 @@ func newMasker() masker {
 func (m masker) mask(value string) string {
 	sum := hmac.New(sha256.New, m.key)
 	_, _ = sum.Write([]byte(value))
-	masked := append(sum.Sum(nil)[:aes.BlockSize], value...)
+	masked := make([]byte, aes.BlockSize, aes.BlockSize+len(value))
+	copy(masked, sum.Sum(nil))
+	masked = append(masked, value...)
 	cipher.NewCTR(m.block, masked[:aes.BlockSize]).XORKeyStream(masked[aes.BlockSize:], masked[aes.BlockSize:])
 	return string(masked)
 }

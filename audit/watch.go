@@ -31,9 +31,9 @@ const (
 func (l *Log) watch() {
 	gaveWay := time.Now()
 	runtime.Gosched()
-	patience := time.Duration(maxPatience)
+	patience := maxPatience * l.opts.Deadline
 	if time.Since(gaveWay) > l.opts.Deadline/busyShare {
-		patience = overPatience
+		patience = overPatience * l.opts.Deadline
 	}
 	l.letRun(1000)
 	l.mu.Lock()
@@ -63,7 +63,7 @@ func (l *Log) watch() {
 // process that has more to do than its processors bear must not take that for a dead log.
 func (l *Log) patienceLocked(g *group, now time.Time, patience time.Duration) time.Duration {
 	left := l.opts.Deadline - now.Sub(g.since)
-	most := left + patience*l.opts.Deadline
+	most := left + patience
 	switch {
 	case left > 0 || !l.running:
 		return left

@@ -33,7 +33,7 @@ func WorkloadAPI(t testing.TB, ca *mtls.CA, tmpl mtls.Template) string {
 		block, _ := pem.Decode(data)
 		return block.Bytes
 	}
-	dir, err := os.MkdirTemp("", "workload") // the name of a socket has to be short
+	dir, err := os.MkdirTemp("", "workload") //nolint:usetesting // the name of a socket has to be short
 	must("make a folder", err)
 	l, err := net.Listen("unix", filepath.Join(dir, "api"))
 	must("listen", err)

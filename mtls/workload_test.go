@@ -39,7 +39,7 @@ type agent struct {
 
 func newAgent(t *testing.T) *agent {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "api") // t.TempDir is too long for a socket's name
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // t.TempDir is too long for a socket's name
 	if err != nil {
 		t.Fatal(err)
 	}
