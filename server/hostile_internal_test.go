@@ -100,10 +100,15 @@ func kept(a *admission, p *peers) int {
 func TestAttackAnEndThatIsLookedAtTooEarlyIsLookedAtAgain(t *testing.T) {
 	b := &basis{lapsed: make(chan struct{}, 1)}
 	until := time.Now().Add(300 * time.Millisecond)
-	b.lastsLocked(until)
+	lasts := func() {
+		b.basisMu.Lock()
+		defer b.basisMu.Unlock()
+		b.lastsLocked(until)
+	}
+	lasts()
 	b.lapse.Reset(0)
 	<-b.lapsed
-	b.lastsLocked(until) // judged anew: the rule still allows it
+	lasts() // judged anew: the rule still allows it
 	select {
 	case <-b.lapsed:
 	case <-time.After(30 * time.Second):
