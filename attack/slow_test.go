@@ -50,7 +50,7 @@ func TestS13AWindowThatStaysShut(t *testing.T) {
 	w := newWorld(t, plan{limits: "slow_reader: 2s"})
 	w.bulky()
 	v := w.victim()
-	other := open(t, w.conn(w.as("worker/other")), "example/bulky")
+	other := keepReading(open(t, w.conn(w.as("worker/other")), "example/bulky"))
 	w.memoryWarm()
 	mem := w.memory()
 	c := w.dial("worker/mallory", wire.Options{Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}})
@@ -80,6 +80,38 @@ func TestS13AWindowThatStaysShut(t *testing.T) {
 	wantNewest(t, w, other, "example/bulky")
 	mem.atMost(t, 2*mostGrowth) // with the garbage of hundreds of publications
 	v.well(t)
+}
+
+// kept is a stream that is read all the time, as a worker does, and not only when the test comes to it.
+type kept struct {
+	stream
+	got chan *tokenbrokerv1.SubscribeResponse // closed when the stream ends, after err was set
+	err error
+}
+
+// keepReading reads a stream until it ends, which it does with its test.
+func keepReading(s stream) stream {
+	k := &kept{stream: s, got: make(chan *tokenbrokerv1.SubscribeResponse, 1<<16)}
+	go func() {
+		defer close(k.got)
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				k.err = err
+				return
+			}
+			k.got <- m
+		}
+	}()
+	return k
+}
+
+// Recv is the stream's own.
+func (k *kept) Recv() (*tokenbrokerv1.SubscribeResponse, error) {
+	if m, ok := <-k.got; ok {
+		return m, nil
+	}
+	return nil, k.err
 }
 
 // wantNewest wants that a stream gets to the newest state of a credential.

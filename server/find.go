@@ -59,7 +59,11 @@ func (a *auditService) FindToken(ctx context.Context, r *tokenbrokerv1.FindToken
 	f.lost()
 	f.more = f.more || !ended && !f.over()
 	c.record.Credential, c.record.Generation, c.record.Count = f.found.Credential, f.found.Generation, uint64(len(f.holders))
-	return f.response(), nil
+	resp := f.response()
+	if !resp.GetKnown() && c.policy.GrantsAll(c.Identity, policy.AuditFind) { // whoever may not see it all must not have tokens hashed
+		resp.TokenMac = macs[0]
+	}
+	return resp, nil
 }
 
 var macForm = regexp.MustCompile(`^[A-Za-z0-9_.:=+/-]{8,256}$`)

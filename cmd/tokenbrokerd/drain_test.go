@@ -158,7 +158,10 @@ func TestHangup(t *testing.T) {
 		_, err := get(t, worker, "example/one")
 		return status.Code(err) == codes.NotFound
 	})
-	want(t, s.read("audit.jsonl"), `"policy.reload"`, `"deny"`)
+	eventually(t, "a record of the reload and of the denial, in the new file", func() bool {
+		trail := s.read("audit.jsonl")
+		return strings.Contains(trail, `"policy.reload"`) && strings.Contains(trail, `"deny"`)
+	})
 	if strings.Contains(s.read("audit.jsonl.1"), `"policy.reload"`) {
 		t.Errorf("the log that was renamed still grows")
 	}
