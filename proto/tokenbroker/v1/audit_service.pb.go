@@ -764,7 +764,7 @@ type FindTokenResponse struct {
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Who was given it, those of streams included, by first time.
 	Holders []*TokenHolder `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
-	// Keyed hash of the token, as in the trail.
+	// Keyed hash of the token, as in the trail. Of a token that is not known only for callers who may find all tokens ("**").
 	TokenMac string `protobuf:"bytes,6,opt,name=token_mac,json=tokenMac,proto3" json:"token_mac,omitempty"`
 	// The oldest record that was looked at.
 	OldestTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=oldest_time,json=oldestTime,proto3" json:"oldest_time,omitempty"`

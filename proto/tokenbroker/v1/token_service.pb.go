@@ -1064,7 +1064,8 @@ func (x *ReportRejectedRequest) GetErrorCode() string {
 // ReportRejectedResponse is the current token after a report.
 type ReportRejectedResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The current token; newer than the one reported, or the same if no newer one is to be had yet.
+	// The current token; newer than the one reported, or the same if no newer one is to be had yet. Absent if the caller may report, and neither get
+	// nor subscribe to it.
 	Token *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// How its credential stands.
 	State CredentialState `protobuf:"varint,2,opt,name=state,proto3,enum=tokenbroker.v1.CredentialState" json:"state,omitempty"`
