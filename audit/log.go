@@ -123,6 +123,11 @@ func (l *Log) enqueue(fields []byte) (*verdict, error) {
 		l.lost++
 		return nil, err
 	}
+	return l.joinLocked(fields, now), nil
+}
+
+// joinLocked adds a record to the group that is filling.
+func (l *Log) joinLocked(fields []byte, now time.Time) *verdict {
 	if l.pending == nil {
 		l.pending, l.spare = l.spare.reuse(), nil
 		l.signal()
@@ -134,7 +139,7 @@ func (l *Log) enqueue(fields []byte) (*verdict, error) {
 	}
 	g.fields = append(g.fields, fields...)
 	g.ends = append(g.ends, len(g.fields))
-	return g.waiting, nil
+	return g.waiting
 }
 
 // refuseLocked says why a record of n bytes can't be taken.

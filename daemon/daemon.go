@@ -209,7 +209,7 @@ func (d *Daemon) assemble(ctx context.Context, records *store.Store, catalogue *
 		return err
 	}
 	d.server, err = server.New(server.Config{
-		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write,
+		Broker: d.broker, Consents: d.consent, Providers: providers{catalogue, d.consent.LinkRedirect()}, Policy: d.policy.Current, Audit: d.audit.Write, AuditLate: d.audit.Later,
 		Trail: d.trail, MACs: d.keys.MACs,
 		TLS: d.identity.tls, Accept: mtls.ServerOptions{AllowDNS: d.cfg.AllowDNS, Deny: d.identity.deny},
 		Admin: d.identity.admin, AdminLets: mtls.ServerOptions{AllowDNS: d.cfg.Admin.AllowDNS, Deny: d.identity.deny},

@@ -86,11 +86,23 @@ func (s *Server) again(peer *caller, in incoming) (resp any, ok bool, err error)
 	record := g.record
 	record.RequestID, record.Time = requestID(), time.Now()
 	record.Latency = record.Time.Sub(in.began)
-	if err := s.cfg.Audit(context.Background(), record); err != nil { // as in record, whoever leaves keeps nothing from being written
+	if err := s.owe(peer, record); err != nil {
 		return nil, true, err
 	}
 	g.use.Mark(record.Time)
 	return encodedOf(snap).getWire, true, nil
+}
+
+// owe records an answer. While the log is prompt the answer goes on its way at once, and its connection keeps it back until the record is
+// written; otherwise it waits here, where it can still become an error.
+func (s *Server) owe(peer *caller, r audit.Record) error {
+	if s.cfg.AuditLate != nil {
+		if receipt, ok := s.cfg.AuditLate(r); ok {
+			peer.debt.add(receipt)
+			return nil
+		}
+	}
+	return s.cfg.Audit(context.Background(), r) // as in record, whoever leaves keeps nothing from being written
 }
 
 // remember lets the same question be answered again as the call was. It has to have been allowed by one and the same policy, by a rule

@@ -70,6 +70,7 @@ type caller struct {
 	number uint64       // of the connection
 	outlet *outlet      // what its subscriptions have to send
 	memory memory       // what it was given
+	debt   debt         // what has to be recorded before it is sent anything
 	peers  *peers
 
 	refused error // what it is told, whatever it calls; nil = it was let in

@@ -28,6 +28,7 @@ type Config struct {
 	Broker    *broker.Broker                            // required
 	Policy    func() *policy.Policy                     // the policy in force; required
 	Audit     func(context.Context, audit.Record) error // writes one record, returns when it is written; required
+	AuditLate func(audit.Record) (audit.Receipt, bool)  // begins to write one, as audit.Log.Later; nil = each answer waits for its record by itself
 	Trail     Trail                                     // nil = there is no AuditService
 	MACs      func(token string) []string               // what records may name a token by, the newest first; nil = only by what callers give
 	TLS       *mtls.Source                              // required

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
+	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/mtls"
 )
 
@@ -89,6 +90,7 @@ type cutConn struct {
 	short  *time.Timer // of a connection that was not let in; nil = it was
 	once   sync.Once
 	err    error
+	paid   []audit.Receipt // room for those that are owed
 }
 
 // newCutConn makes a connection of a caller whose seat is known. Without one the caller is told why, for a while.
@@ -98,6 +100,17 @@ func newCutConn(conn net.Conn, c *caller, s seat) *cutConn {
 		c.refused, cut.short = s.refused, time.AfterFunc(refusedLife, func() { _ = c.cut() })
 	}
 	return cut
+}
+
+// Write implements net.Conn. It sends nothing before each answer in it is recorded. An answer whose record can't be written can't be taken out
+// of what gRPC made of it any more: the connection is cut, and while the log is not well the next ones become errors of their own.
+func (c *cutConn) Write(b []byte) (int, error) {
+	var err error
+	if c.paid, err = c.caller.debt.pay(c.paid); err != nil {
+		_ = c.caller.cut()
+		return 0, err
+	}
+	return c.Conn.Write(b)
 }
 
 // Close implements net.Conn.
