@@ -13,11 +13,14 @@ type group struct {
 	since   time.Time // when the first of them came
 }
 
-// reuse empties a group that was written, or makes a new one.
-func (g *group) reuse() *group {
-	if g == nil {
+// roomLocked returns an empty group, if it can one whose room was used before.
+func (l *Log) roomLocked() *group {
+	n := len(l.spare)
+	if n == 0 {
 		return new(group)
 	}
+	g := l.spare[n-1]
+	l.spare = l.spare[:n-1]
 	*g = group{fields: g.fields[:0], ends: g.ends[:0]}
 	return g
 }

@@ -50,7 +50,7 @@ type Log struct {
 	closed   bool
 	pending  *group      // filling; nil if nothing waits
 	writing  *group      // what the write under way is of; nil if none is
-	spare    *group      // room for the next group
+	spare    []*group    // room for the next groups: while one is written another one fills
 	began    time.Time   // when the write under way began; zero = none is
 	lost     uint64      // callers refused since the last record of a gap
 	failure  error       // of the last write; nil if it went well
@@ -129,7 +129,7 @@ func (l *Log) enqueue(fields []byte) (*verdict, error) {
 // joinLocked adds a record to the group that is filling.
 func (l *Log) joinLocked(fields []byte, now time.Time) *verdict {
 	if l.pending == nil {
-		l.pending, l.spare = l.spare.reuse(), nil
+		l.pending = l.roomLocked()
 		l.signal()
 	}
 	g := l.pending

@@ -120,8 +120,8 @@ func (l *Log) settle(g *group, lost uint64, err error) *verdict {
 		l.wakeLocked()
 	}
 	w := g.waiting
-	if l.spare == nil && cap(g.fields) <= maxSpare {
-		l.spare = g
+	if n := cap(g.fields); len(l.spare) < 2 && 0 < n && n <= maxSpare {
+		l.spare = append(l.spare, g)
 	}
 	return w
 }

@@ -66,11 +66,12 @@ type caller struct {
 	gate   *mtls.Gate
 	admin  bool // it came by the listener of operators
 	addr   string
-	cut    func() error // closes the connection, whatever its peer does
-	number uint64       // of the connection
-	outlet *outlet      // what its subscriptions have to send
-	memory memory       // what it was given
-	debt   debt         // what has to be recorded before it is sent anything
+	cut    func() error           // closes the connection, whatever its peer does
+	number uint64                 // of the connection
+	outlet *outlet                // what its subscriptions have to send
+	memory memory                 // what it was given
+	bucket atomic.Pointer[bucket] // of its identity; nil before its first call
+	debt   debt                   // what has to be recorded before it is sent anything
 	peers  *peers
 
 	refused error // what it is told, whatever it calls; nil = it was let in

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -98,3 +99,13 @@ func (c Caller) Check() error { return c.c.check() }
 
 // Gone ends it.
 func (c Caller) Gone() { c.c.gone() }
+
+// Turns takes turns of an identity: each caller is one on a connection of its own.
+func Turns(perSecond float64, burst int, refused func(string)) func(identity string) (connection func(time.Time) error) {
+	l := newIdentityLimits(perSecond, burst)
+	l.refused = refused
+	return func(identity string) func(time.Time) error {
+		c := &caller{Peer: mtls.Peer{Identity: identity}}
+		return func(now time.Time) error { return l.check(c, now) }
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
@@ -166,7 +167,16 @@ type identityLimits struct {
 
 type bucket struct {
 	*rate.Limiter
-	seen time.Time
+	seen atomic.Int64 // when it was used last, in Unix nanoseconds, to a second or so
+	gone atomic.Bool  // there may be another one by now
+}
+
+// use takes a turn.
+func (b *bucket) use(now time.Time) bool {
+	if at := now.UnixNano(); at-b.seen.Load() > int64(time.Second) {
+		b.seen.Store(at)
+	}
+	return b.AllowN(now, 1)
 }
 
 const bucketLife = 10 * time.Minute
@@ -185,7 +195,12 @@ func (l *identityLimits) Limit(ctx context.Context) error {
 }
 
 func (l *identityLimits) check(c *caller, now time.Time) error {
-	if !l.take(c.Identity, now) {
+	b := c.bucket.Load() // a connection finds it once
+	if b == nil || b.gone.Load() {
+		b = l.bucket(c.Identity, now)
+		c.bucket.Store(b)
+	}
+	if !b.use(now) {
 		l.refused(c.Identity)
 		return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this identity", RetryAfter: retrySoon}
 	}
@@ -194,15 +209,16 @@ func (l *identityLimits) check(c *caller, now time.Time) error {
 
 // take takes a turn of an identity.
 func (l *identityLimits) take(identity string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bucketLocked(identity, now).AllowN(now, 1)
+	return l.bucket(identity, now).use(now)
 }
 
-func (l *identityLimits) bucketLocked(identity string, now time.Time) *bucket {
+func (l *identityLimits) bucket(identity string, now time.Time) *bucket {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if now.Sub(l.swept) > bucketLife {
 		for id, b := range l.buckets {
-			if now.Sub(b.seen) > bucketLife {
+			if now.UnixNano()-b.seen.Load() > int64(bucketLife) {
+				b.gone.Store(true)
 				delete(l.buckets, id)
 			}
 		}
@@ -213,6 +229,6 @@ func (l *identityLimits) bucketLocked(identity string, now time.Time) *bucket {
 		b = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.perSecond), l.burst)}
 		l.buckets[identity] = b
 	}
-	b.seen = now
+	b.seen.Store(now.UnixNano())
 	return b
 }
