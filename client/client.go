@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -24,11 +22,12 @@ import (
 
 // Config says where the broker is and as whom to speak to it.
 type Config struct {
-	Addr     string            // "host:port", or a target as grpc takes it; required
-	Server   string            // SPIFFE ID, DNS name or IP address that the broker's certificate has to hold; "" = the host of Addr
-	Files    mtls.Files        // this worker's certificate and key, and the CA of the broker; required without Workload
+	Addr     string            // "host:port", several with commas between, a target as grpc takes it, or "unix:///path" of an agent; required
+	Server   string            // SPIFFE ID, DNS name or IP address that the broker's certificate has to hold; "" = the host of each address
+	Files    mtls.Files        // this worker's certificate and key, and the CA of the broker; required without Workload, not read for a socket
 	Workload string            // address of the SPIFFE Workload API, which gives certificate, key and CAs in place of Files
 	Dial     []grpc.DialOption // further options, e.g. a dialer; usually none
+	OnChange func(Change)      // told of each change of every credential in use, as by Client.OnChange; nil = nobody
 }
 
 // Client speaks to a broker. Close it.
@@ -61,18 +60,21 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Addr == "" {
 		return nil, errors.New("client: Config.Addr is missing: the broker's host:port")
 	}
-	source, err := open(cfg)
+	to, err := parseTarget(cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	tlsConfig, err := source.ClientTLS(expected(cfg))
+	source, err := open(cfg, to)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	conn, err := grpc.NewClient(cfg.Addr, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
+	dial, err := to.options(cfg.Server, source)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	conn, err := grpc.NewClient(to.name, slices.Concat(dial, []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	}, cfg.Dial...)...)
+	}, cfg.Dial)...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -80,11 +82,17 @@ func New(cfg Config) (*Client, error) {
 		slots: map[string]*slot{}, sweepAt: manySlots}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.life = cancel
-	c.wg.Go(func() { source.Watch(ctx, reload, func(error) {}) })
+	if source != nil {
+		c.wg.Go(func() { source.Watch(ctx, reload, func(error) {}) })
+	}
 	return c, nil
 }
 
-func open(cfg Config) (*mtls.Source, error) {
+// open gets the certificates; nil for a socket.
+func open(cfg Config, to target) (*mtls.Source, error) {
+	if to.local {
+		return nil, nil
+	}
 	if cfg.Workload == "" {
 		return mtls.Open(cfg.Files)
 	}
@@ -93,24 +101,12 @@ func open(cfg Config) (*mtls.Source, error) {
 	return mtls.OpenWorkload(ctx, mtls.Workload{Socket: cfg.Workload, Files: cfg.Files})
 }
 
-// expected is who the broker has to be.
-func expected(cfg Config) string {
-	if cfg.Server != "" {
-		return cfg.Server
-	}
-	addr := cfg.Addr[strings.LastIndex(cfg.Addr, "/")+1:]
-	if host, _, err := net.SplitHostPort(addr); err == nil {
-		return host
-	}
-	return addr
-}
-
 // NewFromEnv is New with ConfigFromEnv; what is missing there is an error.
 func NewFromEnv() (*Client, error) {
 	cfg := ConfigFromEnv()
 	var missing []string
 	for name, v := range map[string]string{"ADDR": cfg.Addr, "CA": cfg.Files.CA, "CERT": cfg.Files.Cert, "KEY": cfg.Files.Key} {
-		if v == "" && (cfg.Workload == "" || name == "ADDR") {
+		if v == "" && (name == "ADDR" || cfg.Workload == "" && !strings.HasPrefix(cfg.Addr, "unix:")) {
 			missing = append(missing, "TOKENBROKER_"+name)
 		}
 	}
@@ -191,7 +187,7 @@ func (c *Client) fetch(s *slot, least time.Duration) (tokenbroker.Token, error) 
 	}
 	h := &held{token: fromProto(resp.GetToken())}
 	if t := resp.GetRefreshTime(); t != nil {
-		h.askAt = t.AsTime()
+		h.askAt, h.due = t.AsTime(), t.AsTime()
 	}
 	if floor := time.Now().Add(time.Until(h.token.Expiry) / 10); h.askAt.Before(floor) {
 		h.askAt = floor // the broker's refresh is due, or fails: give it time
@@ -204,9 +200,13 @@ func (c *Client) fetch(s *slot, least time.Duration) (tokenbroker.Token, error) 
 // one if there is or can be one. The duration is how long to wait before a further report can help, 0 if there is a newer token.
 func (c *Client) ReportRejected(ctx context.Context, credential string, rejected tokenbroker.Token, httpStatus int, opts ...Option) (tokenbroker.Token, time.Duration, error) {
 	s, _ := c.slot(credential, opts)
+	var a ask
+	for _, o := range opts {
+		o(&a)
+	}
 	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: s.selector.GetScopes(),
 		Subject: s.selector.GetSubject(), Audience: s.selector.GetAudience(), Generation: uint64(rejected.Generation),
-		HttpStatus: int32(min(httpStatus, 999))})
+		HttpStatus: int32(min(httpStatus, 999)), ErrorCode: a.errorCode})
 	if err != nil {
 		return tokenbroker.Token{}, 0, fromStatus(err)
 	}

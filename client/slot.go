@@ -18,6 +18,7 @@ type ask struct {
 	scopes            []string
 	subject, audience string
 	minValidity       time.Duration
+	errorCode         string
 }
 
 // Scopes asks for scopes.
@@ -32,6 +33,10 @@ func Audience(s string) Option { return func(a *ask) { a.audience = s } }
 // MinValidity asks for a token that is valid for at least d yet; up to 24 h. See GetTokenRequest.min_validity for what it may cost.
 func MinValidity(d time.Duration) Option { return func(a *ask) { a.minValidity = d } }
 
+// ErrorCode tells ReportRejected the error code of the WWW-Authenticate header that came with the refusal (RFC 6750 §3.1), e.g.
+// "invalid_token". Other methods pass over it.
+func ErrorCode(code string) Option { return func(a *ask) { a.errorCode = code } }
+
 // slot is what a client holds of one variant of a credential. Its address stays, so that who asks often looks for it once.
 type slot struct {
 	key      string
@@ -44,6 +49,7 @@ type slot struct {
 type held struct {
 	token  tokenbroker.Token
 	askAt  time.Time // ask the broker from then on
+	due    time.Time // when the broker means to have a newer one; zero = it did not say
 	failed int       // times in a row that it did not answer
 }
 
@@ -68,7 +74,7 @@ func (s *slot) failed(err error) {
 	switch {
 	case old == nil:
 	case unanswered(err):
-		s.newest.Store(&held{token: old.token, failed: old.failed + 1, askAt: time.Now().Add(jitter(old.failed + 1))})
+		s.newest.Store(&held{token: old.token, due: old.due, failed: old.failed + 1, askAt: time.Now().Add(jitter(old.failed + 1))})
 	case refused(err):
 		s.newest.Store(nil)
 	}

@@ -21,6 +21,11 @@ type Update struct {
 	State    tokenbroker.State
 	Recovery tokenbroker.Recovery
 	Token    *tokenbroker.Token // nil if there is none now
+	Err      error              // why there is none for this identity, e.g. tokenbroker.ErrNotFound; nil while the broker tells of the credential
+
+	Scopes            []string // as the broker reads what was asked for: the credential's own where nothing was
+	Subject, Audience string
+	RefreshTime       time.Time // when the broker means to have a newer token; zero if it is not going to
 }
 
 // silence is how long a stream may say nothing: heartbeats come every 30 s.
@@ -107,7 +112,8 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
 			err = tokenbroker.ErrTooMany
 		default:
 		}
-		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.slot.selector.GetCredential(), err))
+		err = fmt.Errorf("credential %q: %w", s.slot.selector.GetCredential(), err)
+		return s.yield(Update{Err: err}, err)
 	case *tokenbrokerv1.SubscribeResponse_Update:
 		return s.update(e.Update)
 	}
@@ -116,7 +122,11 @@ func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
 
 func (s *subscription) update(m *tokenbrokerv1.Update) bool {
 	u := Update{Order: tokenbroker.Order{Generation: tokenbroker.Generation(m.GetGeneration()), Revision: m.GetRevision()},
-		State: stateFromProto(m.GetState()), Recovery: recoveryFromProto(m.GetRecoveryAction())}
+		State: stateFromProto(m.GetState()), Recovery: recoveryFromProto(m.GetRecoveryAction()),
+		Scopes: m.GetSelector().GetScopes(), Subject: m.GetSelector().GetSubject(), Audience: m.GetSelector().GetAudience()}
+	if t := m.GetRefreshTime(); t != nil {
+		u.RefreshTime = t.AsTime()
+	}
 	if u.Order.Compare(s.last) <= 0 {
 		return true // known from an earlier connection
 	}
@@ -124,7 +134,7 @@ func (s *subscription) update(m *tokenbrokerv1.Update) bool {
 	if m.GetToken() != nil {
 		t := fromProto(m.GetToken())
 		u.Token = &t
-		s.slot.keep(&held{token: t, askAt: m.GetRefreshTime().AsTime()})
+		s.slot.keep(&held{token: t, askAt: m.GetRefreshTime().AsTime(), due: u.RefreshTime})
 	}
 	return s.yield(u, nil)
 }
