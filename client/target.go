@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // asks brokers whether they are well
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/tokenbroker/tokenbroker/mtls"
@@ -27,7 +31,7 @@ const listScheme = "tokenbroker" // of a target with several addresses
 
 // parseTarget reads Config.Addr.
 func parseTarget(addr string) (target, error) {
-	if strings.HasPrefix(addr, "unix:") {
+	if isSocket(addr) {
 		path := strings.TrimPrefix(strings.TrimPrefix(addr, "unix:"), "//")
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, ",") {
 			return target{}, fmt.Errorf("address %q: a socket is one absolute path, unix:///path", addr)
@@ -53,6 +57,8 @@ func parseTarget(addr string) (target, error) {
 	return t, nil
 }
 
+func isSocket(addr string) bool { return strings.HasPrefix(addr, "unix:") }
+
 // hostOf is the host of an address or of a target of grpc.
 func hostOf(addr string) string {
 	addr = addr[strings.LastIndex(addr, "/")+1:]
@@ -62,10 +68,27 @@ func hostOf(addr string) string {
 	return addr
 }
 
+// serviceConfig has calls that no broker has seen, or that one says it could not do now, made again a few times. grpc draws the jitter, and
+// heeds a server that names the time or wants no more. What the broker can't do for want of something (RESOURCE_EXHAUSTED) is not asked
+// for again.
+const serviceConfig = `{%s"methodConfig":[{"name":[
+	{"service":"tokenbroker.v1.TokenService","method":"GetToken"},{"service":"tokenbroker.v1.TokenService","method":"ReportRejected"}],
+	"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
+
+// balanced is the part of it for brokers: calls and streams go round those that say that they are well, if they have a way to say so.
+const balanced = `"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""},`
+
+// reconnect is how soon a lost broker is looked for again: sooner than grpc does, which waits up to two minutes.
+func reconnect() grpc.ConnectParams {
+	return grpc.ConnectParams{MinConnectTimeout: 10 * time.Second,
+		Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second}}
+}
+
 // options are what grpc has to know of the target. source is nil for a socket.
 func (t target) options(server string, source *mtls.Source) ([]grpc.DialOption, error) {
 	if t.local {
-		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, nil
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
+			grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, "")), grpc.WithConnectParams(reconnect())}, nil
 	}
 	hosts := t.hosts
 	if server != "" {
@@ -80,7 +103,9 @@ func (t target) options(server string, source *mtls.Source) ([]grpc.DialOption, 
 		creds.TransportCredentials = credentials.NewTLS(cfg)
 		creds.by[host] = creds.TransportCredentials
 	}
-	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, balanced)), grpc.WithConnectParams(reconnect()),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second})}
 	if t.list != nil {
 		opts = append(opts, grpc.WithResolvers(list(t.list)))
 	}
