@@ -98,8 +98,10 @@ func refused(err error) bool {
 	return false
 }
 
+// upTo is a random part of d.
+func upTo(d time.Duration) time.Duration { return time.Duration(rand.Float64() * float64(d)) }
+
 // jitter is how long to wait after n failures in a row: full jitter, from 100 ms doubling to 30 s.
 func jitter(n int) time.Duration {
-	ceiling := min(30*time.Second, 100*time.Millisecond<<min(n, 10))
-	return time.Duration(rand.Float64() * float64(ceiling))
+	return upTo(min(30*time.Second, 100*time.Millisecond<<min(n, 10)))
 }

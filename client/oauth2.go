@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"sync/atomic"
 
 	"golang.org/x/oauth2"
 
@@ -9,19 +10,30 @@ import (
 )
 
 // TokenSource is Token for libraries that take an oauth2.TokenSource. ctx governs every wait of it: give it the lifetime of the job, not of
-// one request. Don't wrap it in oauth2.ReuseTokenSource: it reuses tokens itself, and knows of newer ones.
+// one request. Don't wrap it in oauth2.ReuseTokenSource: it reuses tokens itself, and knows of newer ones. All who ask share the
+// *oauth2.Token: do not change it.
 func (c *Client) TokenSource(ctx context.Context, credential string, opts ...Option) oauth2.TokenSource {
-	s, least := c.slot(credential, opts)
+	a := asked(opts)
+	var known atomic.Pointer[slot]
+	known.Store(c.slotOf(credential, a))
 	return sourceFunc(func() (*oauth2.Token, error) {
-		t, err := c.token(ctx, s, least)
+		if a.minValidity == 0 {
+			if h := known.Load().ready(); h != nil && h.oauth2 != nil {
+				return h.oauth2, nil
+			}
+		}
+		s := c.slotOf(credential, a) // the one of before may have been dropped for want of use
+		known.Store(s)
+		h, err := c.token(ctx, s, a.minValidity)
 		if err != nil {
 			return nil, err
 		}
-		if name, _ := t.Header(); name != "Authorization" {
+		if h.oauth2 == nil {
+			name, _ := h.token.Header()
 			return nil, &tokenbroker.Problem{Err: tokenbroker.ErrGrantNotSupported, Detail: "the token goes into the header " + name +
 				", which no oauth2.Token can say: use Transport"}
 		}
-		return &oauth2.Token{AccessToken: t.AccessToken.Reveal(), TokenType: t.Type, Expiry: t.Expiry}, nil
+		return h.oauth2, nil
 	})
 }
 

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,115 +12,350 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-// Option asks for something else than the credential's own scopes, subject and audience.
-type Option func(*ask)
-
-// ask is what a caller wants.
-type ask struct {
-	scopes            []string
-	subject, audience string
-	minValidity       time.Duration
-}
-
-// Scopes asks for scopes.
-func Scopes(scopes ...string) Option { return func(a *ask) { a.scopes = scopes } }
-
-// Subject says whom the token is to act for.
-func Subject(s string) Option { return func(a *ask) { a.subject = s } }
-
-// Audience says whom the token is for.
-func Audience(s string) Option { return func(a *ask) { a.audience = s } }
-
-// MinValidity asks for a token that is valid for at least d yet; up to 24 h. See GetTokenRequest.min_validity for what it may cost.
-func MinValidity(d time.Duration) Option { return func(a *ask) { a.minValidity = d } }
-
-// slot is what a client holds of one variant of a credential. Its address stays, so that who asks often looks for it once.
+// slot is what a client holds of one variant of a credential. Who asks for a token reads one pointer; whoever swaps a token in arms the
+// timer that swaps it out at its end.
 type slot struct {
+	c        *Client
 	key      string
-	selector *tokenbrokerv1.Selector // never changed
-	newest   atomic.Pointer[held]    // nil until there is a token
-	mu       sync.Mutex              // of those who replace newest
+	selector *tokenbrokerv1.Selector // as it was asked for; never changed
+	variant  tokenbroker.Variant     // the same
+	shard    *shard                  // keeps a stream for it; nil = it is not in use. Guarded by Client.mu
+	inUse    atomic.Bool             // it has a shard
+	now      atomic.Pointer[held]    // what there is to hand out without asking; nil = ask
+
+	mu       sync.Mutex
+	best     *held      // the newest, until it ends: what stands in when the broker does not answer
+	state    Update     // the newest
+	told     uint64     // counts states; 0 = none yet
+	toldAll  uint64     // of them, those that Config.OnChange was told
+	over     bool       // no state can follow
+	watchers []*watcher // who is told
+	by       *link      // the stream that answers for it; nil = none, and GetToken has to
+	askAt    time.Time  // without a stream: when to ask; zero = not until somebody wants a token
+	failures int        // in a row
+	why      error      // of the last failure, while it counts
+	used     time.Time  // when somebody was last seen to
+	life     time.Duration
+	timer    *time.Timer // looks at all this
+	stopped  bool
 }
 
-// held is a token with the time from which a newer one may be had. It is never changed.
-type held struct {
-	token  tokenbroker.Token
-	askAt  time.Time // ask the broker from then on
-	failed int       // times in a row that it did not answer
+// glance is how often a slot's clocks are looked at, at least: after a machine slept its timers are late.
+const glance = 30 * time.Second
+
+// leastLife is the least that counts as a token's life for how long a slot stays in use.
+const leastLife = 30 * time.Second
+
+// ready is the token, if there is one to hand out without asking.
+func (s *slot) ready() *held {
+	h := s.now.Load()
+	if h != nil && !h.read.Load() { // written once per look, so that readers share the line
+		h.read.Store(true)
+	}
+	return h
 }
 
-func (h *held) good(now time.Time, least time.Duration) bool {
-	return h.token.Expiry.Sub(now) > max(skew, least)
-}
-
-// keep takes a token, unless a newer one is there.
-func (s *slot) keep(h *held) {
+// good is the last good token that is valid for long enough; nil if there is none.
+func (s *slot) good(least time.Duration) *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.newest.Load(); old == nil || h.token.Generation >= old.token.Generation {
-		s.newest.Store(h)
+	if s.best != nil && s.best.left(time.Now()) > max(skew, least) {
+		return s.best
 	}
+	return nil
 }
 
-// failed puts off the next question, or forgets the token if the broker does not give it to this identity any more.
-func (s *slot) failed(err error) {
+// touch notes that somebody wants a token.
+func (s *slot) touch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.newest.Load()
-	switch {
-	case old == nil:
-	case unanswered(err):
-		s.newest.Store(&held{token: old.token, failed: old.failed + 1, askAt: time.Now().Add(jitter(old.failed + 1))})
-	case refused(err):
-		s.newest.Store(nil)
+	s.used = time.Now()
+}
+
+// trouble is why there is no token, as far as that is known.
+func (s *slot) trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+func (s *slot) troubled(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = fmt.Errorf("ask the broker: %w", err)
+}
+
+// fetched takes the reply to a call, and returns the newest token. It knows no revision: only a newer generation is news.
+func (s *slot) fetched(t *tokenbrokerv1.Token, u Update) *held {
+	now, tok := time.Now(), fromProto(t)
+	h := newHeld(tok, u.RefreshTime, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures, s.why = 0, nil
+	if s.best != nil && s.best.left(now) > skew && s.best.token.Generation >= tok.Generation {
+		h = s.renewLocked(h)
+	}
+	s.holdLocked(h, now)
+	u.Order, u.Token = tokenbroker.Order{Generation: h.token.Generation}, &h.token
+	u.Scopes, u.Subject, u.Audience = s.variant.Scopes, s.variant.Subject, s.variant.Audience
+	if s.told == 0 || s.state.Err != nil || s.state.Order.Generation != u.Order.Generation {
+		s.tellLocked(u)
+	}
+	return h
+}
+
+// renewLocked is the token that is held already, with what a reply says of its refresh.
+func (s *slot) renewLocked(h *held) *held {
+	if s.best.token.Generation > h.token.Generation || h.due.IsZero() {
+		return s.best
+	}
+	if !s.best.due.IsZero() && !time.Now().Before(s.best.due) {
+		h.due = s.best.due // what was due then still is
+	}
+	h.life = s.best.life
+	return h
+}
+
+// holdLocked has a token handed out.
+func (s *slot) holdLocked(h *held, now time.Time) {
+	if s.best != nil && s.best != h && s.best.read.Load() {
+		s.used = now
+	}
+	s.best, s.life, s.askAt = h, h.life, h.askAt(now)
+	if h.left(now) <= skew {
+		h = nil
+	}
+	s.now.Store(h)
+	s.armLocked(now)
+}
+
+// take takes an update of a stream.
+func (s *slot) take(by *link, u Update) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.by, s.failures, s.why = by, 0, nil
+	defer s.armLocked(now)
+	back := u.Order.Compare(s.state.Order)
+	if back < 0 && (u.Token == nil || s.best != nil && s.best.left(now) > skew) {
+		return // of a broker that is behind; better than nothing where there is nothing
+	}
+	if back == 0 && s.told > 0 && s.state.Err == nil && (u.Token == nil) == (s.now.Load() == nil) {
+		return
+	}
+	s.tokenLocked(u, now)
+	if back != 0 || s.told == 0 || s.state.Err != nil {
+		s.tellLocked(u)
 	}
 }
 
-// slot finds or makes the slot of what a caller wants, and says for how long the token has to be valid.
-func (c *Client) slot(credential string, opts []Option) (s *slot, least time.Duration) {
-	if len(opts) == 0 {
-		return c.slotOf(credential, ask{}), 0
+// tokenLocked takes what an update says of the token. One that the broker has no more is not handed out without asking, and no more at
+// all if somebody has seen to that.
+func (s *slot) tokenLocked(u Update, now time.Time) {
+	if u.Token != nil {
+		h := newHeld(*u.Token, u.RefreshTime, now)
+		if s.best != nil && s.best.token.Generation == h.token.Generation {
+			h = s.renewLocked(h)
+		}
+		s.holdLocked(h, now)
+		return
 	}
-	var a ask
-	for _, o := range opts {
-		o(&a)
+	s.now.Store(nil)
+	if u.State == tokenbroker.StateDisabled || u.State == tokenbroker.StateQuarantined {
+		s.best = nil
 	}
-	return c.slotOf(credential, a), a.minValidity
 }
 
-func (c *Client) slotOf(credential string, a ask) *slot {
-	key := credential // that of the credential's own variant, the most frequent
-	if len(a.scopes) > 0 || a.subject != "" || a.audience != "" {
-		key += "\x00" + tokenbroker.NewVariant(a.scopes, a.subject, a.audience).Key()
+// tellLocked tells those who watch.
+func (s *slot) tellLocked(u Update) {
+	s.state = u
+	s.told++
+	for _, w := range s.watchers {
+		w.note(s)
 	}
-	c.mu.RLock()
-	s := c.slots[key]
-	c.mu.RUnlock()
-	if s != nil {
-		return s
+	if s.c.all != nil {
+		s.c.all.note(s)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.slots[key]; s != nil {
-		return s
-	}
-	c.sweep()
-	s = &slot{key: key, selector: &tokenbrokerv1.Selector{Credential: credential, Scopes: slices.Clone(a.scopes),
-		Subject: a.subject, Audience: a.audience}}
-	c.slots[key] = s
-	return s
 }
 
-// sweep drops the slots without a good token when there are many: a worker may ask for another subject each time. c.mu is held.
-func (c *Client) sweep() {
-	if len(c.slots) < c.sweepAt {
+// deny takes it that the broker gives nothing. Whoever asks for a token from now on has to hear it from the broker; last says that no
+// state can follow.
+func (s *slot) deny(err error, last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.Store(nil)
+	s.by, s.over = nil, last
+	if s.state.Err == nil || s.state.Err.Error() != err.Error() {
+		s.tellLocked(Update{Order: s.state.Order, Err: err})
+	}
+	s.armLocked(time.Now())
+}
+
+// removed takes it that a stream has nothing for the slot. If a token is held, that may be for want of a right to streams alone, so
+// that the broker is asked.
+func (s *slot) removed(err error) (ask bool) {
+	if s.good(0) == nil || errors.Is(err, tokenbroker.ErrTooMany) {
+		s.deny(err, false)
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.by = nil
+	s.now.Store(nil)
+	return true
+}
+
+// leave notes that a stream answers no more.
+func (s *slot) leave(by *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by != by {
 		return
 	}
 	now := time.Now()
-	for key, s := range c.slots {
-		if h := s.newest.Load(); h == nil || !h.good(now, 0) {
-			delete(c.slots, key)
-		}
+	s.by = nil
+	if soon := now.Add(time.Second + jitter(5)); s.askAt.Before(soon) {
+		s.askAt = soon // the stream is likely back before that
 	}
-	c.sweepAt = max(manySlots, 2*len(c.slots))
+	s.armLocked(now)
+}
+
+// failed takes a call that failed: it puts off the next question, or forgets the token if the broker does not give it to this identity any
+// more.
+func (s *slot) failed(err error) {
+	if errors.Is(err, tokenbroker.ErrMinValidity) {
+		return // it says nothing to those who ask for less
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = err
+	s.failures++
+	wait := jitter(s.failures)
+	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok {
+		wait = max(wait, p.RetryAfter)
+	}
+	s.askAt = now.Add(max(wait, 100*time.Millisecond))
+	switch {
+	case unanswered(err):
+		if s.best != nil && s.best.left(now) > skew {
+			s.now.Store(s.best)
+		}
+	case refused(err):
+		s.now.Store(nil)
+		s.best, s.askAt = nil, time.Time{}
+		if s.told > 0 && s.state.Err == nil {
+			s.tellLocked(Update{Order: s.state.Order, Err: err})
+		}
+	default:
+		s.now.Store(nil)
+	}
+	s.armLocked(now)
+}
+
+// look sees to what time has brought.
+func (s *slot) look() {
+	now := time.Now()
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return
+	}
+	if s.best != nil && s.best.read.Swap(false) || len(s.watchers) > 0 {
+		s.used = now
+	}
+	if s.best != nil && s.best.left(now) <= skew {
+		s.now.Store(nil)
+		s.best = nil
+	}
+	idle := now.Sub(s.used) > 2*max(s.life, leastLife)
+	ask := s.by == nil && !s.askAt.IsZero() && !now.Before(s.askAt)
+	if ask {
+		s.askAt = now.Add(callTimeout)
+		if idle || !s.inUse.Load() {
+			s.askAt = time.Time{}
+			s.now.Store(nil)
+		}
+		ask = !s.askAt.IsZero()
+	}
+	s.armLocked(now)
+	s.mu.Unlock()
+	switch {
+	case idle:
+		s.c.dismiss(s)
+	case ask:
+		s.c.refresh(s)
+	case !s.inUse.Load() && now.Sub(s.used) < glance:
+		s.c.enroll(s, false)
+	}
+}
+
+// armLocked has the slot looked at in time.
+func (s *slot) armLocked(now time.Time) {
+	if s.stopped || s.best == nil && !s.inUse.Load() {
+		return
+	}
+	next := glance
+	if s.best != nil {
+		next = min(next, s.best.left(now)-skew)
+	}
+	if s.by == nil && !s.askAt.IsZero() {
+		next = min(next, s.askAt.Sub(now))
+	}
+	next = max(next, time.Millisecond)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(next, s.look)
+		return
+	}
+	s.timer.Reset(next)
+}
+
+// stop ends the slot's clock.
+func (s *slot) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// watch has somebody told of each state from now on.
+func (s *slot) watch(w *watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = time.Now()
+	s.watchers = append(s.watchers, w)
+}
+
+// unwatch undoes watch, and reports whether nothing is left of what the slot is for.
+func (s *slot) unwatch(w *watcher) (useless bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = time.Now()
+	s.watchers = slices.DeleteFunc(s.watchers, func(x *watcher) bool { return x == w })
+	return len(s.watchers) == 0 && s.best == nil
+}
+
+// newest is the state, and how many there were.
+func (s *slot) newest() (u Update, told uint64, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.told, s.over
+}
+
+// forAll is newest for Config.OnChange; fresh says that it was not told so before.
+func (s *slot) forAll() (u Update, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh = s.toldAll < s.told
+	s.toldAll = s.told
+	return s.state, fresh
+}
+
+// dead reports whether the broker can't read what was asked for.
+func (s *slot) dead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
 }

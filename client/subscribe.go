@@ -3,16 +3,10 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
-	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/tokenbroker/tokenbroker"
-	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 // Update is what a subscriber is told.
@@ -20,122 +14,69 @@ type Update struct {
 	Order    tokenbroker.Order
 	State    tokenbroker.State
 	Recovery tokenbroker.Recovery
-	Token    *tokenbroker.Token // nil if there is none now
+	Token    *tokenbroker.Token // nil if there is none now; all who are told share it: do not change it
+	Err      error              // why there is none for this identity, e.g. tokenbroker.ErrNotFound; nil while the broker tells of the credential
+
+	Scopes            []string // as the broker reads what was asked for: the credential's own where nothing was
+	Subject, Audience string
+	RefreshTime       time.Time // when the broker means to have a newer token; zero if it is not going to
 }
 
-// silence is how long a stream may say nothing: heartbeats come every 30 s.
-const silence = 90 * time.Second
+var errClosed = errors.New("client: closed")
 
-// Subscribe yields the state of a credential, and then every change of it, until ctx ends or the consumer stops. It reconnects by itself,
-// with full jitter, and does not tell the same state twice. An error is yielded, and ends it, only if connecting again can't help: the
-// request is malformed, or the identity is refused. When the credential does not exist, or is not for this identity, the
-// error wraps tokenbroker.ErrNotFound, ErrScopeNotAllowed or ErrTooMany and the subscription goes on: it may come alive.
+// Subscribe yields the state of a credential, and then every change of it, until ctx ends or the consumer stops. It goes on over
+// reconnects, and does not tell the same state twice; a consumer that is slow gets the newest. However many subscribe, the broker has one
+// stream to feed. An error is yielded, and ends it, only if waiting can't help: the request is malformed, or the client was closed. When
+// the credential does not exist, or is not for this identity, the error (which is also in Update.Err) wraps tokenbroker.ErrNotFound,
+// ErrScopeNotAllowed or ErrTooMany and the subscription goes on: it may come alive.
 func (c *Client) Subscribe(ctx context.Context, credential string, opts ...Option) iter.Seq2[Update, error] {
-	slot, _ := c.slot(credential, opts)
+	a := asked(opts)
 	return func(yield func(Update, error) bool) {
-		s := &subscription{c: c, slot: slot, yield: yield}
-		for failures := 0; ; failures++ {
-			before := s.last
-			err := s.once(ctx)
-			switch {
-			case errors.Is(err, errStopped), ctx.Err() != nil:
-				return
-			case c.isClosed():
-				yield(Update{}, errClosed)
-				return
-			case final(err):
-				yield(Update{}, fromStatus(err))
-				return
-			case s.last != before:
-				failures = 0
+		w := newWatcher()
+		s, ok := c.watch(credential, a, w)
+		if !ok {
+			yield(Update{Err: errClosed}, errClosed)
+			return
+		}
+		defer c.unwatch(s, w)
+		for seen := uint64(0); ctx.Err() == nil; {
+			u, told, over := s.newest()
+			if told > seen {
+				if seen = told; !yield(u, u.Err) || over {
+					return
+				}
+				continue
 			}
-			c.wait(ctx, jitter(failures))
+			select {
+			case <-w.wake:
+			case <-ctx.Done():
+			case <-c.closed:
+				yield(Update{Err: errClosed}, errClosed)
+				return
+			}
 		}
 	}
 }
 
-// subscription is one Subscribe over its connections.
-type subscription struct {
-	c     *Client
-	slot  *slot
-	yield func(Update, error) bool
-	last  tokenbroker.Order
-}
-
-var (
-	errStopped = errors.New("the consumer stopped")
-	errClosed  = errors.New("client: closed")
-	errCrowded = errors.New("the credential has too many variants in use: subscribe again later")
-)
-
-// once follows one stream to its end.
-func (s *subscription) once(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := s.c.tokens.Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: []*tokenbrokerv1.Selector{s.slot.selector}})
-	if err != nil {
-		return err
-	}
-	watchdog := time.AfterFunc(silence, cancel)
-	defer watchdog.Stop()
+// watch has somebody told of a slot, and the slot kept in use.
+func (c *Client) watch(credential string, a ask, w *watcher) (*slot, bool) {
 	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return err
+		s := c.slotOf(credential, a)
+		s.watch(w)
+		c.enroll(s, true)
+		if s.inUse.Load() || s.dead() {
+			return s, true
 		}
-		watchdog.Reset(silence)
-		if !s.take(m) {
-			return errStopped
-		}
-		if m.GetRemoved().GetReason() == tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY {
-			return errCrowded
+		s.unwatch(w) // it was dropped meanwhile for want of use, or the client is closed
+		if c.isClosed() {
+			return nil, false
 		}
 	}
 }
 
-// take tells the consumer of a message; false if that wants no more.
-func (s *subscription) take(m *tokenbrokerv1.SubscribeResponse) bool {
-	switch e := m.GetEvent().(type) {
-	case *tokenbrokerv1.SubscribeResponse_Removed:
-		err := tokenbroker.ErrNotFound
-		switch e.Removed.GetReason() {
-		case tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_ALLOWED:
-			err = tokenbroker.ErrScopeNotAllowed
-		case tokenbrokerv1.RemovedReason_REMOVED_REASON_SCOPES_TOO_WIDE:
-			err = tokenbroker.ErrScopesTooWide
-		case tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY:
-			err = tokenbroker.ErrTooMany
-		default:
-		}
-		return s.yield(Update{}, fmt.Errorf("credential %q: %w", s.slot.selector.GetCredential(), err))
-	case *tokenbrokerv1.SubscribeResponse_Update:
-		return s.update(e.Update)
-	}
-	return true
-}
-
-func (s *subscription) update(m *tokenbrokerv1.Update) bool {
-	u := Update{Order: tokenbroker.Order{Generation: tokenbroker.Generation(m.GetGeneration()), Revision: m.GetRevision()},
-		State: stateFromProto(m.GetState()), Recovery: recoveryFromProto(m.GetRecoveryAction())}
-	if u.Order.Compare(s.last) <= 0 {
-		return true // known from an earlier connection
-	}
-	s.last = u.Order
-	if m.GetToken() != nil {
-		t := fromProto(m.GetToken())
-		u.Token = &t
-		s.slot.keep(&held{token: t, askAt: m.GetRefreshTime().AsTime()})
-	}
-	return s.yield(u, nil)
-}
-
-// final reports whether connecting again can't help.
-func final(err error) bool {
-	switch status.Code(err) {
-	case codes.InvalidArgument, codes.PermissionDenied, codes.Unimplemented:
-		return true
-	default:
-		return false
+func (c *Client) unwatch(s *slot, w *watcher) {
+	if s.unwatch(w) {
+		c.dismiss(s)
 	}
 }
 
@@ -146,23 +87,4 @@ func (c *Client) isClosed() bool {
 	default:
 		return false
 	}
-}
-
-// wait waits, but not longer than ctx and the client last.
-func (c *Client) wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.closed:
-	case <-ctx.Done():
-	}
-}
-
-func stateFromProto(s tokenbrokerv1.CredentialState) tokenbroker.State {
-	return tokenbroker.State(strings.TrimPrefix(s.String(), "CREDENTIAL_STATE_"))
-}
-
-func recoveryFromProto(r tokenbrokerv1.RecoveryAction) tokenbroker.Recovery {
-	return tokenbroker.Recovery(strings.TrimPrefix(r.String(), "RECOVERY_ACTION_"))
 }
