@@ -88,11 +88,9 @@ func (c *cli) showable(token, force bool, instead string) error {
 }
 
 func (s *session) get(ctx context.Context, req *tokenbrokerv1.GetTokenRequest) error {
-	version, err := "", error(nil)
-	if s.format == "exec-credential" {
-		if version, err = execVersion(); err != nil {
-			return err // before a token is fetched for nothing
-		}
+	version, err := execVersion() // before a token is fetched for nothing
+	if err != nil && s.format == "exec-credential" {
+		return err
 	}
 	resp, err := s.handed(ctx, req)
 	if err != nil {
