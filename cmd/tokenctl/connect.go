@@ -42,7 +42,8 @@ func (c *cli) config() (client.Config, error) {
 	case c.ca != "" || c.cert != "" || c.key != "":
 		cfg.Workload = ""
 	}
-	files := cfg.Workload == ""
+	cfg.Addr = cmp.Or(c.addr, cfg.Addr)
+	files := cfg.Workload == "" && !atSocket(cfg.Addr)
 	var missing []string
 	for _, s := range []struct {
 		name, flag string
@@ -63,9 +64,15 @@ func (c *cli) config() (client.Config, error) {
 	if len(missing) > 0 {
 		return cfg, usageError("not set: "+strings.Join(missing, ", "), `. DIR/env   # the file that "tokenbrokerd init DIR" or "dev" made`)
 	}
+	if atSocket(cfg.Addr) {
+		return client.Config{Addr: cfg.Addr}, nil
+	}
 	cfg.Server = cmp.Or(cfg.Server, hostOf(cfg.Addr))
 	return cfg, nil
 }
+
+// atSocket reports whether an address is a socket of this host: that of an agent, which knows us by our uid and wants no certificate.
+func atSocket(addr string) bool { return strings.HasPrefix(addr, "unix:") }
 
 // hostOf is the host of an address, which may be a gRPC target.
 func hostOf(addr string) string {

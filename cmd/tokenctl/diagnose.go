@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -58,8 +59,8 @@ func (s *session) explain(ctx context.Context, err error, t target) error {
 // diagnose connects as the client does and says why that fails; nil if it does not. The exit status follows one rule: nobody answers: later;
 // somebody else does: fix the configuration; the broker does, and does not take us: denied.
 func diagnose(ctx context.Context, cfg client.Config, limit time.Duration) *failure {
-	if strings.HasPrefix(cfg.Addr, "unix") {
-		return nil
+	if atSocket(cfg.Addr) {
+		return knock(ctx, cfg.Addr, limit)
 	}
 	source, err := open(ctx, cfg, limit)
 	if err != nil {
@@ -73,6 +74,23 @@ func diagnose(ctx context.Context, cfg client.Config, limit time.Duration) *fail
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return shake(ctx, cfg, tlsConfig)
+}
+
+// knock looks whether an agent listens on its socket; nil if one does.
+func knock(ctx context.Context, addr string, limit time.Duration) *failure {
+	path := strings.TrimPrefix(strings.TrimPrefix(addr, "unix:"), "//")
+	dialer := net.Dialer{Timeout: limit}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return &failure{exit: exitDenied, what: "the socket " + path + " is not open to you", action: "the agent's owner has to let your user in"}
+	case errors.Is(err, fs.ErrNotExist):
+		return &failure{exit: exitLater, what: "there is no socket " + path, action: "check that tokenctl agent runs, and --addr"}
+	}
+	return &failure{exit: exitLater, what: "can't connect to the socket " + path + ": " + inner(err), action: "check that tokenctl agent runs, and --addr"}
 }
 
 func open(ctx context.Context, cfg client.Config, limit time.Duration) (*mtls.Source, error) {

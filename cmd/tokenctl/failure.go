@@ -43,10 +43,19 @@ func usageError(what, do string) error {
 	return &failure{exit: exitUsage, what: what, do: do}
 }
 
+// childExit is the end of a command that was run for the caller, who gets its exit status. It has said itself what was wrong.
+type childExit struct{ status int }
+
+// Error implements error.
+func (e *childExit) Error() string { return fmt.Sprintf("the command ended with status %d", e.status) }
+
 // report tells an error and returns the exit status. The command's context tells whether somebody interrupted it.
 func report(ctx context.Context, w io.Writer, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if child, ok := errors.AsType[*childExit](err); ok {
+		return child.status
 	}
 	if ctx.Err() != nil {
 		_, _ = fmt.Fprintln(w, "tokenctl: interrupted")

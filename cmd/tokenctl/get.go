@@ -8,25 +8,25 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tokenbroker/tokenbroker"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 func (c *cli) getCommand() *cobra.Command {
-	var req tokenbrokerv1.GetTokenRequest
-	var validity time.Duration
+	var like variant
 	var force bool
 	cmd := &cobra.Command{
 		Use: "get CREDENTIAL", Short: "Print an access token", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Prints a valid access token and nothing else. It comes from the broker's memory, or from one exchange that all who wait share.
 
-  token    the token alone
-  header   an HTTP header, to give to curl without showing it to others: tokenctl get X -o header | curl -H @- URL
-  table    what the token is and how its credential stands, without the token
-  json     the broker's reply with the token
-  yaml     the same
+  token            the token alone
+  header           an HTTP header, to give to curl without showing it to others: tokenctl get X -o header | curl -H @- URL
+  exec-credential  what kubectl and other clients of Kubernetes want from a credential plugin, in the version that KUBERNETES_EXEC_INFO
+                   asks for: client.authentication.k8s.io/v1 or v1beta1
+  table            what the token is and how its credential stands, without the token
+  json             the broker's reply with the token
+  yaml             the same
 
 A token is not printed on a terminal, where it would stay in the scroll-back, unless --force is given.`,
 		Example: `  TOKEN=$(tokenctl get example/reports)
@@ -37,23 +37,44 @@ A token is not printed on a terminal, where it would stay in the scroll-back, un
 		if err := c.showable(c.format != "table", force, "-o table"); err != nil {
 			return err
 		}
-		if req.Credential = args[0]; cmd.Flags().Changed("min-validity") {
-			req.MinValidity = durationpb.New(validity)
+		s, err := c.connect()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return s.get(ctx, like.request(args[0]))
+	})
+	like.add(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "print the token even if standard output is a terminal")
+	c.outputs(cmd, "token", "header", "exec-credential", "table", "json", "yaml")
+	return cmd
+}
+
+func (c *cli) headerCommand() *cobra.Command {
+	var like variant
+	var force bool
+	cmd := &cobra.Command{
+		Use: "header CREDENTIAL", Short: "Print an access token as an HTTP header", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
+		Long: `Prints the line that carries the token in an HTTP request, and nothing else: the same as get -o header. curl reads it from standard input,
+so that the token is on no command line. Where a credential is an API key with a header of its own, that is what is printed.
+
+Of curl's output nothing is known here: where an API refuses the token, tokenctl curl tells the broker and tries again with a newer one.`,
+		Example: `  tokenctl header example/reports | curl -fsS -H @- https://api.example/reports`,
+	}
+	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		if err := c.showable(true, force, "tokenctl get -o table"); err != nil {
+			return err
 		}
 		s, err := c.connect()
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		return s.get(ctx, &req)
+		s.format = "header"
+		return s.get(ctx, like.request(args[0]))
 	})
-	f := cmd.Flags()
-	f.StringArrayVar(&req.Scopes, "scope", nil, "a scope that the token has to have; repeatable (default: the credential's own)")
-	f.StringVar(&req.Subject, "subject", "", "whom the token is to act for (default: the credential's own)")
-	f.StringVar(&req.Audience, "audience", "", "whom the token is for (default: the credential's own)")
-	f.DurationVar(&validity, "min-validity", 0, "how long the token has to be valid yet, up to 24h")
-	f.BoolVar(&force, "force", false, "print the token even if standard output is a terminal")
-	c.outputs(cmd, "token", "header", "table", "json", "yaml")
+	like.add(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "print the header even if standard output is a terminal")
 	return cmd
 }
 
@@ -67,19 +88,21 @@ func (c *cli) showable(token, force bool, instead string) error {
 }
 
 func (s *session) get(ctx context.Context, req *tokenbrokerv1.GetTokenRequest) error {
-	resp, err := call(ctx, s, s.tokens.GetToken, req)
+	version, err := execVersion() // before a token is fetched for nothing
+	if err != nil && s.format == "exec-credential" {
+		return err
+	}
+	resp, err := s.handed(ctx, req)
 	if err != nil {
 		return err
 	}
-	token := resp.GetToken()
-	if !visible(token.GetAccessToken()) || !visible(token.GetTokenType()) || !visible(token.GetMetadata()[tokenbroker.HeaderField]) {
-		return fmt.Errorf("credential %s: its token has characters that no token may have (RFC 6749, appendix A.12)", req.GetCredential())
-	}
-	switch s.format {
+	switch token := resp.GetToken(); s.format {
 	case "token":
 		_, err = fmt.Fprintln(s.out, token.GetAccessToken())
 	case "header":
 		_, err = fmt.Fprintln(s.out, header(token))
+	case "exec-credential":
+		err = s.execCredential(version, req.GetCredential(), token)
 	default:
 		err = s.emit(resp, func(w io.Writer) error { return s.tokenTable(w, req.GetCredential(), resp, time.Now()) })
 	}

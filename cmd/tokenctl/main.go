@@ -1,6 +1,8 @@
 // Command tokenctl is the command-line client of tokenbroker: for people who keep credentials, and for scripts that need a token.
 //
 //	tokenctl get CREDENTIAL            print an access token
+//	tokenctl header CREDENTIAL         print it as an HTTP header, for curl -H @-
+//	tokenctl curl CREDENTIAL -- ARGS…  run curl with an access token
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
 //	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser
 //	tokenctl import CREDENTIAL FILE    bring a key file; -f a file of many credentials

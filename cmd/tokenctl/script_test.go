@@ -34,10 +34,12 @@ func TestScript(t *testing.T) {
 				env.Setenv("esc", "a\x1b[31mb")
 				env.Setenv("turn", "a\u202eb") // what follows runs from right to left
 				env.Values[worldKey{}] = w
+				env.Values[apiKey{}] = new(*api)
 				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
 				"exits": exitsWith, "eventually": eventually, "sandbox": sandboxCommand, "broker": brokerCommand, "certificate": certificateCommand, "person": personCommand,
+				"api": apiCommand,
 			},
 		})
 	})

@@ -204,6 +204,7 @@ func TestATokenIsNotPrintedOnATerminal(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.AddClientCredentials("example/api", "files.read")
 	for _, args := range [][]string{{"get", "example/api"}, {"get", "example/api", "-o", "header"}, {"get", "example/api", "-o", "json"},
+		{"header", "example/api"}, {"get", "example/api", "-o", "exec-credential"},
 		{"subscribe", "example/api", "-o", "json", "--show-token"}} {
 		k := w.sit(t, args...)
 		if got := k.end(); got != exitUsage {

@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package main
+
+import "syscall"
+
+// child is how a command runs for the caller: it may have a process group of its own.
+func child(group bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: group} }

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+)
+
+// rejection is an API's refusal of a token.
+type rejection struct {
+	generation uint64
+	status     int
+	code       string // of WWW-Authenticate; "" = none
+}
+
+// reject tells the broker of a refusal. The token of the answer is newer if there is, or could at once be had, a newer one.
+func (s *session) reject(ctx context.Context, req *tokenbrokerv1.GetTokenRequest, r rejection) (*tokenbrokerv1.ReportRejectedResponse, error) {
+	return call(ctx, s, s.tokens.ReportRejected, &tokenbrokerv1.ReportRejectedRequest{Credential: req.GetCredential(), Scopes: req.GetScopes(),
+		Subject: req.GetSubject(), Audience: req.GetAudience(), Generation: r.generation, HttpStatus: int32(min(r.status, 999)), ErrorCode: r.code})
+}
+
+// renewed reports a refusal and waits for a newer token, up to a limit. Without an error and without a token there is none yet.
+func (s *session) renewed(ctx context.Context, like *variant, req *tokenbrokerv1.GetTokenRequest, r rejection, limit time.Duration) (*tokenbrokerv1.Token, error) {
+	for end := time.Now().Add(limit); ; {
+		resp, err := s.reject(ctx, req, r)
+		if err != nil {
+			return nil, err
+		}
+		if t := resp.GetToken(); t.GetGeneration() > r.generation {
+			return t, sound(req.GetCredential(), t)
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return nil, nil //nolint:nilnil // that there is none is no error: the API's own answer is handed on
+		}
+		if again := resp.GetRetryDelay().AsDuration(); again > 0 {
+			left = min(left, again)
+		}
+		if s.newer(ctx, like, req.GetCredential(), r.generation, left) {
+			resp, err := s.handed(ctx, req)
+			return resp.GetToken(), err
+		}
+	}
+}
+
+// newer waits until there is a newer generation.
+func (s *session) newer(ctx context.Context, like *variant, credential string, than uint64, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for u, err := range s.client.Subscribe(ctx, credential, like.options()...) {
+		if err == nil && u.Token != nil && uint64(u.Token.Generation) > than {
+			return true
+		}
+	}
+	<-ctx.Done() // the stream is not for us: wait all the same, and ask again
+	return false
+}
+
+// note tells something on standard error that does not end the command.
+func (c *cli) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.errs, "tokenctl: %s\n", clean(fmt.Sprintf(format, args...)))
+}
