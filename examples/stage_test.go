@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/pem"
@@ -18,8 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/mtls"
+	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/provider"
 	"github.com/tokenbroker/tokenbroker/sandbox"
@@ -90,23 +93,54 @@ func (s *stage) exchanges() int {
 	return s.Sandbox.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken})
 }
 
-// recorded is how many records of the audit trail hold all of some texts.
-func (s *stage) recorded(texts ...string) (n int) {
+// tries reports whether a job gets done.
+func (s *stage) tries(credential string) bool {
+	s.t.Helper()
+	return strings.HasPrefix(s.worker.job(credential, s.api.URL+"/files"), "done 200 ")
+}
+
+// eventually waits until something is so.
+func (s *stage) eventually(what string, so func() bool) {
+	s.t.Helper()
+	late, look := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
+	defer late.Stop()
+	defer look.Stop()
+	for !so() {
+		select {
+		case <-look.C:
+		case <-late.C:
+			s.t.Fatalf("it did not come to pass that %s", what)
+		}
+	}
+}
+
+// recorded are the records of an action in the audit trail, but for what was denied.
+func (s *stage) recorded(kind audit.Kind, action policy.Action) (records []audit.Record) {
 	s.t.Helper()
 	trail, err := os.ReadFile(filepath.Join(s.Dir, "audit.jsonl"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-next:
-	for line := range strings.Lines(string(trail)) {
-		for _, text := range texts {
-			if !strings.Contains(line, text) {
-				continue next
-			}
+	for line := range bytes.Lines(trail) {
+		r, err := audit.ParseEntry(bytes.TrimSuffix(line, []byte("\n")))
+		if err == nil && r.Kind == kind && r.Action == string(action) && r.Decision != audit.Deny {
+			records = append(records, r.Record)
 		}
-		n++
 	}
-	return n
+	return records
+}
+
+// streams are those that were opened and not closed.
+func (s *stage) streams() map[uint64]bool {
+	s.t.Helper()
+	open := map[uint64]bool{}
+	for _, r := range s.recorded(audit.KindStreamOpen, policy.TokenSubscribe) {
+		open[r.Streams[0]] = true
+	}
+	for _, r := range s.recorded(audit.KindStreamClose, policy.TokenSubscribe) {
+		delete(open, r.Streams[0])
+	}
+	return open
 }
 
 // call is a request that the API had, and its answer.
