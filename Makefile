@@ -13,9 +13,14 @@ LINT := bin/golangci-lint
 BUF  := tools/buf/node_modules/.bin/buf
 OIDC := cmd/tokenbrokerd/testdata/oidc
 BROWSER := web/testdata/browser
+TSWORKER := examples/typescript
+
+# The interpreter with grpcio and protobuf that the examples in Python run in: Debian's own, which other ones in PATH may hide.
+export PYTHON ?= /usr/bin/python3
 
 # What tests run against. They find grpcurl in PATH.
-PEERS := bin/grpcurl $(OIDC)/node_modules/.package-lock.json $(BROWSER)/node_modules/.package-lock.json need-chromium
+PEERS := bin/grpcurl $(OIDC)/node_modules/.package-lock.json $(BROWSER)/node_modules/.package-lock.json $(TSWORKER)/node_modules/.package-lock.json \
+	need-debian
 export PATH := $(CURDIR)/bin:$(PATH)
 
 # What a command prints is shown when it ends, so that jobs that run side by side do not mix.
@@ -55,8 +60,9 @@ proto-check: $(BUF) generate-check ## lint the protocol, compare it with the bas
 	$(if $(wildcard proto/baseline.binpb),$(BUF) breaking proto --against proto/baseline.binpb,@echo 'no baseline to compare the protocol with; make baseline writes it')
 
 .PHONY: generate
-generate: $(BUF) ## Go code from the .proto files
+generate: $(BUF) ## Go code from the .proto files, and what the example in Python reads instead of code
 	$(BUF) generate
+	$(BUF) build proto --path proto/tokenbroker/v1/token_service.proto --exclude-source-info -o examples/python/tokenbroker.binpb
 
 .PHONY: docs
 docs: ## docs/providers.md and the tables of docs/errors.md, from the profiles and package explain
@@ -108,7 +114,7 @@ deps: $(LINT) bin/messagevet $(BUF) $(PEERS) ## install what tests and checks ca
 
 .PHONY: clean
 clean: ## remove what make built or installed
-	rm -rf bin tools/buf/node_modules $(OIDC)/node_modules $(BROWSER)/node_modules
+	rm -rf bin tools/buf/node_modules $(OIDC)/node_modules $(BROWSER)/node_modules $(TSWORKER)/node_modules $(TSWORKER)/dist
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd $(<D) && go build -o $(CURDIR)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -130,12 +136,16 @@ $(BUF): tools/buf/node_modules/.package-lock.json
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# The browser that tests of the consent pages drive. Root on a Debian gets it; everybody else is told by the tests.
-.PHONY: need-chromium
-need-chromium:
-	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
-		|| echo 'chromium is missing: the browser tests will fail (Debian: apt-get install chromium)' >&2
+# What comes from Debian: the browser that tests of the consent pages drive, and what the examples in Python import. Root gets what is
+# missing, in one go; everybody else is told, and the tests that need it fail.
+.PHONY: need-debian
+need-debian:
+	@missing=(); \
+	command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium); \
+	$(PYTHON) -c 'import grpc, google.protobuf' 2>/dev/null || missing+=(python3-grpcio python3-protobuf); \
+	[ $${#missing[@]} = 0 ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; } \
+		|| echo "missing, so that tests will fail: $${missing[*]} (Debian: apt-get install $${missing[*]})" >&2
 
 .PHONY: need-cc
 need-cc:
