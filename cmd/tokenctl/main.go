@@ -2,6 +2,7 @@
 //
 //	tokenctl get CREDENTIAL            print an access token
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
+//	tokenctl agent                     serve tokens to the jobs of this host
 //	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser
 //	tokenctl import CREDENTIAL FILE    bring a key file; -f a file of many credentials
 //	tokenctl credential …              create, list, describe, check, update, delete, disable, enable, refresh, import, revoke
