@@ -103,7 +103,7 @@ func (a *Agent) report(ctx context.Context, q question, generation tokenbroker.G
 	if !d.allowed {
 		return tokenbroker.Token{}, 0, a.denied(ctx, q, q.record(actionReport, d))
 	}
-	tok, wait, err := a.cfg.Client.ReportRejected(ctx, q.credential, tokenbroker.Token{Generation: generation}, status, q.options()...)
+	tok, wait, err := a.cfg.Client.ReportRejected(ctx, q.credential, tokenbroker.Token{Generation: generation}, status, append(q.options(), client.ErrorCode(code))...)
 	return tok, wait, a.told(ctx, q, q.record(actionReport, d), &tok, err)
 }
 
