@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/health"
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/client"
@@ -50,6 +51,7 @@ type Agent struct {
 	log     *audit.Log
 	socket  *net.UnixListener
 	ending  chan struct{} // closed when streams have to end
+	health  *health.Server
 	outage  rate.Sometimes
 
 	mu sync.Mutex // of SetRules
@@ -70,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if cfg.DrainFor == 0 {
 		cfg.DrainFor = 5 * time.Second
 	}
-	a := &Agent{cfg: cfg, denials: newDenials(), lobby: newLobby(), ending: make(chan struct{}),
+	a := &Agent{cfg: cfg, denials: newDenials(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
 	a.rules.Store(rules)
 	defer func() {
@@ -112,7 +114,7 @@ func (a *Agent) openFronts(ctx context.Context) (err error) {
 	if a.socket, err = listenUnix(ctx, a.cfg.Socket, a.rules.Load().shared()); err != nil {
 		return err
 	}
-	a.fronts = append(a.fronts, newFront("socket", a.socket, a.lobby, identifyUnix, a.routes(), nil))
+	a.fronts = append(a.fronts, a.newFront("socket", a.socket, identifyUnix, a.routes(), a.newGRPC()))
 	return nil
 }
 
@@ -165,6 +167,7 @@ func (a *Agent) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.DrainFor)
 	defer cancel()
 	close(a.ending)
+	a.health.Shutdown()
 	var wg sync.WaitGroup
 	for _, f := range a.fronts {
 		wg.Go(func() { f.drain(ctx) })

@@ -21,6 +21,7 @@ import (
 	"github.com/tokenbroker/tokenbroker/client"
 	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
+	"github.com/tokenbroker/tokenbroker/provider"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,11 +43,17 @@ type world struct {
 // start runs a broker and an agent of it until the test ends. change may change the agent's config.
 func start(t testing.TB, change ...func(*agent.Config)) *world {
 	t.Helper()
-	w := &world{t: t, Broker: brokertest.Start(t, brokertest.Config{TCP: true}), dir: folder(t)}
+	w := &world{t: t, Broker: brokertest.Start(t, brokertest.Config{TCP: true, Profile: quick}), dir: folder(t)}
 	w.AddClientCredentials("example/api", "files.read", "files.write")
 	w.socket, w.trail = filepath.Join(w.dir, "run", "agent.sock"), filepath.Join(w.dir, "audit.jsonl")
 	w.run(change...)
 	return w
+}
+
+// quick lets a provider be asked again at once.
+func quick(_ string, p *provider.Profile) {
+	floor := provider.Duration(time.Millisecond)
+	p.Floor = &floor
 }
 
 // folder is a temporary folder that other users may look into, with a short path, as sockets need.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -21,6 +22,7 @@ type front struct {
 	listener net.Listener
 	identify func(net.Conn) (Peer, error)
 	lobby    *lobby
+	knows    func(Peer) bool // whether any rule is for a peer
 
 	http   *http.Server
 	httpIn *inlet
@@ -40,11 +42,12 @@ func caller(ctx context.Context) Peer {
 	return p
 }
 
-func newFront(name string, l net.Listener, lobby *lobby, identify func(net.Conn) (Peer, error), h http.Handler, g *grpc.Server) *front {
-	f := &front{name: name, listener: l, identify: identify, lobby: lobby, grpc: g, httpIn: newInlet(l.Addr()), grpcIn: newInlet(l.Addr()),
-		done: make(chan struct{})}
+// newFront makes a front of an agent. Without g it speaks HTTP alone.
+func (a *Agent) newFront(name string, l net.Listener, identify func(net.Conn) (Peer, error), h http.Handler, g *grpc.Server) *front {
+	f := &front{name: name, listener: l, identify: identify, lobby: a.lobby, grpc: g, httpIn: newInlet(l.Addr()), grpcIn: newInlet(l.Addr()),
+		knows: func(p Peer) bool { return a.rules.Load().knows(p) }, done: make(chan struct{})}
 	f.http = &http.Server{Handler: h, ReadHeaderTimeout: sortTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, c.(*conn).peer)
 		}}
@@ -85,7 +88,7 @@ func (f *front) receive(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	in := f.lobby.enter(c, p)
+	in := f.lobby.enter(c, p, f.knows(p))
 	if in == nil {
 		_ = c.Close()
 		return

@@ -8,8 +8,9 @@ import (
 
 // How many connections there may be, of one uid and in all: no job takes the places of the others.
 const (
-	maxConnsPerUID = 1024
-	maxConns       = 4096
+	maxConnsPerUID  = 1024
+	maxConns        = 4096
+	maxConnsUnruled = 16 // of a uid that no rule knows, which gets refusals alone
 )
 
 // conn is a connection of a local job, with who is at its other end.
@@ -51,10 +52,14 @@ func newLobby() *lobby {
 }
 
 // enter gives a connection a place; nil if there is none.
-func (l *lobby) enter(c net.Conn, p Peer) *conn {
+func (l *lobby) enter(c net.Conn, p Peer, ruled bool) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.open) >= maxConns || l.perUID[p.UID] >= maxConnsPerUID {
+	most := maxConnsPerUID
+	if !ruled {
+		most = maxConnsUnruled
+	}
+	if l.closed || len(l.open) >= maxConns || l.perUID[p.UID] >= most {
 		return nil
 	}
 	in := &conn{Conn: c, peer: p}
