@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ type Agent struct {
 	log     *audit.Log
 	socket  *net.UnixListener
 	ending  chan struct{} // closed when streams have to end
+	bearer  *bearer       // nil = no HTTP port
 	health  *health.Server
 	outage  rate.Sometimes
 
@@ -115,7 +117,7 @@ func (a *Agent) openFronts(ctx context.Context) (err error) {
 		return err
 	}
 	a.fronts = append(a.fronts, a.newFront("socket", a.socket, identifyUnix, a.routes(), a.newGRPC()))
-	return nil
+	return cmp.Or(a.openLoopback(ctx), a.openMetadata(ctx))
 }
 
 func identifyUnix(c net.Conn) (Peer, error) { return peerOf(c.(*net.UnixConn)) }
@@ -125,6 +127,7 @@ func (a *Agent) Close() {
 	for _, f := range a.fronts {
 		f.close()
 	}
+	a.bearer.remove()
 	a.lobby.close()
 	if a.sink != nil {
 		_ = a.sink.Close()

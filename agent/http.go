@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker"
 )
@@ -218,6 +219,11 @@ func refuse(w http.ResponseWriter, err error) {
 	if !ok {
 		code = http.StatusServiceUnavailable
 	}
+	problem(w, code, st)
+}
+
+// problem answers with a status.
+func problem(w http.ResponseWriter, code int, st *status.Status) {
 	after := seconds(retryOf(st))
 	if after > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(after, 10))
