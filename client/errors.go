@@ -70,8 +70,20 @@ func fromStatus(err error) error {
 	if p.Err == nil {
 		return fmt.Errorf("ask the broker: %w", err)
 	}
-	return p
+	return &told{p, st}
 }
+
+// told is a Problem with the status that it came as, for those who pass it on.
+type told struct {
+	*tokenbroker.Problem
+	status *status.Status
+}
+
+// Unwrap gives the Problem.
+func (t *told) Unwrap() error { return t.Problem }
+
+// GRPCStatus is what package status asks for.
+func (t *told) GRPCStatus() *status.Status { return t.status }
 
 // unanswered reports whether an error says nothing against the token that is held: the broker or the provider can't be reached, or asks
 // to wait.

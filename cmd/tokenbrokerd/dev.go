@@ -8,6 +8,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev"
 	"github.com/tokenbroker/tokenbroker/cmd/tokenbrokerd/dev/terminal"
+	"github.com/tokenbroker/tokenbroker/harden"
 )
 
 func devCommand() *cobra.Command {
@@ -23,7 +24,7 @@ happens. It says how to join in with tokenctl and grpcurl. Ctrl-C ends it and re
 With --config it runs your own config and policy instead, with the sandbox in place of every provider and a certificate for each
 identity that the policy names. Your store, key and audit log are not opened, and need not be there.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := harden(); err != nil {
+			if err := harden.Process(); err != nil {
 				return err
 			}
 			if config != "" {

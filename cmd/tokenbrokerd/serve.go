@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenbroker/tokenbroker/daemon"
+	"github.com/tokenbroker/tokenbroker/harden"
 )
 
 func serveCommand() *cobra.Command {
@@ -21,7 +22,7 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve, as the config file says", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := harden(); err != nil {
+			if err := harden.Process(); err != nil {
 				return err
 			}
 			c, err := s.load()

@@ -4,6 +4,7 @@
 //	tokenctl header CREDENTIAL         print it as an HTTP header, for curl -H @-
 //	tokenctl curl CREDENTIAL -- ARGS…  run curl with an access token
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
+//	tokenctl agent                     serve tokens to the jobs of this host
 //	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser
 //	tokenctl import CREDENTIAL FILE    bring a key file; -f a file of many credentials
 //	tokenctl credential …              create, list, describe, check, update, delete, disable, enable, refresh, import, revoke

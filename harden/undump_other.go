@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package harden
 
 // undumpable does nothing where there is nothing like it.
 func undumpable() error { return nil }

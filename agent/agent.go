@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/health"
+
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/client"
+)
+
+// Config says whom an agent serves, where, and what.
+type Config struct {
+	Client    *client.Client // of the broker; required. It stays the caller's, to close after Run
+	Socket    string         // path of the Unix socket; required
+	AuditFile string         // where the trail goes; required
+	Rules     []Rule         // who may have what; nil = Own()
+	Log       *slog.Logger   // nil = nowhere
+
+	HTTP       string   // 127.0.0.1:PORT to serve HTTP on, too; "" = none
+	BearerFile string   // with HTTP: where the secret goes that callers have to show; required then
+	Metadata   Metadata // the emulated metadata server; the zero value is none
+
+	// UnidentifiedAsOwn judges callers of TCP listeners whose uid can't be found as the agent's own uid. Otherwise they are refused.
+	UnidentifiedAsOwn bool
+
+	DrainFor time.Duration // how long calls may take to end; 0 = 5 s
+}
+
+// Agent serves the jobs of a host.
+type Agent struct {
+	cfg     Config
+	rules   atomic.Pointer[ruleset]
+	denials *denials
+	lobby   *lobby
+	fronts  []*front
+	sink    *audit.File
+	log     *audit.Log
+	socket  *net.UnixListener
+	ending  chan struct{} // closed when streams have to end
+	bearer  *bearer       // nil = no HTTP port
+	health  *health.Server
+	outage  rate.Sometimes
+
+	mu sync.Mutex // of SetRules
+}
+
+// Open opens the trail and all listeners: from then on jobs may connect, and are answered once Run runs. ctx governs opening.
+func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
+	if err := errors.Join(identifies(), cfg.check()); err != nil {
+		return nil, err
+	}
+	rules, err := newRuleset(cfg.Rules)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.DrainFor == 0 {
+		cfg.DrainFor = 5 * time.Second
+	}
+	a := &Agent{cfg: cfg, denials: newDenials(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
+		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
+	a.rules.Store(rules)
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := a.openTrail(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if err := a.openFronts(ctx); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return a, nil
+}
+
+func (c *Config) check() error {
+	var errs []error
+	for name, missing := range map[string]bool{"Client": c.Client == nil, "Socket": c.Socket == "", "AuditFile": c.AuditFile == ""} {
+		if missing {
+			errs = append(errs, fmt.Errorf("agent: Config.%s is missing", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) openTrail() (err error) {
+	if a.sink, err = audit.OpenFile(a.cfg.AuditFile); err != nil {
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	if err := a.sink.Lock(); err != nil {
+		return err
+	}
+	a.log = audit.New(a.sink, audit.Options{Tail: a.sink.Tail()})
+	return nil
+}
+
+func (a *Agent) openFronts(ctx context.Context) (err error) {
+	if a.socket, err = listenUnix(ctx, a.cfg.Socket, a.rules.Load().shared()); err != nil {
+		return err
+	}
+	a.fronts = append(a.fronts, a.newFront("socket", a.socket, identifyUnix, a.routes(), a.newGRPC()))
+	return cmp.Or(a.openLoopback(ctx), a.openMetadata(ctx))
+}
+
+func identifyUnix(c net.Conn) (Peer, error) { return peerOf(c.(*net.UnixConn)) }
+
+// Close closes what Open opened, if it is not run. Run does so itself.
+func (a *Agent) Close() {
+	for _, f := range a.fronts {
+		f.close()
+	}
+	a.bearer.remove()
+	a.lobby.close()
+	if a.sink != nil {
+		_ = a.sink.Close()
+	}
+}
+
+// Run serves until ctx ends, then drains, and closes everything. The error says what went wrong, nil after an orderly end.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.Close()
+	life, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: the last records need it
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	failed := make(chan error, 1+len(a.fronts))
+	run := func(what string, do func() error) {
+		wg.Go(func() {
+			if err := do(); err != nil && life.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	run("audit log", func() error { return a.log.Run(life) })
+	if err := a.record(ctx, a.system("agent.start", a.listeners())); err != nil {
+		return err
+	}
+	for _, f := range a.fronts {
+		run(f.name, f.serve)
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	a.drain()
+	return err
+}
+
+// drain ends in order: streams are told, calls end, and the trail says so.
+func (a *Agent) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.DrainFor)
+	defer cancel()
+	close(a.ending)
+	a.health.Shutdown()
+	var wg sync.WaitGroup
+	for _, f := range a.fronts {
+		wg.Go(func() { f.drain(ctx) })
+	}
+	wg.Wait()
+	a.lobby.close()
+	_ = a.record(ctx, a.system("agent.stop", ""))
+}
+
+// SetRules puts other rules in force. Open streams are judged anew.
+func (a *Agent) SetRules(ctx context.Context, rules []Rule) error {
+	now, err := newRuleset(rules)
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	folder, socket := modes(now.shared())
+	if err := errors.Join(makeFolder(filepath.Dir(a.cfg.Socket), folder), os.Chmod(a.cfg.Socket, socket)); err != nil {
+		return err
+	}
+	old := a.rules.Swap(now)
+	close(old.replaced)
+	return a.record(ctx, a.system("agent.reload", fmt.Sprintf("%d rules", len(now.rules))))
+}
+
+// record writes a record. A caller who leaves does not take back what was done for it.
+func (a *Agent) record(ctx context.Context, r audit.Record) error {
+	return a.log.Write(context.WithoutCancel(ctx), r)
+}
+
+func (a *Agent) system(action, reason string) audit.Record {
+	return audit.Record{Kind: audit.KindSystem, Action: action, Reason: reason}
+}
+
+// Addr is where an agent serves.
+type Addr struct {
+	Name string // "socket", "http" or "metadata"
+	URL  string
+}
+
+// Addrs are where the agent serves.
+func (a *Agent) Addrs() []Addr {
+	var all []Addr
+	for _, f := range a.fronts {
+		scheme := "http"
+		if at := f.listener.Addr(); at.Network() == "unix" {
+			scheme = "unix"
+		}
+		all = append(all, Addr{Name: f.name, URL: scheme + "://" + f.listener.Addr().String()})
+	}
+	return all
+}
+
+// listeners says where is served, for the trail.
+func (a *Agent) listeners() string {
+	var all []string
+	for _, at := range a.Addrs() {
+		all = append(all, at.URL)
+	}
+	return strings.Join(all, " ")
+}
+
+// unanswered tells the log, now and then, why the broker did not answer: jobs are not told.
+func (a *Agent) unanswered(err error) {
+	if reasonOf(statusOf(err)) == "TRANSPORT" {
+		a.outage.Do(func() { a.cfg.Log.Warn("the broker does not answer", "error", err) })
+	}
+}
+
+// requestID tells the records of one call from those of others. It is no secret.
+func requestID() string { return strconv.FormatUint(rand.Uint64(), 32) }

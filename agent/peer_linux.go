@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// identifies says why peers of a Unix socket can't be told apart on this system; nil if they can.
+func identifies() error { return nil }
+
+// maxGroups is more than Linux lets a process have (NGROUPS_MAX).
+const maxGroups = 65536
+
+// peerOf asks the kernel who connected.
+func peerOf(c *net.UnixConn) (Peer, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var p Peer
+	var found error
+	if err := raw.Control(func(fd uintptr) { p, found = peerOfFD(int(fd)) }); err != nil {
+		return Peer{}, err
+	}
+	if found != nil {
+		return Peer{}, fmt.Errorf("ask who connected: %w", found)
+	}
+	return p, nil
+}
+
+func peerOfFD(fd int) (Peer, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return Peer{}, err
+	}
+	const nobody = ^uint32(0) // a peer of another user namespace, or one that is gone
+	if cred.Uid == nobody {
+		return Peer{}, errors.New("the kernel does not know")
+	}
+	groups, err := groupsOfFD(fd)
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{UID: cred.Uid, Groups: append([]uint32{cred.Gid}, groups...), PID: int(cred.Pid)}, nil
+}
+
+// groupsOfFD asks for the supplementary groups. A kernel before 4.13 knows none: then the primary one is all there is.
+func groupsOfFD(fd int) ([]uint32, error) {
+	groups := make([]uint32, 64)
+	for {
+		size := uint32(len(groups)) * 4
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case errno == 0:
+			return groups[:size/4], nil
+		case errno == unix.ENOPROTOOPT, errno == unix.ENODATA:
+			return nil, nil
+		case errno == unix.ERANGE && len(groups) < maxGroups:
+			groups = make([]uint32, min(int(size/4)+1, maxGroups))
+		default:
+			return nil, errno
+		}
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/tokenbroker/tokenbroker/agent"
+	"github.com/tokenbroker/tokenbroker/policy"
+)
+
+// maxAgentConfig bounds what is read of a config file.
+const maxAgentConfig = 1 << 20
+
+// agentFile is the config file of an agent. docs/agent.md describes it.
+type agentFile struct {
+	Version      int         `yaml:"version"`
+	Socket       string      `yaml:"socket"`
+	AuditFile    string      `yaml:"audit_file"`
+	HTTP         agentHTTP   `yaml:"http"`
+	Metadata     agentGoogle `yaml:"metadata"`
+	Unidentified string      `yaml:"unidentified_callers"`
+	Rules        []agentRule `yaml:"rules"`
+}
+
+type agentHTTP struct {
+	Listen     string `yaml:"listen"`
+	BearerFile string `yaml:"bearer_file"`
+}
+
+type agentGoogle struct {
+	Listen       string `yaml:"listen"`
+	Credential   string `yaml:"credential"`
+	Email        string `yaml:"email"`
+	Project      string `yaml:"project_id"`
+	Number       string `yaml:"numeric_project_id"`
+	IgnoreScopes bool   `yaml:"ignore_scopes"`
+}
+
+type agentRule struct {
+	Name        string   `yaml:"name"`
+	Users       []any    `yaml:"users"`
+	Groups      []any    `yaml:"groups"`
+	Credentials []string `yaml:"credentials"`
+}
+
+// agentSettings are what flags set in place of the file.
+type agentSettings struct {
+	config, socket, audit string
+	http, bearer          string
+	metadata, metadataFor string
+}
+
+func (s *agentSettings) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.config, "config", "", "config `file`: who may have what (default: the agent's own user, everything)")
+	f.StringVar(&s.socket, "socket", "", "`path` of the socket (default $XDG_RUNTIME_DIR/tokenbroker/agent.sock, for root /run/tokenbroker/agent.sock)")
+	f.StringVar(&s.http, "http", "", "serve HTTP on a loopback `address` too, as 127.0.0.1:8173")
+	f.StringVar(&s.bearer, "bearer-file", "", "`file` for the secret that callers of --http show; made at the start, gone at the end")
+	f.StringVar(&s.metadata, "metadata", "", "emulate Google's metadata server on a loopback `address`, as 127.0.0.1:8174")
+	f.StringVar(&s.metadataFor, "metadata-credential", "", "the `credential` whose tokens the metadata server gives")
+	f.StringVar(&s.audit, "audit", "", "`file` of the agent's audit trail (default $XDG_STATE_HOME/tokenbroker/agent-audit.jsonl, for root /var/log/tokenbroker/agent-audit.jsonl)")
+}
+
+// load reads the config file and lays the flags over it. Relative paths in the file are relative to its folder.
+func (s *agentSettings) load() (agent.Config, error) {
+	f := agentFile{Version: 1}
+	if s.config != "" {
+		var err error
+		if f, err = readAgentFile(s.config); err != nil {
+			return agent.Config{}, err
+		}
+	}
+	in := func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(filepath.Dir(s.config), p)
+	}
+	cfg := agent.Config{
+		Socket: cmp.Or(s.socket, in(f.Socket)), AuditFile: cmp.Or(s.audit, in(f.AuditFile)),
+		HTTP: cmp.Or(s.http, f.HTTP.Listen), BearerFile: cmp.Or(s.bearer, in(f.HTTP.BearerFile)),
+		Metadata: agent.Metadata{Listen: cmp.Or(s.metadata, f.Metadata.Listen), Credential: cmp.Or(s.metadataFor, f.Metadata.Credential),
+			Email: f.Metadata.Email, Project: f.Metadata.Project, Number: f.Metadata.Number, IgnoreScopes: f.Metadata.IgnoreScopes},
+		UnidentifiedAsOwn: f.Unidentified == "as_own_user",
+	}
+	rules, err := agentRules(f.Rules)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Rules = rules
+	return cfg, fillPaths(&cfg)
+}
+
+// readAgentFile reads a config file strictly.
+func readAgentFile(path string) (f agentFile, err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return f, fmt.Errorf("the agent's config: %w", err)
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, maxAgentConfig+1))
+	if err != nil {
+		return f, fmt.Errorf("the agent's config: %w", err)
+	}
+	if len(data) > maxAgentConfig {
+		return f, fmt.Errorf("the agent's config %s has more than %d bytes", path, maxAgentConfig)
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.DisallowUnknownField()).Decode(&f); err != nil {
+		return f, fmt.Errorf("the agent's config %s: %s", path, yaml.FormatError(err, false, false))
+	}
+	switch {
+	case f.Version != 1:
+		return f, fmt.Errorf("the agent's config %s: write \"version: 1\"", path)
+	case f.Rules != nil && len(f.Rules) == 0:
+		return f, fmt.Errorf("the agent's config %s: rules is an empty list, which would let nobody ask; leave it out for the agent's own user", path)
+	case f.Unidentified != "" && f.Unidentified != "refuse" && f.Unidentified != "as_own_user":
+		return f, fmt.Errorf("the agent's config %s: unidentified_callers: give refuse or as_own_user", path)
+	}
+	return f, nil
+}
+
+// agentRules resolves the names of users and groups. One that is missing is an error: a rule for nobody is a mistake.
+func agentRules(list []agentRule) ([]agent.Rule, error) {
+	var rules []agent.Rule
+	var errs []error
+	for i, r := range list {
+		rule := agent.Rule{Name: cmp.Or(r.Name, fmt.Sprintf("rule-%d", i+1))}
+		note := func(err error) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("rule %q: %w", rule.Name, err))
+			}
+		}
+		for _, u := range r.Users {
+			id, err := idOf(u, userID)
+			note(err)
+			rule.UIDs = append(rule.UIDs, id)
+		}
+		for _, g := range r.Groups {
+			id, err := idOf(g, groupID)
+			note(err)
+			rule.GIDs = append(rule.GIDs, id)
+		}
+		for _, text := range r.Credentials {
+			p, err := credentialPattern(text)
+			note(err)
+			rule.Credentials = append(rule.Credentials, p)
+		}
+		rules = append(rules, rule)
+	}
+	return rules, errors.Join(errs...)
+}
+
+// credentialPattern reads a pattern of names of credentials.
+func credentialPattern(text string) (policy.Pattern, error) {
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789._-/*") != "" {
+		return policy.Pattern{}, fmt.Errorf("credentials: %q has characters that no name of a credential has", text)
+	}
+	return policy.ParsePattern(text)
+}
+
+// idOf is the number of a user or group, which is given by number or by name.
+func idOf(v any, find func(name string) (string, error)) (uint32, error) {
+	text := fmt.Sprint(v)
+	if _, isText := v.(string); isText {
+		found, err := find(text)
+		if err != nil {
+			return 0, err
+		}
+		text = found
+	}
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || id == 1<<32-1 {
+		return 0, fmt.Errorf("%q is no user or group: give a name or a number", fmt.Sprint(v))
+	}
+	return uint32(id), nil
+}
+
+func userID(name string) (string, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return "", fmt.Errorf("users: there is no user %q on this host", name)
+	}
+	return u.Uid, nil
+}
+
+func groupID(name string) (string, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return "", fmt.Errorf("groups: there is no group %q on this host", name)
+	}
+	return g.Gid, nil
+}
+
+// fillPaths sets the paths that nobody gave. The trail does not lie beside the socket: what is there is gone with the next boot.
+func fillPaths(cfg *agent.Config) error {
+	root := os.Geteuid() == 0
+	if cfg.Socket == "" {
+		switch run := os.Getenv("XDG_RUNTIME_DIR"); {
+		case run != "":
+			cfg.Socket = filepath.Join(run, "tokenbroker", "agent.sock")
+		case root:
+			cfg.Socket = "/run/tokenbroker/agent.sock"
+		default:
+			return errors.New("XDG_RUNTIME_DIR is not set: say with --socket where the socket is to be")
+		}
+	}
+	if cfg.AuditFile != "" {
+		return nil
+	}
+	folder := "/var/log/tokenbroker"
+	if state, home := os.Getenv("XDG_STATE_HOME"), os.Getenv("HOME"); !root {
+		if state == "" && home == "" {
+			return errors.New("neither XDG_STATE_HOME nor HOME is set: say with --audit where the audit trail is to go")
+		}
+		folder = filepath.Join(cmp.Or(state, filepath.Join(home, ".local", "state")), "tokenbroker")
+	}
+	cfg.AuditFile = filepath.Join(folder, "agent-audit.jsonl")
+	return os.MkdirAll(folder, 0o700)
+}
+
+// sameButRules says what of a config can't be taken up without a restart.
+func sameButRules(running, now agent.Config) error {
+	running.Rules, now.Rules = nil, nil
+	var changed []string
+	for name, same := range map[string]bool{
+		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "metadata": running.Metadata == now.Metadata,
+		"http":                 running.HTTP == now.HTTP && running.BearerFile == now.BearerFile,
+		"unidentified_callers": running.UnidentifiedAsOwn == now.UnidentifiedAsOwn,
+	} {
+		if !same {
+			changed = append(changed, name)
+		}
+	}
+	if len(changed) > 0 {
+		return fmt.Errorf("restart the agent for another %s", strings.Join(changed, ", "))
+	}
+	return nil
+}
