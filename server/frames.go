@@ -34,6 +34,9 @@ type meter struct {
 
 const prefaceBytes = 24
 
+// refusalCosts is what a refused stream takes from the budget: libraries know how many they may have, and each is made before it is refused.
+const refusalCosts = 8
+
 func newMeter(l Limits) *meter {
 	most := max(1000, 2*float64(l.StreamsPerConn))
 	return &meter{budget: most, most: most, perSecond: l.ResetsPerSecond, filled: time.Now(), wrote: make(chan struct{}, 1),
@@ -100,7 +103,7 @@ func (f *frames) refuses() bool {
 
 // take looks at what came.
 func (m *meter) take(b []byte) error {
-	for n := m.refused.Swap(0); n > 0; n-- {
+	for n := refusalCosts * m.refused.Swap(0); n > 0; n-- {
 		if !m.spend() {
 			return errFlood
 		}
