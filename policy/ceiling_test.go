@@ -212,3 +212,22 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		t.Errorf("got %v allocations", got)
 	}
 }
+
+func TestOnlyARuleForAnyScopeCoversThoseThatNobodyKnows(t *testing.T) {
+	for scopes, want := range map[string]bool{`["**"]`: true, `["a", "**"]`: true, `["*"]`: false, `["*/*"]`: false, `["*", "*/**"]`: false, `["**/*"]`: false} {
+		p, err := policy.Parse([]byte(`version: 1
+rules:
+  - name: team
+    identities: ["spiffe://example.org/team"]
+    actions: ["credential.*"]
+    credentials: ["team/*"]
+    scopes: ` + scopes + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := p.Decide(policy.Request{Identity: "spiffe://example.org/team", Action: policy.CredentialUpdate, Credential: "team/a", AnyScope: true})
+		if d.Allowed != want || !want && d.Reason != policy.ReasonScope {
+			t.Errorf("%s: got %+v, want allowed %v", scopes, d, want)
+		}
+	}
+}

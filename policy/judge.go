@@ -68,6 +68,9 @@ func (r *rule) judge(q *Request, family string) verdict {
 // any scope covers, or one that leaves them to the credential.
 func (r *rule) scoped(q *Request, family string) (ok bool, covered int, denied string) {
 	scopes, own := q.Scopes, family == familyToken && r.scopes == nil
+	if q.AnyScope && !open(r.scopes) {
+		return false, 0, ""
+	}
 	if family == familyToken && len(scopes) == 0 {
 		scopes = q.Own
 		if len(scopes) == 0 {
@@ -110,7 +113,8 @@ func climbs(s string) bool {
 	return slices.ContainsFunc(strings.Split(s, "/"), func(segment string) bool { return segment == "." || segment == ".." })
 }
 
-// open reports whether the patterns take any scope whatever.
+// open reports whether the patterns take anything whatever. Several that do so only together, as "*" and "*/**", do not count: whoever
+// means all says so.
 func open(patterns []pattern) bool {
 	for i := range patterns {
 		if patterns[i].text == "**" {

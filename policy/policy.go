@@ -35,6 +35,7 @@ type Request struct {
 	OAuthClient string    // name, "" if the action has none
 	Scopes      []string  // what the token would carry; for a token action, none means the credential's own
 	Own         []string  // the credential's own scopes: all that a token may have by a rule without scopes
+	AnyScope    bool      // scopes that nobody knows yet would come along: only a rule that takes any scope whatever, by "**", allows that
 	Subject     string    // the one that the caller chose; "" when it left, or named, the credential's default
 	Audience    string    // the one that the caller chose; "" when it left, or named, the credential's default
 	Time        time.Time // when; zero: rules in audit mode allow nothing

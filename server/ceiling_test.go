@@ -126,12 +126,19 @@ func TestExtraScopesDoNotWidenWhatMayBeAskedFor(t *testing.T) {
 }
 
 func TestOnlyWhoMayHaveAnyScopeLetsScopesPassThatNobodyAskedFor(t *testing.T) {
+	for _, scopes := range []string{`"files.*"`, `"*", "*/*"`, `"*/*", "*/*/**"`} {
+		t.Run(scopes, func(t *testing.T) { wantNoExtras(t, scopes) })
+	}
+}
+
+// wantNoExtras wants that whoever may have these scopes lets no others pass.
+func wantNoExtras(t *testing.T, scopes string) {
 	b := brokertest.Start(t, brokertest.Config{Policy: ceilingPolicy + `  - name: team
     identities: ["spiffe://brokertest.local/team"]
     actions: ["credential.*"]
     credentials: ["example/*"]
     oauth_clients: ["fast"]
-    scopes: ["files.*"]
+    scopes: [` + scopes + `]
 `})
 	b.AddClientCredentials("example/api", "files.read")
 	team := credentialsOf(b.Conn(domain + "/team"))

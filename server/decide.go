@@ -191,7 +191,7 @@ func mayWiden(c *call, r policy.Request, spec *tokenbrokerv1.CredentialSpec) err
 	if spec.GetExtraScopes() != tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW {
 		return nil
 	}
-	r.Scopes = []string{anything()}
+	r.AnyScope = true
 	d := c.may(r)
 	if d.Allowed {
 		return nil

@@ -73,6 +73,15 @@ func Idle(pieces ...[]byte) int {
 	return int(1e9 - m.budget)
 }
 
+// Refusals counts the streams that are refused in what goes to a client, given in pieces.
+func Refusals(pieces ...[]byte) int {
+	m := newMeter(Limits{}.filled())
+	for _, p := range pieces {
+		m.give(p)
+	}
+	return int(m.refused.Load())
+}
+
 // LivingMemory is what the process uses, without garbage.
 func LivingMemory(fresh bool) int64 { return livingMemory(fresh) }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"sync"
@@ -14,24 +15,17 @@ var (
 )
 
 // readAhead is how much is read of a client who does not take what it is sent. What it asks for is held in memory meanwhile.
-const readAhead = 1 << 20
+const readAhead = 256 << 10
 
-// meter watches what a client sends, in clear text, before gRPC sees it. It bounds two things that grpc-go does not: how often a client may
-// have the broker begin something and take it back (rapid reset), and how much a client may ask for while it does not read.
-//
-// A frame, as it comes:
-//
-//	0      3      4       5           9
-//	+------+------+-------+-----------+---------
-//	|length| type | flags | stream id | payload
-//	+------+------+-------+-----------+---------
+// meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds three things that grpc-go does not: how often a
+// client may have the broker begin something and take it back (rapid reset), how often it may begin more than it may have at once, which
+// whoever leaves answers waiting can do without end, and how much it may ask for while it does not read.
 type meter struct {
 	budget, most, perSecond float64 // of frames that bring no work
 	filled                  time.Time
 
-	skip int     // bytes of a preface or a payload that are still to come
-	head [9]byte // of the next frame
-	have int     // bytes of it
+	in, out frames
+	refused atomic.Int64 // streams that it began beyond those that it may have, and that budget was not charged with
 
 	writing atomic.Bool
 	during  int           // bytes read since a write began that has not ended
@@ -40,9 +34,13 @@ type meter struct {
 
 const prefaceBytes = 24
 
+// refusalCosts is what a refused stream takes from the budget: libraries know how many they may have, and each is made before it is refused.
+const refusalCosts = 8
+
 func newMeter(l Limits) *meter {
 	most := max(1000, 2*float64(l.StreamsPerConn))
-	return &meter{budget: most, most: most, perSecond: l.ResetsPerSecond, filled: time.Now(), skip: prefaceBytes, wrote: make(chan struct{}, 1)}
+	return &meter{budget: most, most: most, perSecond: l.ResetsPerSecond, filled: time.Now(), wrote: make(chan struct{}, 1),
+		in: frames{skip: prefaceBytes}}
 }
 
 // The types of frames that bring no work, and are not answered for by grpc-go itself.
@@ -53,28 +51,78 @@ const (
 	frameSettings  = 0x4
 	frameContinued = 0x9
 	flagEnd        = 0x1
+	codeRefused    = 0x7 // the reason REFUSED_STREAM
 )
+
+// frames finds the frames in what goes one way on a connection.
+//
+// A frame, as it comes; the payload of one that resets a stream is the reason:
+//
+//	0      3      4       5           9
+//	+------+------+-------+-----------+---------
+//	|length| type | flags | stream id | payload
+//	+------+------+-------+-----------+---------
+type frames struct {
+	skip int      // bytes of a preface or a payload that are still to come
+	head [13]byte // of the next frame; with the reason, if it resets a stream
+	have int      // bytes of it
+}
+
+const headBytes, resetBytes = 9, 13
+
+// next finds the head of a frame, and what is left of b behind it. It is false if b ends before that.
+func (f *frames) next(b []byte) (rest []byte, found bool) {
+	n := min(f.skip, len(b))
+	f.skip, b = f.skip-n, b[n:]
+	for f.have < f.want() {
+		if len(b) == 0 {
+			return nil, false
+		}
+		n := copy(f.head[f.have:f.want()], b)
+		f.have, b = f.have+n, b[n:]
+	}
+	f.skip, f.have = f.length()-(f.have-headBytes), 0
+	return b, true
+}
+
+// want is how much of the frame's head there has to be, as far as is known.
+func (f *frames) want() int {
+	if f.have >= headBytes && f.head[3] == frameReset && f.length() == resetBytes-headBytes {
+		return resetBytes
+	}
+	return headBytes
+}
+
+// length is that of the payload.
+func (f *frames) length() int { return int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]) }
+
+// refuses reports whether the frame refuses a stream: the client had as many as it may.
+func (f *frames) refuses() bool {
+	return f.head[3] == frameReset && f.length() == resetBytes-headBytes && binary.BigEndian.Uint32(f.head[headBytes:]) == codeRefused
+}
 
 // take looks at what came.
 func (m *meter) take(b []byte) error {
-	for len(b) > 0 {
-		if m.skip > 0 {
-			n := min(m.skip, len(b))
-			m.skip, b = m.skip-n, b[n:]
-			continue
+	for n := refusalCosts * m.refused.Swap(0); n > 0; n-- {
+		if !m.spend() {
+			return errFlood
 		}
-		n := copy(m.head[m.have:], b)
-		m.have, b = m.have+n, b[n:]
-		if m.have < len(m.head) {
-			return nil
-		}
-		m.have = 0
-		m.skip = int(m.head[0])<<16 | int(m.head[1])<<8 | int(m.head[2])
-		if idle(m.head[3], m.head[4], m.skip) && !m.spend() {
+	}
+	for b, found := m.in.next(b); found; b, found = m.in.next(b) {
+		if idle(m.in.head[3], m.in.head[4], m.in.length()) && !m.spend() {
 			return errFlood
 		}
 	}
 	return nil
+}
+
+// give looks at what goes out.
+func (m *meter) give(b []byte) {
+	for b, found := m.out.next(b); found; b, found = m.out.next(b) {
+		if m.out.refuses() {
+			m.refused.Add(1)
+		}
+	}
 }
 
 // idle reports whether a frame brings no work: it may only come so often.
@@ -163,6 +211,7 @@ func (c *metered) Read(b []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *metered) Write(b []byte) (int, error) {
+	c.meter.give(b)
 	c.meter.writing.Store(true)
 	n, err := c.Conn.Write(b)
 	c.meter.writing.Store(false)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,43 @@ func TestS09AClientThatTakesBackCallsWithoutEndIsCut(t *testing.T) {
 	}
 }
 
+// TestAClientThatBeginsMoreThanItMayWithoutEndIsCut leaves the answers to as many calls as it may have at once waiting, since it opens no
+// window, and goes on.
+func TestAClientThatBeginsMoreThanItMayWithoutEndIsCut(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{StreamsPerConn: 500, CallsPerSecond: 1e6}})
+	b.AddClientCredentials("example/api", "files.read")
+	b.Token("example/api")
+	ask := newRequest(t, tokenbrokerv1.TokenService_GetToken_FullMethodName, &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	flooder := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("flooder"), Client: true}))
+	must(t, flooder.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	var err error
+	sent := 0
+	for ; err == nil && sent < 1_000_000; sent++ {
+		err = flooder.send(ask)
+	}
+	if err == nil {
+		t.Fatal("a million calls were begun on one connection that takes no answer")
+	}
+	if n := metric(t, b, "tokenbroker_connections_refused_total", `reason="flood"`); n != 1 {
+		t.Errorf("counted %v floods, want 1", n)
+	}
+	eager := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("eager"), Client: true}))
+	for range 600 { // before it reads how many it may
+		must(t, eager.send(ask))
+	}
+	must(t, eager.out.Flush())
+	for ended := 0; ended < 600; {
+		f, err := eager.framer.ReadFrame()
+		must(t, err)
+		if h, ok := f.(*http2.HeadersFrame); ok && h.StreamEnded() || f.Header().Type == http2.FrameRSTStream {
+			ended++
+		}
+	}
+	if err := eager.call(newRequestAgain(ask), 1, 1); err != nil {
+		t.Errorf("got %v for a client that was eager once, want it served", err)
+	}
+}
+
 // listenTo reads frames until the connection ends.
 func (w *lean) listenTo(see func(http2.Frame)) {
 	for {
@@ -101,8 +139,8 @@ func TestAClientThatSendsAndDoesNotReadIsHeldAndThenCut(t *testing.T) {
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("it was cut after %v, want 10 s", took)
 		}
-		if n := sent.Load(); n > 2<<20 {
-			t.Errorf("%d bytes were taken from a client that does not read, want about 1 MiB", n)
+		if n := sent.Load(); n > 512<<10 {
+			t.Errorf("%d bytes were taken from a client that does not read, want about 256 KiB", n)
 		}
 		_, _ = here.Close(), there.Close()
 	})
@@ -150,6 +188,26 @@ func TestFramesThatBringNoWork(t *testing.T) {
 		if got := server.Idle(stream); got != 3*tt.idle {
 			t.Errorf("%s: got %d of 3 idle, want %d", tt.name, got, 3*tt.idle)
 		}
+	}
+}
+
+func TestOnlyAResetForTooManyStreamsCountsAsARefusal(t *testing.T) {
+	reset := func(code byte) []byte { return append(frameOf(3, 0, 4)[:12], code) }
+	stream := slices.Concat(frameOf(4, 0, 6), reset(7), frameOf(0, 0, 100), reset(0), reset(8), reset(7), frameOf(3, 0, 5), reset(7), frameOf(1, 5, 30))
+	if got := server.Refusals(stream); got != 3 {
+		t.Errorf("got %d refusals, want 3", got)
+	}
+	for at := range stream {
+		if got := server.Refusals(stream[:at], stream[at:]); got != 3 {
+			t.Errorf("got %d refusals in pieces at %d, want 3", got, at)
+		}
+	}
+	var bytes [][]byte
+	for i := range stream {
+		bytes = append(bytes, stream[i:i+1])
+	}
+	if got := server.Refusals(bytes...); got != 3 {
+		t.Errorf("got %d refusals byte by byte, want 3", got)
 	}
 }
 

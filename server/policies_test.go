@@ -242,7 +242,17 @@ func TestADenialNamesAThingOnlyWhereThereIsOne(t *testing.T) {
 }
 
 func TestLintTellsOfWhatTheCallerMaySee(t *testing.T) {
-	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy})
+	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy + `  - name: shallow-operator
+    identities: ["spiffe://brokertest.local/shallow/operator"]
+    actions: ["policy.*"]
+    credentials: ["*/*"]
+  - name: deep-trial
+    identities: ["spiffe://brokertest.local/deep/trial"]
+    actions: [token.get]
+    credentials: ["deep/down/there"]
+    mode: audit
+    until: 9998-01-01
+`})
 	b.AddClientCredentials("a/api", "files.read", "files.write")
 	b.AddClientCredentials("b/api", "files.read", "files.write")
 	findings := func(identity string) (text string, rules map[string]bool) {
@@ -268,6 +278,9 @@ func TestLintTellsOfWhatTheCallerMaySee(t *testing.T) {
 	}
 	if _, rules := findings(operatorB); !rules["b-trial"] {
 		t.Errorf("the operator of b is told of %v, want b-trial among them", rules)
+	}
+	if _, rules := findings(domain + "/shallow/operator"); !rules["b-trial"] || rules["deep-trial"] {
+		t.Errorf("the operator of what has one slash is told of %v, want of b-trial and not of deep-trial", rules)
 	}
 	if text, rules := findings(operatorA); strings.Contains(text, "b/api") || rules["b-trial"] || rules["b-workers"] {
 		t.Errorf("the operator of a is told of b: %v\n%s", rules, text)

@@ -69,7 +69,7 @@ func (t *tail) serve(ctx context.Context, recent int) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	t.a.s.lingering.Go(func() { done <- t.send(ctx, recent) })
+	t.a.s.lingering.Go(func() { done <- t.sendSafely(ctx, recent) })
 	expiry := time.NewTimer(time.Until(t.call.NotAfter))
 	defer expiry.Stop()
 	rights := time.NewTicker(rightsEvery)
@@ -102,6 +102,16 @@ func (t *tail) tooSlow() {
 	default:
 	}
 	_ = t.call.cut()
+}
+
+// sendSafely is send. A panic ends the stream alone: the interceptors, which recover those of handlers, are on another goroutine.
+func (t *tail) sendSafely(ctx context.Context, recent int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = t.a.s.caught(ctx, p)
+		}
+	}()
+	return t.send(ctx, recent)
 }
 
 // send sends the last records that fit, and then those that come.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -184,4 +185,37 @@ func TestATailWhoseReaderIsSlowIsCut(t *testing.T) {
 			return
 		}
 	}
+}
+
+// brittle is a trail whose records make a reader panic.
+type brittle struct {
+	*memory
+	value any
+}
+
+// Follow implements server.Trail.
+func (b brittle) Follow(context.Context, uint64, func(audit.Entry) error) error { panic(b.value) }
+
+func TestAPanicOfATailEndsItAlone(t *testing.T) {
+	const canary = "canary-in-a-panic"
+	m := newMemory(audit.Record{Kind: audit.KindSystem})
+	var log syncBuffer
+	r := auditRig(t, m, true, func(c *server.Config) {
+		c.Trail, c.Log = brittle{m, canary}, slog.New(slog.NewJSONHandler(&log, nil))
+	})
+	r.serve(auditor)
+	s := tailOf(t, auditsOf(r, auditor), 1, nil)
+	wantSeqs(t, s, 1)
+	_, err := s.Recv()
+	f := wantFault(t, err, codes.Internal, "INTERNAL")
+	if text := f.Text + log.String(); strings.Contains(text, canary) || !strings.Contains(text, `"type":"string"`) || !strings.Contains(text, "tail.go") {
+		t.Errorf("got text %q and log %q, want the panic's type and stack in the log, and its value nowhere", f.Text, log.String())
+	}
+	if _, err := auditsOf(r, auditor).ListAuditRecords(brief(t), &tokenbrokerv1.ListAuditRecordsRequest{}); err != nil {
+		t.Errorf("got %v, want the server to go on", err)
+	}
+	eventually(t, "the trail has the end of the stream", func() bool {
+		all, _ := m.after(0)
+		return slices.ContainsFunc(all, func(e audit.Entry) bool { return e.Kind == audit.KindStreamClose && e.Code == "INTERNAL" })
+	})
 }

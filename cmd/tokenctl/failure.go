@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,9 +105,16 @@ func spell(d time.Duration) string {
 type target struct {
 	noun, name string // "credential", "client", "consent" or "provider"
 	secret     bool   // it was about a secret of the client
+	worker     bool   // workers ask for it, who may get tokens and nothing else
 }
 
 func targetOf(req any) target {
+	switch r := req.(type) {
+	case *tokenbrokerv1.GetTokenRequest:
+		return workers(r.GetCredential())
+	case *tokenbrokerv1.ReportRejectedRequest:
+		return workers(r.GetCredential())
+	}
 	if r, ok := req.(interface{ GetCredential() string }); ok {
 		return target{noun: "credential", name: r.GetCredential()}
 	}
@@ -124,12 +132,24 @@ func targetOf(req any) target {
 	return t
 }
 
-// command fills in a remedy.
+// workers is the target of a request for tokens of a credential.
+func workers(credential string) target {
+	return target{noun: "credential", name: credential, worker: true}
+}
+
+// ofWorkers are the commands that need no more rights than tokens do, or no broker.
+var ofWorkers = []string{"get", "subscribe", "explain", "version", "provider"}
+
+// command fills in a remedy. A worker is told whose it is, where it may not do it itself.
 func (t target) command(do string) string {
-	if strings.Contains(do, "{name}") && t.name == "" {
+	if do == "" || strings.Contains(do, "{name}") && t.name == "" {
 		return ""
 	}
-	return strings.NewReplacer("{noun}", t.noun, "{name}", word(t.name)).Replace(do)
+	do = strings.NewReplacer("{noun}", t.noun, "{name}", word(t.name)).Replace(do)
+	if words := strings.Fields(do); t.worker && !slices.Contains(ofWorkers, words[1]) {
+		return "an operator: " + do
+	}
+	return do
 }
 
 // word is a text as one word of a shell.

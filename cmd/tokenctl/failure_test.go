@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,13 +74,38 @@ func TestATargetIsWhatARequestNames(t *testing.T) {
 		req  any
 		want target
 	}{
-		{&tokenbrokerv1.GetTokenRequest{Credential: "a"}, target{noun: "credential", name: "a"}},
+		{&tokenbrokerv1.GetTokenRequest{Credential: "a"}, target{noun: "credential", name: "a", worker: true}},
+		{&tokenbrokerv1.ReportRejectedRequest{Credential: "a"}, target{noun: "credential", name: "a", worker: true}},
+		{&tokenbrokerv1.GetCredentialRequest{Credential: "a"}, target{noun: "credential", name: "a"}},
 		{&tokenbrokerv1.DeleteOAuthClientRequest{OauthClient: "b"}, target{noun: "client", name: "b"}},
 		{&tokenbrokerv1.RetireClientSecretRequest{OauthClient: "c"}, target{noun: "client", name: "c", secret: true}},
 		{&tokenbrokerv1.ListCredentialsRequest{}, target{noun: "client"}},
 	} {
 		if got := targetOf(row.req); got != row.want {
 			t.Errorf("%T: got %+v, want %+v", row.req, got, row.want)
+		}
+	}
+}
+
+// TestAWorkerIsToldWhoseTheCommandIs keeps advice from sending a worker into a denial: all that is for it are the token methods.
+func TestAWorkerIsToldWhoseTheCommandIs(t *testing.T) {
+	at := targetOf(&tokenbrokerv1.GetTokenRequest{Credential: "example/x"})
+	for reason, want := range map[string]string{
+		"CREDENTIAL_MISCONFIGURED":  "an operator: tokenctl credential describe example/x",
+		"CREDENTIAL_NOT_FOUND":      "an operator: tokenctl credential list",
+		"CREDENTIAL_DISABLED":       "an operator: tokenctl credential enable example/x",
+		"MIN_VALIDITY_UNATTAINABLE": "tokenctl get example/x -o table",
+		"UNKNOWN_METHOD":            "tokenctl version",
+		"CALLER_NOT_ALLOWED":        "",
+	} {
+		f := refusal(brokerError(t, codes.FailedPrecondition, "no", reason, 0), at)
+		if f.do != want {
+			t.Errorf("%s: got %q, want %q", reason, f.do, want)
+		}
+	}
+	for reason, r := range remedies {
+		if words := strings.Fields(at.command(r.do)); len(words) > 0 && words[0] == "tokenctl" && !slices.Contains([]string{"get", "version", "provider"}, words[1]) {
+			t.Errorf("%s: a worker is sent to %q", reason, r.do)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (s *subscription) follow(ctx context.Context) error {
 	if bound.Err() != nil && ctx.Err() == nil {
 		return &failure{exit: exitLater, what: "the broker says nothing", err: err}
 	}
-	return s.explain(ctx, err, target{noun: "credential"})
+	return s.explain(ctx, err, workers(""))
 }
 
 // alive notes that the stream works.
