@@ -1,8 +1,8 @@
 // Package explain says what each word means that the broker puts into an error, a status or an event, and what to do about it.
 //
-// There are six kinds of words: the reason of an error (docs/errors.md), the cause that a provider's profile finds behind an error code, the
+// There are eight kinds of words: the reason of an error (docs/errors.md), the cause that a provider's profile finds behind an error code, the
 // code itself (RFC 6749 §5.2, a provider's own, or one of ours for a request that brought no reply), the state of a credential, why a
-// subscription lost one, and why the policy denied a request. For each the package has one [Entry], in plain tables that tokenctl explain,
+// subscription lost one, why the policy denied a request, what its lint doubts, and what is wrong with an audit trail. For each the package has one [Entry], in plain tables that tokenctl explain,
 // the documentation and the consent pages share.
 //
 // A provider's own text is never passed on, since anything may be in it. The cause is what takes its place: a closed vocabulary, so a
@@ -28,6 +28,8 @@ const (
 
 	KindRemoval Kind = "removal" // why a subscription has a credential no more
 	KindDenial  Kind = "denial"  // why the policy denied a request, in the audit trail and for operators
+	KindFinding Kind = "finding" // what policy lint doubts
+	KindFault   Kind = "fault"   // what audit verify finds wrong with a trail
 )
 
 // Entry is what there is to say of one word.
@@ -42,9 +44,9 @@ type Entry struct {
 	Command  string               // the command that does it, {credential} and {client} standing for names; "" = none
 }
 
-// All returns every entry: reasons, removals, states, causes, codes, denials, each in the order in which one reads them. The caller may change what it gets.
+// All returns every entry: reasons, removals, states, causes, codes, denials, findings, faults, each in the order in which one reads them. The caller may change what it gets.
 func All() []Entry {
-	return slices.Concat(reasons, removals, states, causes, providerCodes, grantCodes, consentCodes, ownCodes, denials)
+	return slices.Concat(reasons, removals, states, causes, providerCodes, grantCodes, consentCodes, ownCodes, denials, findings, faults)
 }
 
 // Lookup finds a word, as it is written or in any case. A code such as http_503 is found as http_5xx.

@@ -17,7 +17,8 @@ import (
 func (c *cli) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "explain [WORD]", Short: "Say what a reason, state, cause or error code means, and what to do", Args: atMost("WORD"),
 		Long: `Says what a word of an error, a status or an event means: the reason of an error, the state of a credential, the cause that the
-broker found, or the error code of a provider. Without a word it lists all that there are. It needs no broker.`,
+broker found, the error code of a provider, a finding of policy lint, a fault that audit verify found. Without a word it lists all
+that there are. It needs no broker.`,
 		Example: `  tokenctl explain REAUTHORIZATION_REQUIRED
   tokenctl explain invalid_grant`,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/explain"
 	"github.com/tokenbroker/tokenbroker/policy"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
@@ -50,6 +51,19 @@ func TestWhatSubscribeAndTheTrailSayIsExplained(t *testing.T) {
 			t.Errorf("%s has no entry", r)
 		}
 	}
+	for _, check := range []string{policy.CheckWideCredential, policy.CheckUnrelatedIdentities, policy.CheckScopeWithoutRule, policy.CheckUnusedRule, policy.CheckAuditMode,
+		policy.CheckAuditModeOver, policy.CheckWideScopes, policy.CheckWideSubjects, policy.CheckShadowedRule} {
+		if e, ok := explain.Lookup(check); !ok || e.Kind != explain.KindFinding {
+			t.Errorf("%s: got %+v, want a finding", check, e)
+		}
+	}
+	for _, f := range []audit.Fault{audit.FaultEdited, audit.FaultMissing, audit.FaultReordered, audit.FaultTruncated, audit.FaultRewritten, audit.FaultUnsigned, audit.FaultMixed} {
+		if e, ok := explain.Lookup(string(f)); !ok || e.Kind != explain.KindFault {
+			t.Errorf("%s: got %+v, want a fault", f, e)
+		}
+	}
+	wants(t, local(t, "", "explain", "wide_credential"), 0, "wide_credential, a finding")
+	wants(t, local(t, "", "explain", "truncated"), 0, "truncated, a fault", "checkpoint")
 	wants(t, local(t, "", "explain", "scopes_too_wide"), 0, "SCOPES_TOO_WIDE, a removal", "tokenctl policy explain")
 	wants(t, local(t, "", "explain", "expired"), 0, "audit mode")
 }

@@ -13,7 +13,8 @@ import (
 // errorTables puts the tables of package explain between the marks of a document.
 func errorTables(old string) (string, error) {
 	text := old
-	for _, kind := range []explain.Kind{explain.KindReason, explain.KindRemoval, explain.KindState, explain.KindCause, explain.KindCode, explain.KindDenial} {
+	for _, kind := range []explain.Kind{explain.KindReason, explain.KindRemoval, explain.KindState, explain.KindCause, explain.KindCode, explain.KindDenial,
+		explain.KindFinding, explain.KindFault} {
 		before, after, ok := cut(text, string(kind))
 		if !ok {
 			return "", fmt.Errorf("there are no marks for the table of each %s", kind)
