@@ -64,6 +64,36 @@ func TestAFolderHasAllThatABrokerNeeds(t *testing.T) {
 	}
 }
 
+// TestThePolicySaysWhyLintDoubtsIt has every finding explained where it is, and nothing explained that is no finding.
+func TestThePolicySaysWhyLintDoubtsIt(t *testing.T) {
+	f := starter.Folder{Dir: filepath.Join(t.TempDir(), "new"), TrustDomain: "example.org"}
+	if err := f.Make(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Load(f.Path("policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(f.Path("policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found, told []string
+	for _, finding := range p.Current().Lint(policy.Facts{Now: time.Now()}) {
+		found = append(found, finding.Rule+", "+finding.Check)
+	}
+	for line := range strings.Lines(string(text)) {
+		if what, why, ok := strings.Cut(strings.TrimPrefix(line, "#   "), ": "); ok && strings.HasPrefix(line, "#   ") && why != "" {
+			told = append(told, what)
+		}
+	}
+	slices.Sort(found)
+	slices.Sort(told)
+	if !slices.Equal(found, told) {
+		t.Errorf("lint finds %q, and the policy tells of %q", found, told)
+	}
+}
+
 func TestAFolderWithAPrefixIsNotOneToServeFrom(t *testing.T) {
 	f := starter.Folder{Dir: t.TempDir(), TrustDomain: "example.org", Prefix: "its-"}
 	if err := f.Make(); err != nil {
