@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
-	"strconv"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -26,7 +24,6 @@ const (
 	pageRecords = 50_000          // read for one page
 	pageTime    = 3 * time.Second // spent on one page
 	recentMost  = 1000            // records that a tail begins with
-	auditPages  = "a1:"           // the kind of page tokens
 	rightsEvery = 250 * time.Millisecond
 	findTime    = 10 * time.Second // spent on one search
 	findStreams = 100_000          // streams that a search keeps in mind
@@ -41,13 +38,14 @@ type auditService struct {
 	scans chan struct{} // holds a value for each who reads the trail
 	turns *streams      // readings by each identity, those that wait for their turn included
 	tails *streams
+	pages *pageSeal
 }
 
 func newAuditService(s *Server) tokenbrokerv1.AuditServiceServer {
 	if s.cfg.Trail == nil {
 		return tokenbrokerv1.UnimplementedAuditServiceServer{}
 	}
-	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), turns: newStreams(scansOfOne, nil), tails: newStreams(s.cfg.Limits.Tails, nil)}
+	return &auditService{s: s, trail: s.cfg.Trail, scans: make(chan struct{}, scansAtOnce), turns: newStreams(scansOfOne, nil), tails: newStreams(s.cfg.Limits.Tails, nil), pages: newPageSeal()}
 }
 
 // scan reads the trail backwards, for no longer than is given, when it is the caller's turn. ended says that there was no more to read.
@@ -77,11 +75,11 @@ func (a *auditService) scan(ctx context.Context, before uint64, most time.Durati
 
 // ListAuditRecords implements tokenbrokerv1.AuditServiceServer.
 func (a *auditService) ListAuditRecords(ctx context.Context, r *tokenbrokerv1.ListAuditRecordsRequest) (*tokenbrokerv1.ListAuditRecordsResponse, error) {
-	limit, _, err := page(auditPages, r.GetPageSize(), "")
+	limit, err := pageSize(r.GetPageSize())
 	if err != nil {
 		return nil, err
 	}
-	before, err := recordBefore(r.GetPageToken())
+	before, err := a.pages.after(callOf(ctx).Identity, r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +92,7 @@ func (a *auditService) ListAuditRecords(ctx context.Context, r *tokenbrokerv1.Li
 	if err != nil {
 		return nil, err
 	}
-	return p.response(ended), nil
+	return p.response(ended, func(after uint64) string { return a.pages.token(callOf(ctx).Identity, after) }), nil
 }
 
 // recordPage is a page in the making.
@@ -124,27 +122,14 @@ func (p *recordPage) visit(e audit.Entry) (more bool) {
 }
 
 // response is the page. One that the trail had no more for ends the list; one that ended for another reason goes on, also if it is empty.
-func (p *recordPage) response(ended bool) *tokenbrokerv1.ListAuditRecordsResponse {
+func (p *recordPage) response(ended bool, token func(after uint64) string) *tokenbrokerv1.ListAuditRecordsResponse {
 	resp := &tokenbrokerv1.ListAuditRecordsResponse{Records: p.records}
 	switch {
 	case p.over, p.read == 0:
 	case ended:
 		resp.OldestTime = timeToProto(p.last.Time)
 	default:
-		resp.NextPageToken = pageToken(auditPages, strconv.FormatUint(p.last.Seq, 10))
+		resp.NextPageToken = token(p.last.Seq)
 	}
 	return resp
-}
-
-// recordBefore reads a page token: the number of the record that the page before ended with.
-func recordBefore(token string) (uint64, error) {
-	if token == "" {
-		return 0, nil
-	}
-	text, err := pageAfter(auditPages, token)
-	seq, numErr := strconv.ParseUint(text, 10, 64)
-	if err != nil || numErr != nil || seq == 0 {
-		return 0, tokenbroker.Invalid("pageToken", errors.New("is none of this list; begin again without one"))
-	}
-	return seq, nil
 }

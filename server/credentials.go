@@ -248,14 +248,22 @@ func version(etag string) (uint64, error) {
 }
 
 func page(kind string, size int32, token string) (limit int, after string, err error) {
+	if limit, err = pageSize(size); err != nil {
+		return 0, "", err
+	}
+	after, err = pageAfter(kind, token)
+	return limit, after, err
+}
+
+// pageSize is how many a page may have.
+func pageSize(size int32) (int, error) {
 	switch {
 	case size < 0:
-		return 0, "", tokenbroker.Invalid("pageSize", fmt.Errorf("%d is negative", size))
+		return 0, tokenbroker.Invalid("pageSize", fmt.Errorf("%d is negative", size))
 	case size == 0:
 		size = 50
 	}
-	after, err = pageAfter(kind, token)
-	return int(min(size, 1000)), after, err
+	return int(min(size, 1000)), nil
 }
 
 // optionalTime reads a time that may be absent.
