@@ -1,5 +1,11 @@
 package agent_test
 
-import "os"
+import (
+	"fmt"
+	"os"
+)
 
 var uid = os.Getuid()
+
+// identity is the tests' own, as the trail has it.
+func identity() string { return fmt.Sprintf("unix:uid=%d", uid) }
