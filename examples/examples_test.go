@@ -40,6 +40,7 @@ func (l language) command(t *testing.T) []string {
 // ways are how a worker gets to the broker: the environment that it needs for each.
 var ways = map[string]func(*testing.T, *brokertest.Broker) []string{
 	"by a certificate of its own": straight,
+	"through an agent":            throughAgent,
 }
 
 // behaviours are what every example has to show.
