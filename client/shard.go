@@ -10,12 +10,14 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenbroker/tokenbroker"
 )
 
 const (
 	mostSelectors = 256                    // of a stream; fewer if the broker says so
+	mostBytes     = 96 << 10               // of them, which is what a broker takes of a request and some room
 	settle        = 50 * time.Millisecond  // between openings of a stream, so that many names cause few
 	unusedFor     = time.Minute            // a selector that nobody uses stays: to open a stream anew costs the broker more
 	deniedFor     = 5 * time.Minute        // until a broker that allows no streams is asked again
@@ -32,6 +34,7 @@ type shard struct {
 
 	// Guarded by Client.mu.
 	slots  map[*slot]bool
+	bytes  int  // of their selectors
 	urgent bool // somebody waits for the stream to tell
 	waning bool // the change is no more than that slots went
 }
@@ -59,21 +62,27 @@ func (c *Client) enroll(s *slot, urgent bool) {
 	if c.ended || s.shard != nil || !c.holds(s) {
 		return
 	}
-	s.shard = c.shardLocked()
-	s.shard.slots[s] = true
+	c.placeLocked(s)
 	s.inUse.Store(true)
 	s.shard.urgent = s.shard.urgent || urgent
-	s.shard.waning = false
-	s.shard.poke()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.armLocked(time.Now())
 }
 
+// placeLocked gives a slot to a shard.
+func (c *Client) placeLocked(s *slot) {
+	size := proto.Size(s.selector) + 8
+	sh := c.shardLocked(size)
+	sh.slots[s], sh.bytes, sh.waning = true, sh.bytes+size, false
+	s.shard, s.bytes = sh, size
+	sh.poke()
+}
+
 // shardLocked is a shard with room.
-func (c *Client) shardLocked() *shard {
+func (c *Client) shardLocked(size int) *shard {
 	for _, sh := range c.shards {
-		if len(sh.slots) < c.most {
+		if len(sh.slots) < c.most && sh.bytes+size <= mostBytes {
 			return sh
 		}
 	}
@@ -101,10 +110,15 @@ func (c *Client) dropLocked(s *slot) {
 		return
 	}
 	sh.waning = sh.waning || len(sh.changed) == 0
-	delete(sh.slots, s)
+	sh.remove(s)
 	s.shard = nil
 	s.inUse.Store(false)
 	sh.poke()
+}
+
+func (sh *shard) remove(s *slot) {
+	delete(sh.slots, s)
+	sh.bytes -= s.bytes
 }
 
 func (sh *shard) poke() {
@@ -302,9 +316,7 @@ func (c *Client) spreadLocked(sh *shard) {
 		if len(sh.slots) <= c.most {
 			return
 		}
-		delete(sh.slots, s)
-		s.shard = c.shardLocked()
-		s.shard.slots[s] = true
-		s.shard.poke()
+		sh.remove(s)
+		c.placeLocked(s)
 	}
 }

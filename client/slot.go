@@ -20,6 +20,7 @@ type slot struct {
 	selector *tokenbrokerv1.Selector // as it was asked for; never changed
 	variant  tokenbroker.Variant     // the same
 	shard    *shard                  // keeps a stream for it; nil = it is not in use. Guarded by Client.mu
+	bytes    int                     // of the selector, while it has a shard. Guarded by Client.mu
 	inUse    atomic.Bool             // it has a shard
 	now      atomic.Pointer[held]    // what there is to hand out without asking; nil = ask
 
