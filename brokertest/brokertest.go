@@ -364,12 +364,15 @@ func (b *Broker) Files(tmpl mtls.Template) mtls.Files {
 }
 
 // Dialer leads any address to the broker, also to the next one after a Restart.
-func (b *Broker) Dialer() grpc.DialOption { return grpc.WithContextDialer(b.dial) }
+func (b *Broker) Dialer() grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.Dial(ctx) })
+}
 
 // CA is the broker's CA, for tests that bring certificates of their own.
 func (b *Broker) CA() *mtls.CA { return b.ca }
 
-func (b *Broker) dial(ctx context.Context, _ string) (net.Conn, error) {
+// Dial connects to the broker, for a dialer of a test's own.
+func (b *Broker) Dial(ctx context.Context) (net.Conn, error) {
 	b.mu.Lock()
 	mem, d := b.mem, b.Daemon
 	b.mu.Unlock()

@@ -81,7 +81,7 @@ const balanced = `"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig"
 // reconnect is how soon a lost broker is looked for again: sooner than grpc does, which waits up to two minutes.
 func reconnect() grpc.ConnectParams {
 	return grpc.ConnectParams{MinConnectTimeout: 10 * time.Second,
-		Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second}}
+		Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 2 * time.Second}}
 }
 
 // options are what grpc has to know of the target. source is nil for a socket.
