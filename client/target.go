@@ -38,7 +38,7 @@ func parseTarget(addr string) (target, error) {
 		}
 		return target{name: "unix://" + path, local: true}, nil
 	}
-	if strings.Contains(addr, "://") {
+	if strings.Contains(addr, "://") && !strings.Contains(addr, ",") {
 		return target{name: addr, hosts: []string{hostOf(addr)}}, nil
 	}
 	var t target
