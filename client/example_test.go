@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -56,6 +57,81 @@ func ExampleClient_Subscribe() {
 		}
 	}
 	// Output: READY Bearer
+}
+
+// A program that hands its token on, say to a child process, does so each time that there is a fresh one.
+func ExampleClient_OnChange() {
+	defer withBroker()()
+	c, err := client.NewFromEnv()
+	if err != nil {
+		log.Panic(err)
+	}
+	defer c.Close()
+
+	fresh := make(chan client.Change, 1)
+	stop := c.OnChange("example/reports", func(change client.Change) {
+		if change.Token == nil {
+			return // change.Err or change.State says why
+		}
+		select {
+		case fresh <- change:
+		default: // nobody took the last one: the program ends
+		}
+	})
+	change := <-fresh
+	stop()
+	fmt.Println(change.Credential, change.State, change.Token.Type)
+	// Output: example/reports READY Bearer
+}
+
+// A health check tells of a token that should have been renewed while there is time to see to it.
+func ExampleClient_Stale() {
+	defer withBroker()()
+	c, err := client.NewFromEnv()
+	if err != nil {
+		log.Panic(err)
+	}
+	defer c.Close()
+	if _, err := c.Token(context.Background(), "example/reports"); err != nil {
+		log.Panic(err)
+	}
+
+	if since, stale := c.Stale("example/reports"); stale {
+		fmt.Println("no fresh token since", since)
+	} else {
+		fmt.Println("fresh")
+	}
+	// Output: fresh
+}
+
+// Several brokers are asked in turn, those that are well. TOKENBROKER_ADDR takes the same.
+func ExampleConfig_addr() {
+	defer withBroker()()
+
+	cfg := client.ConfigFromEnv()
+	_, port, _ := net.SplitHostPort(cfg.Addr)
+	cfg.Addr = "127.0.0.1:" + port + ",localhost:" + port // in earnest: a.example:8443,b.example:8443
+	c, err := client.New(cfg)
+	if err != nil {
+		log.Panic(err)
+	}
+	defer c.Close()
+	tok, err := c.Token(context.Background(), "example/reports")
+	if err != nil {
+		log.Panic(err)
+	}
+	fmt.Println(tok.Type)
+	// Output: Bearer
+}
+
+// NewFromEnv reads TOKENBROKER_ADDR, _CA, _CERT and _KEY, and says what is missing.
+func ExampleNewFromEnv() {
+	defer withBroker()()
+	os.Unsetenv("TOKENBROKER_KEY")
+
+	_, err := client.NewFromEnv()
+	fmt.Println(strings.Split(err.Error(), ":")[1])
+	// Output: set TOKENBROKER_KEY
 }
 
 // Transport makes an http.Client that gets past a token which the API refuses.
