@@ -43,7 +43,7 @@ func lacksScope(resp *http.Response, tok tokenbroker.Token) (missing []string, o
 	if c.params["error"] != insufficientScope {
 		return nil, false
 	}
-	for _, s := range strings.Fields(c.params["scope"]) {
+	for s := range strings.FieldsSeq(c.params["scope"]) {
 		if len(missing) < tokenbroker.MaxScopes && tokenbroker.ValidateScopes([]string{s}) == nil &&
 			!slices.Contains(tok.Scopes, s) && !slices.Contains(missing, s) {
 			missing = append(missing, s)

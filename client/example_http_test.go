@@ -54,7 +54,10 @@ func ExampleClient_Transport() {
 	hc := &http.Client{Transport: c.Transport("example/reports",
 		client.Base(base), client.LoopbackHTTP(), client.AllowHosts("api.example.com"), client.For(client.Scopes("reports.read")))}
 	defer hc.CloseIdleConnections()
-	_, err = hc.Get(api.URL)
+	resp, err := hc.Get(api.URL)
+	if err == nil {
+		resp.Body.Close()
+	}
 	fmt.Println(errors.Is(err, tokenbroker.ErrInvalidArgument)) // only api.example.com may see it
 	// Output: true
 }
@@ -73,7 +76,10 @@ func ExampleScopeError() {
 	}
 	defer c.Close()
 
-	_, err = c.HTTPClient("example/reports", client.LoopbackHTTP()).Post(api.URL, "text/plain", nil)
+	resp, err := c.HTTPClient("example/reports", client.LoopbackHTTP()).Post(api.URL, "text/plain", nil)
+	if err == nil {
+		resp.Body.Close()
+	}
 	if e, ok := errors.AsType[*client.ScopeError](err); ok {
 		fmt.Println("ask an operator for", e.Missing, "of", e.Credential)
 	}

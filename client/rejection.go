@@ -16,7 +16,8 @@ const (
 	reportCodeMost  = 64 // bytes of an error code, as the broker takes it
 	reportPause     = 30 * time.Second
 	reportPauseMin  = 50 * time.Millisecond
-	givenUp         = time.Second
+	mostVain        = 2           // reports of one request that the broker may answer without a newer token: at first, and when it said that it can help
+	givenUp         = time.Second // how soon after a request had waited in vain another one waits
 	narrowPause     = time.Minute // between reports that a generation lacks a scope
 	manyRejections  = 1024
 	narrowTimeLimit = retryWait
@@ -140,13 +141,14 @@ type pursuit struct {
 	refused tokenbroker.Token
 	code    string // of the API
 	failed  int    // reports that the broker did not answer
+	vain    int    // those that it answered without a newer token
 	dead    bool   // no newer token is to come
 }
 
 // run reports, waits for what the broker publishes, and reports again when the broker said that it may help, while ctx lasts.
 func (p *pursuit) run(ctx context.Context) (tokenbroker.Token, bool) {
 	for ctx.Err() == nil && !p.dead && !p.t.c.isClosed() {
-		if !time.Now().Before(p.of.next) {
+		if p.vain < mostVain {
 			if tok, ok := p.report(ctx); ok || p.dead {
 				return tok, ok
 			}
@@ -172,8 +174,9 @@ func (p *pursuit) report(ctx context.Context) (tokenbroker.Token, bool) {
 		return tok, true
 	case ctx.Err() != nil: // it says nothing of the broker
 		return tokenbroker.Token{}, false
-	case err == nil && wait > 0:
-		p.of.next = time.Now().Add(wait)
+	case err == nil:
+		p.of.next = time.Now().Add(max(wait, reportPauseMin))
+		p.vain++
 	case err != nil && unanswered(err):
 		p.of.next = time.Now().Add(max(retryAfter(err), reportPauseMin+jitter(p.failed)))
 		p.failed++
@@ -193,8 +196,11 @@ func retryAfter(err error) time.Duration {
 
 // watch waits for a newer token to be published, until a further report is due. An identity that may not subscribe waits for that alone.
 func (p *pursuit) watch(ctx context.Context) (tokenbroker.Token, bool) {
-	ctx, cancel := context.WithDeadline(ctx, p.of.next)
-	defer cancel()
+	if p.vain < mostVain {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, p.of.next)
+		defer cancel()
+	}
 	for u, err := range p.t.c.Subscribe(ctx, p.t.credential, p.t.opts...) {
 		if err == nil && u.Token != nil && u.Token.Generation > p.refused.Generation {
 			return *u.Token, true

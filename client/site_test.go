@@ -81,10 +81,10 @@ func (l *ledger) observe(e broker.Event) {
 	l.events = append(l.events, e)
 }
 
-func (l *ledger) of(kind broker.Kind) []broker.Event {
+func (l *ledger) of(kind broker.Kind, credential string) []broker.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(l.events), func(e broker.Event) bool { return e.Kind != kind })
+	return slices.DeleteFunc(slices.Clone(l.events), func(e broker.Event) bool { return e.Kind != kind || e.Credential != credential })
 }
 
 // world is a real broker with the credentials example/api and example/key, a client of it, and what the engine told.
