@@ -177,7 +177,7 @@ func (p *pursuit) report(ctx context.Context) (tokenbroker.Token, bool) {
 	case err == nil:
 		p.of.next = time.Now().Add(max(wait, reportPauseMin))
 		p.vain++
-	case err != nil && unanswered(err):
+	case unanswered(err):
 		p.of.next = time.Now().Add(max(retryAfter(err), reportPauseMin+jitter(p.failed)))
 		p.failed++
 	default:

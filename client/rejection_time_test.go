@@ -71,7 +71,7 @@ func TestTheContextOfARequestBoundsItsWaitAlone(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			resp, err := rt.RoundTrip(get(t, home).WithContext(ctx))
-			if err != nil || resp.StatusCode != 401 || time.Since(began) > 2*time.Second {
+			if err != nil || resp.StatusCode != http.StatusUnauthorized || time.Since(began) > 2*time.Second {
 				t.Errorf("hasty: got %v after %v, want the API's 401 after a second", err, time.Since(began))
 				return
 			}
