@@ -20,8 +20,8 @@ type challenge struct {
 	params map[string]string // names in lower case; the first of a name counts
 }
 
-// told is the challenge that tells of a token: the first Bearer one with an error (RFC 6750 §3), else the first of any scheme with one.
-func told(h http.Header) challenge {
+// refusalIn is the challenge that tells of a token: the first Bearer one with an error (RFC 6750 §3), else the first of any scheme with one.
+func refusalIn(h http.Header) challenge {
 	all := challenges(h.Values("WWW-Authenticate"))
 	for _, fits := range []func(challenge) bool{
 		func(c challenge) bool { return c.scheme == "bearer" && c.params["error"] != "" },
@@ -39,7 +39,7 @@ func lacksScope(resp *http.Response, tok tokenbroker.Token) (missing []string, o
 	if resp.StatusCode != http.StatusForbidden {
 		return nil, false
 	}
-	c := told(resp.Header)
+	c := refusalIn(resp.Header)
 	if c.params["error"] != insufficientScope {
 		return nil, false
 	}

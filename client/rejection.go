@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -236,7 +237,7 @@ func (t *transport) narrow(req *http.Request, tok tokenbroker.Token) {
 
 // codeOf is what the API calls the refusal, as the broker takes it. Of what the API says in words nothing goes anywhere.
 func codeOf(resp *http.Response) string {
-	code := told(resp.Header).params["error"]
+	code := refusalIn(resp.Header).params["error"]
 	switch {
 	case code == "" && resp.StatusCode == http.StatusUnauthorized:
 		return invalidToken
@@ -253,31 +254,11 @@ func codeOf(resp *http.Response) string {
 
 func variantKey(credential string, opts []Option) string {
 	a := asked(opts)
-	return credential + "\x00" + tokenbroker.NewVariant(a.scopes, a.subject, a.audience).Key()
+	return keyOf(credential, tokenbroker.NewVariant(a.scopes, a.subject, a.audience))
 }
 
-func asked(opts []Option) (a ask) {
-	for _, o := range opts {
-		o(&a)
-	}
-	return a
-}
-
-// report is ReportRejected with the API's error code.
 func (t *transport) report(ctx context.Context, refused tokenbroker.Token, status int, code string) (tokenbroker.Token, time.Duration, error) {
-	a := asked(t.opts)
-	resp, err := t.c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: t.credential, Scopes: a.scopes, Subject: a.subject,
-		Audience: a.audience, Generation: uint64(refused.Generation), HttpStatus: int32(min(status, 999)), ErrorCode: code})
-	if err != nil {
-		return tokenbroker.Token{}, 0, fromStatus(err)
-	}
-	if resp.GetToken() == nil {
-		return tokenbroker.Token{}, resp.GetRetryDelay().AsDuration(), tokenbroker.ErrNotFound
-	}
-	tok := fromProto(resp.GetToken())
-	s, _ := t.c.slot(t.credential, t.opts)
-	s.keep(&held{token: tok, askAt: time.Now().Add(time.Until(tok.Expiry) / 10)})
-	return tok, resp.GetRetryDelay().AsDuration(), nil
+	return t.c.ReportRejected(ctx, t.credential, refused, status, append(slices.Clip(t.opts), ErrorCode(code))...)
 }
 
 // hand has the broker give out its token, whatever is in memory: it takes no report of what it does not know to have given.

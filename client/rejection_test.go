@@ -254,16 +254,9 @@ func TestABrokerThatComesBackMeanwhileIsReportedTo(t *testing.T) {
 }
 
 func TestAnIdentityThatMayNotSubscribeIsRefreshedAllTheSame(t *testing.T) {
-	w := newWorld(t, time.Millisecond)
-	w.b.SetPolicy(strings.Replace(brokertest.DefaultPolicy, `actions: ["token.*"]`, `actions: ["token.get", "token.report"]`, 1))
-	eventually(t, "the policy is taken up", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		for _, err := range w.c.Subscribe(ctx, "example/api") {
-			return err != nil
-		}
-		return false
-	})
+	w := worldOf(t, time.Millisecond, strings.Replace(brokertest.DefaultPolicy, `"spiffe://brokertest.local/worker/*"]
+    actions: ["token.*"]`, `"spiffe://brokertest.local/worker/*"]
+    actions: ["token.get", "token.report"]`, 1))
 	a := serve(t, false, w.valid)
 	w.revoke(t)
 	if status, _, err := send(w.to(a, "example/api"), get(t, a.URL)); err != nil || status != http.StatusOK {

@@ -97,8 +97,13 @@ type world struct {
 // newWorld starts one. The floor is how long after an exchange a report leads to the next.
 func newWorld(t *testing.T, floor time.Duration) *world {
 	t.Helper()
+	return worldOf(t, floor, brokertest.DefaultPolicy)
+}
+
+func worldOf(t *testing.T, floor time.Duration, policy string) *world {
+	t.Helper()
 	w := &world{}
-	w.b = brokertest.Start(t, brokertest.Config{TCP: true, Observe: w.observe, Profile: func(_ string, p *provider.Profile) {
+	w.b = brokertest.Start(t, brokertest.Config{TCP: true, Policy: policy, Observe: w.observe, Profile: func(_ string, p *provider.Profile) {
 		p.APIKeyHeader, p.Floor = "X-Api-Key", new(provider.Duration(floor))
 	}})
 	w.b.AddClientCredentials("example/api", "files.read")
