@@ -71,7 +71,7 @@ func token(generation int, life time.Duration) *tokenbrokerv1.Token {
 }
 
 // serve runs a fake until the function that it returns is called.
-func serve(f *fake, l net.Listener) (stop func()) {
+func serveFake(f *fake, l net.Listener) (stop func()) {
 	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	tokenbrokerv1.RegisterTokenServiceServer(server, f)
 	var served sync.WaitGroup
@@ -84,7 +84,7 @@ func faked(t *testing.T, f *fake, do func(*testing.T, *client.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := brokertest.Listen(64 << 10)
-		defer serve(f, l)()
+		defer serveFake(f, l)()
 		c, err := client.New(client.Config{Addr: "unix:///none", Dial: []grpc.DialOption{
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })}})
 		if err != nil {
@@ -105,7 +105,7 @@ func TestASocketNeedsNoCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer serve(&fake{}, l)()
+	defer serveFake(&fake{}, l)()
 	for _, name := range []string{"CA", "CERT", "KEY", "WORKLOAD_API"} {
 		t.Setenv("TOKENBROKER_"+name, "")
 	}
@@ -248,7 +248,7 @@ func synctestFake[T any](t *testing.T, f *fake, made *chan T, do func(*testing.T
 	synctest.Test(t, func(t *testing.T) {
 		*made = make(chan T)
 		l := brokertest.Listen(64 << 10)
-		defer serve(f, l)()
+		defer serveFake(f, l)()
 		c, err := client.New(client.Config{Addr: "unix:///none", Dial: []grpc.DialOption{
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })}})
 		if err != nil {
