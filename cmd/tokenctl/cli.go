@@ -37,7 +37,7 @@ const rootLong = `tokenctl speaks to a tokenbroker: it gets tokens for scripts, 
 
 Where the broker is, and as whom to speak to it, is said by environment variables or the flags of the same names:
 
-  TOKENBROKER_ADDR         host:port of the broker, or unix:///path of an agent's socket, which wants none of the following
+  TOKENBROKER_ADDR         host:port of the broker (several with commas between), or unix:///path of an agent's socket, which wants nothing of the following
   TOKENBROKER_CA           PEM file with the CA of the broker
   TOKENBROKER_CERT         PEM file with your certificate
   TOKENBROKER_KEY          PEM file with its key
@@ -52,7 +52,7 @@ Exit status:
 
 func (c *cli) root() *cobra.Command {
 	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
-		c.getCommand(), c.headerCommand(), c.curlCommand(), c.subscribeCommand(),
+		c.getCommand(), c.headerCommand(), c.curlCommand(), c.fileCommand(), c.execCommand(), c.gitCredentialCommand(), c.subscribeCommand(),
 		c.agentCommand(),
 		c.connectCommand(), c.importCommand(), c.credentialCommand(), c.clientCommand(), c.consentCommand(),
 		c.providerCommand(), c.policyCommand(), c.auditCommand(), c.explainCommand(), c.sandboxCommand(), c.manCommand(), c.versionCommand())
@@ -62,7 +62,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetErr(c.errs)
 	root.SetFlagErrorFunc(misflag)
 	f := root.PersistentFlags()
-	f.StringVar(&c.addr, "addr", "", "host:port of the broker, or unix:///path of an agent's socket (TOKENBROKER_ADDR)")
+	f.StringVar(&c.addr, "addr", "", "host:port of the broker, several with commas between, or unix:///path of an agent's socket (TOKENBROKER_ADDR)")
 	f.StringVar(&c.ca, "ca", "", "PEM `file` with the CA of the broker (TOKENBROKER_CA)")
 	f.StringVar(&c.cert, "cert", "", "PEM `file` with your certificate (TOKENBROKER_CERT)")
 	f.StringVar(&c.key, "key", "", "PEM `file` with its key (TOKENBROKER_KEY)")

@@ -67,7 +67,9 @@ func (c *cli) config() (client.Config, error) {
 	if atSocket(cfg.Addr) {
 		return client.Config{Addr: cfg.Addr}, nil
 	}
-	cfg.Server = cmp.Or(cfg.Server, hostOf(cfg.Addr))
+	if !strings.Contains(cfg.Addr, ",") { // of several, each has to have a certificate of its own host
+		cfg.Server = cmp.Or(cfg.Server, hostOf(cfg.Addr))
+	}
 	return cfg, nil
 }
 

@@ -62,6 +62,10 @@ func diagnose(ctx context.Context, cfg client.Config, limit time.Duration) *fail
 	if atSocket(cfg.Addr) {
 		return knock(ctx, cfg.Addr, limit)
 	}
+	if list := strings.Split(cfg.Addr, ","); len(list) > 1 { // none of them answers: the first is as good as any
+		cfg.Addr = strings.TrimSpace(list[0])
+		cfg.Server = cmp.Or(cfg.Server, hostOf(cfg.Addr))
+	}
 	source, err := open(ctx, cfg, limit)
 	if err != nil {
 		f, _ := errors.AsType[*failure](badFiles(cfg, err))

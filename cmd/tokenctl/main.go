@@ -3,6 +3,9 @@
 //	tokenctl get CREDENTIAL            print an access token
 //	tokenctl header CREDENTIAL         print it as an HTTP header, for curl -H @-
 //	tokenctl curl CREDENTIAL -- ARGS…  run curl with an access token
+//	tokenctl file PATH=CREDENTIAL…     keep access tokens in files
+//	tokenctl exec … -- COMMAND…        run a command with access tokens
+//	tokenctl git-credential …          give git access tokens, as a credential helper
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
 //	tokenctl agent                     serve tokens to the jobs of this host
 //	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser

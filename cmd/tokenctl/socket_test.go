@@ -3,7 +3,9 @@ package main
 import (
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,4 +57,52 @@ func TestASocketThatDoesNotAnswerIsExplained(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAnAgentServesEachCommandForScripts runs them all through a real agent's socket, with no certificate.
+func TestAnAgentServesEachCommandForScripts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, folder(t))
+	w.AddRefreshToken("example/api", "rotating", "files.read")
+	a := startAPI(t, w)
+	p := w.startAgent(t, "")
+	run := func(status int, in string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command("tokenctl", args...)
+		cmd.Env = append(os.Environ(), "TOKENBROKER_ADDR=unix://"+p.socket, "TOKENBROKER_CA=", "TOKENBROKER_CERT=", "TOKENBROKER_KEY=",
+			"XDG_RUNTIME_DIR="+w.dir, "CURL_CA_BUNDLE="+filepath.Join(w.dir, "api-ca.pem"))
+		cmd.Stdin = strings.NewReader(in)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != status {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	token := strings.TrimSpace(run(0, "", "get", "example/api"))
+	if !w.Sandbox.Valid(token) {
+		t.Error("got no token")
+	}
+	for want, got := range map[string]string{
+		"Authorization: Bearer " + token + "\n": run(0, "", "header", "example/api"),
+		`"token":"` + token + `"`:               run(0, "", "get", "example/api", "-o", "exec-credential"),
+		"password=" + token + "\n":              run(0, "protocol=https\nhost=a.example\n\n", "git-credential", "--host", "a.example", "example/api", "get"),
+		token + "\n":                            run(0, "", "exec", "--file", "F=example/api", "--", "sh", "-c", `cat "$F"; echo`),
+		"reports\n":                             run(0, "", "curl", "example/api", "--", "-fsS", a.tls.URL+"/reports"),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if !a.revoke() {
+		t.Fatal("no such token")
+	}
+	if got := run(0, "", "curl", "example/api", "--", "-fsS", a.tls.URL+"/reports"); got != "reports\n" {
+		t.Errorf("got %q, want the answer to a newer token", got)
+	}
+	run(0, "", "file", "--once", filepath.Join(w.dir, "token")+"=example/api")
+	if newer := readIfThere(filepath.Join(w.dir, "token")); newer == token || !w.Sandbox.Valid(newer) {
+		t.Error("got no newer token")
+	}
+	p.end()
+	run(exitLater, "", "header", "example/api")
 }
