@@ -89,6 +89,7 @@ func (s *subscription) tell(ctx context.Context, sel *selection, u client.Update
 		if err := s.a.record(ctx, r); err != nil {
 			return err
 		}
+		s.a.handed.note(&sel.question, u.Token.Generation)
 		m.Token = toProto(*u.Token)
 	}
 	sel.told, sel.removed = true, false
