@@ -46,6 +46,7 @@ type Agent struct {
 	cfg     Config
 	rules   atomic.Pointer[ruleset]
 	denials *denials
+	handed  *handed
 	lobby   *lobby
 	fronts  []*front
 	sink    *audit.File
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if cfg.DrainFor == 0 {
 		cfg.DrainFor = 5 * time.Second
 	}
-	a := &Agent{cfg: cfg, denials: newDenials(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
+	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
 	a.rules.Store(rules)
 	defer func() {

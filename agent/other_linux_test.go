@@ -155,3 +155,27 @@ func TestDenialsDoNotFillTheTrail(t *testing.T) {
 		t.Errorf("got %d records and %d refusals of %d denied calls, want fewer records than calls", denied, busy, calls)
 	}
 }
+
+func TestWhoWasNotHandedATokenCanNotReportIt(t *testing.T) {
+	w := start(t, func(c *agent.Config) {
+		c.Rules = []agent.Rule{rule(t, "all", []uint32{uint32(uid), otherUID}, nil, "example/*")}
+	})
+	generation, _ := w.do("GET", "/v1/token/example/api", "").field("generation").(string)
+	report := fmt.Sprintf(`{"generation": %q, "http_status": 401}`, generation)
+	if r := w.do("POST", "/v1/rejected/example/api", report); r.StatusCode != 200 {
+		t.Errorf("who has it: got %d %s, want 200", r.StatusCode, r.text)
+	}
+	if r := w.do("POST", "/v1/rejected/example/api?scope=files.read", report); r.StatusCode != 409 {
+		t.Errorf("who has another variant: got %d %s, want 409", r.StatusCode, r.text)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	out, err := w.curlAs(otherUID, "--unix-socket", w.socket, "-d", report, "http://localhost/v1/rejected/example/api")
+	if err != nil || !strings.Contains(out, "GENERATION_NOT_HANDED") {
+		t.Errorf("another user: got %v %s, want GENERATION_NOT_HANDED", err, out)
+	}
+	if e := w.last("token.report"); e.Code != "GENERATION_NOT_HANDED" || e.Generation != 0 {
+		t.Errorf("got record %+v, want the refusal", e.Record)
+	}
+}

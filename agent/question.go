@@ -103,6 +103,9 @@ func (a *Agent) report(ctx context.Context, q question, generation tokenbroker.G
 	if !d.allowed {
 		return tokenbroker.Token{}, 0, a.denied(ctx, q, q.record(actionReport, d))
 	}
+	if err := a.handed.check(&q, generation); err != nil {
+		return tokenbroker.Token{}, 0, a.told(ctx, q, q.record(actionReport, d), nil, err)
+	}
 	tok, wait, err := a.cfg.Client.ReportRejected(ctx, q.credential, tokenbroker.Token{Generation: generation}, status, append(q.options(), client.ErrorCode(code))...)
 	return tok, wait, a.told(ctx, q, q.record(actionReport, d), &tok, err)
 }
@@ -138,6 +141,9 @@ func (a *Agent) told(ctx context.Context, q question, r audit.Record, tok *token
 	if recordErr := a.record(ctx, r); recordErr != nil && err == nil {
 		*tok = tokenbroker.Token{}
 		return recordErr
+	}
+	if err == nil {
+		a.handed.note(&q, tok.Generation)
 	}
 	return err
 }

@@ -89,13 +89,15 @@ func (s *subscription) tell(ctx context.Context, sel *selection, u client.Update
 		if err := s.a.record(ctx, r); err != nil {
 			return err
 		}
+		s.a.handed.note(&sel.question, u.Token.Generation)
 		m.Token = toProto(*u.Token)
 	}
 	sel.told, sel.removed = true, false
 	return s.send(&tokenbrokerv1.SubscribeResponse{Event: &tokenbrokerv1.SubscribeResponse_Update{Update: m}})
 }
 
-// remove tells that a selector has no token, once. An error that says nothing about the credential is not told: what was told holds.
+// remove tells that a selector has no token, once. An error that is about more than the credential ends the stream, as at the broker: the
+// agent may not subscribe, or is about to end.
 func (s *subscription) remove(sel *selection, why error) error {
 	reason := tokenbrokerv1.RemovedReason_REMOVED_REASON_NOT_FOUND
 	switch {
@@ -106,7 +108,7 @@ func (s *subscription) remove(sel *selection, why error) error {
 	case errors.Is(why, tokenbroker.ErrTooMany):
 		reason = tokenbrokerv1.RemovedReason_REMOVED_REASON_TOO_MANY
 	case !errors.Is(why, tokenbroker.ErrNotFound):
-		return nil
+		return why
 	}
 	if sel.removed {
 		return nil

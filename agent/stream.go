@@ -80,6 +80,9 @@ func (s *subscription) read(ctx context.Context, r *tokenbrokerv1.SubscribeReque
 			return tokenbroker.Invalid("selectors", fmt.Errorf("selector %d is there twice", i))
 		}
 		seen[key] = true
+		if i > 0 {
+			q.id = s.list[0].id // they are one call
+		}
 		s.list = append(s.list, &selection{question: q})
 	}
 	return nil

@@ -29,6 +29,7 @@ var own = []struct {
 	{tokenbroker.ErrNotFound, codes.NotFound, "CREDENTIAL_NOT_FOUND", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrNotAllowed, codes.PermissionDenied, "CALLER_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrScopeNotAllowed, codes.PermissionDenied, "SCOPE_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
+	{tokenbroker.ErrNotHanded, codes.FailedPrecondition, "GENERATION_NOT_HANDED", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrTooMany, codes.ResourceExhausted, "TOO_MANY", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrAuditUnavailable, codes.Unavailable, "AUDIT_UNAVAILABLE", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrDraining, codes.Unavailable, "SHUTTING_DOWN", tokenbroker.RecoveryRetry},

@@ -99,7 +99,11 @@ func (s *agentSettings) load() (agent.Config, error) {
 		return cfg, err
 	}
 	cfg.Rules = rules
-	return cfg, fillPaths(&cfg)
+	if err := fillPaths(&cfg); err != nil {
+		return cfg, err
+	}
+	cfg.Socket, err = filepath.Abs(cfg.Socket) // jobs are told of it, and they run elsewhere
+	return cfg, err
 }
 
 // readAgentFile reads a config file strictly.

@@ -50,7 +50,7 @@ var auditKinds = []string{"call_intent", "call", "exchange_intent", "exchange_re
 	"system", "checkpoint"}
 
 // check refuses what no record can have: the broker would find none, and a typing error would pass for an answer.
-func (f *auditFilter) check() error {
+func (f *auditFilter) check(local bool) error {
 	for _, kind := range f.Kinds {
 		if !slices.Contains(auditKinds, kind) {
 			return usagef("--kind: there is no %q; kinds are %s", kind, strings.Join(auditKinds, ", "))
@@ -59,7 +59,7 @@ func (f *auditFilter) check() error {
 	if a := f.Action; a != "" && !strings.Contains(a, ".") && a != "start" && a != "stop" {
 		return usagef(`--action: %q is no action; give one as "token.get", or a family as "token.*"`, a)
 	}
-	if id := f.Identity; id != "" && !strings.HasPrefix(id, "spiffe://") && !strings.HasPrefix(id, "dns:") && !strings.HasPrefix(id, "*") {
+	if id := f.Identity; id != "" && !local && !strings.HasPrefix(id, "spiffe://") && !strings.HasPrefix(id, "dns:") && !strings.HasPrefix(id, "*") {
 		return usagef(`--identity: %q is no identity; give "spiffe://…" or "dns:…", or a pattern of one`, id)
 	}
 	return nil
@@ -94,31 +94,49 @@ func pastTime(flag, text string, now time.Time) (*timestamppb.Timestamp, error) 
 func (c *cli) auditList() *cobra.Command {
 	f := &auditFilter{}
 	var limit int
+	var file string
 	cmd := &cobra.Command{Use: "list", Short: "List records of the audit trail, the newest first", Args: takes(), Aliases: []string{"ls"},
 		Long: `Lists records of the audit trail, the newest first: of credentials and OAuth clients on which the policy gives you
-audit.read. What is about neither, as a start or a new policy, needs a rule for all credentials ("**").`,
+audit.read. What is about neither, as a start or a new policy, needs a rule for all credentials ("**").
+
+With --file it reads a trail on this host, such as that of an agent, and asks no broker.`,
 		Example: `  tokenctl audit list --since 1h --credential example/reports
   tokenctl audit list --decision deny --action 'token.*' --limit 200
-  tokenctl audit list --since 24h --kind system -o json`}
-	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
+  tokenctl audit list --since 24h --kind system -o json
+  tokenctl audit list --file agent-audit.jsonl --credential example/reports --generation 42`}
+	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 		if limit < 1 {
 			return usagef("--limit: give 1 or more")
 		}
-		if err := errors.Join(f.check(), f.times(time.Now())); err != nil {
+		if err := errors.Join(f.check(file != ""), f.times(time.Now())); err != nil {
 			return err
 		}
-		all, err := s.auditPages(ctx, &f.AuditFilter, limit)
-		if err != nil {
-			return err
-		}
-		return s.emit(all, func(w io.Writer) error { return s.auditRows(w, all) })
+		return c.listAudit(ctx, f, limit, file)
 	})
 	f.flags(c, cmd)
+	cmd.Flags().StringVar(&file, "file", "", "read the trail in this `file`, and those that were rotated beside it, in place of the broker's")
 	cmd.Flags().StringVar(&f.since, "since", "", `not before: a time, or how long ago, as "1h"`)
 	cmd.Flags().StringVar(&f.until, "until", "", "before: likewise")
 	cmd.Flags().IntVar(&limit, "limit", 50, "list so many at most")
 	c.outputs(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// listAudit lists records of the broker's trail, or of one in a file.
+func (c *cli) listAudit(ctx context.Context, f *auditFilter, limit int, file string) error {
+	s := &session{cli: c}
+	var all *tokenbrokerv1.ListAuditRecordsResponse
+	var err error
+	if file != "" {
+		all, err = localTrail(ctx, file, &f.AuditFilter, limit)
+	} else if s, err = c.connect(); err == nil {
+		defer s.Close()
+		all, err = s.auditPages(ctx, &f.AuditFilter, limit)
+	}
+	if err != nil {
+		return err
+	}
+	return s.emit(all, func(w io.Writer) error { return s.auditRows(w, all) })
 }
 
 // auditPages reads pages until there are as many records as are wanted. A page may be empty and yet not the last.

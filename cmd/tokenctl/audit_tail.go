@@ -23,7 +23,7 @@ is among the last 1000.`,
 		Example: `  tokenctl audit tail --decision deny
   tokenctl audit tail --recent 0 --credential 'example/*' -o json`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, _ []string) error {
-		if err := f.check(); err != nil {
+		if err := f.check(false); err != nil {
 			return err
 		}
 		t.session, t.filter = s, &f.AuditFilter
