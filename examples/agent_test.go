@@ -5,30 +5,28 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/tokenbroker/tokenbroker/agent"
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	"github.com/tokenbroker/tokenbroker/client"
-	"github.com/tokenbroker/tokenbroker/mtls"
 )
 
 // throughAgent is the way of a worker on a host that has an agent: a socket, and no certificate.
 func throughAgent(t *testing.T, b *brokertest.Broker) []string {
 	t.Helper()
-	return []string{"TOKENBROKER_ADDR=unix://" + startAgent(t, b, agent.Config{})}
+	socket, _ := startAgent(t, b, agent.Config{})
+	return []string{"TOKENBROKER_ADDR=" + socket}
 }
 
-// startAgent runs an agent until the test ends, and returns the path of its socket.
-func startAgent(t *testing.T, b *brokertest.Broker, cfg agent.Config) string {
+// startAgent runs an agent until the test ends, and returns where it serves.
+func startAgent(t *testing.T, b *brokertest.Broker, cfg agent.Config) (socket, metadata string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent") // the name of a socket has to be short
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // the name of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := b.Files(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, NotAfter: time.Now().Add(time.Hour)})
 	cfg.Socket, cfg.AuditFile = filepath.Join(dir, "s"), filepath.Join(t.TempDir(), "agent.jsonl")
-	if cfg.Client, err = client.New(client.Config{Addr: b.Daemon.Addr().String(), Files: files}); err != nil {
+	if cfg.Client, err = client.New(client.Config{Addr: b.Daemon.Addr().String(), Files: files(b)}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -47,5 +45,10 @@ func startAgent(t *testing.T, b *brokertest.Broker, cfg agent.Config) string {
 		_ = cfg.Client.Close()
 		_ = os.RemoveAll(dir)
 	})
-	return cfg.Socket
+	for _, addr := range a.Addrs() {
+		if addr.Name == "metadata" {
+			metadata = addr.URL
+		}
+	}
+	return "unix://" + cfg.Socket, metadata
 }

@@ -3,6 +3,7 @@
 package examples_test
 
 import (
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/brokertest"
+	"github.com/tokenbroker/tokenbroker/mtls"
 	"github.com/tokenbroker/tokenbroker/policy"
 )
 
@@ -26,7 +28,7 @@ type language struct {
 
 var languages = []language{
 	{"Python", sync.OnceValue(needPython), []string{python(), "python/worker.py"}},
-	{"TypeScript", sync.OnceValue(compile), []string{"node", "typescript/dist/worker.js"}},
+	{"TypeScript", compiled, []string{"node", "typescript/dist/worker.js"}},
 }
 
 func (l language) command(t *testing.T) []string {
@@ -77,7 +79,7 @@ var behaviours = map[string]func(*testing.T, *stage){
 		s.works("example/api")
 	},
 	"keeps the last good token through an outage, and no longer than it lives": func(t *testing.T, s *stage) {
-		s.Add(shortLived("example/short"))
+		s.Add(of("short", "example/short"))
 		s.works("example/api")
 		s.worker.job("example/short", s.api.URL+"/files")
 		s.worker.fresh("example/short", 1)
@@ -97,10 +99,10 @@ var behaviours = map[string]func(*testing.T, *stage){
 	},
 	"gets past a 401 by one exchange": func(t *testing.T, s *stage) {
 		s.works("example/api")
-		before := s.exchanges()
+		before := s.exchanges("fast")
 		s.Sandbox.RevokeToken(s.api.last().token)
 		s.works("example/api")
-		if got := s.exchanges() - before; got != 1 {
+		if got := s.exchanges("fast") - before; got != 1 {
 			t.Errorf("got %d exchanges, want 1", got)
 		}
 		if seen := s.api.seen(); len(seen) != 3 || seen[1].status != 401 || seen[1].token != seen[0].token || seen[2].token == seen[0].token {
@@ -108,12 +110,12 @@ var behaviours = map[string]func(*testing.T, *stage){
 		}
 	},
 	"reports a scope that is missing, and does not try again": func(t *testing.T, s *stage) {
-		before := s.exchanges()
+		before := s.exchanges("fast")
 		if got := s.worker.job("example/api", s.api.URL+"/wide"); !strings.HasPrefix(got, "refused 403 ") {
 			t.Errorf("the worker says %q, want refused 403", got)
 		}
-		if got := len(s.recorded(audit.KindCall, policy.TokenReport)); got != 1 || len(s.api.seen()) != 1 || s.exchanges() > before+1 {
-			t.Errorf("got %d reports, %d calls, %d exchanges, want one of each", got, len(s.api.seen()), s.exchanges()-before)
+		if got := len(s.recorded(audit.KindCall, policy.TokenReport)); got != 1 || len(s.api.seen()) != 1 || s.exchanges("fast") > before+1 {
+			t.Errorf("got %d reports, %d calls, %d exchanges, want one of each", got, len(s.api.seen()), s.exchanges("fast")-before)
 		}
 	},
 	"gives its token to nobody else": func(t *testing.T, s *stage) {
@@ -151,5 +153,46 @@ func TestEachExampleBehavesAsTheGoClientDoes(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+func TestACertificateThatWasReplacedIsTakenUp(t *testing.T) {
+	for _, l := range languages {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			var own mtls.Files
+			s := setUp(t, l, func(_ *testing.T, b *brokertest.Broker) []string {
+				own = files(b)
+				return with(b.Daemon.Addr().String(), own)
+			})
+			s.works("example/api")
+			s.eventually("the worker has a stream", func() bool { return len(s.streams()) == 1 })
+			fresh := files(s.Broker)
+			for from, to := range map[string]string{fresh.Cert: own.Cert, fresh.Key: own.Key} {
+				if err := os.Rename(from, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Restart()
+			s.eventually("the worker shows another certificate", func() bool {
+				opened := s.recorded(audit.KindStreamOpen, policy.TokenSubscribe)
+				return opened[0].CertSerial != opened[len(opened)-1].CertSerial
+			})
+			s.works("example/api")
+		})
+	}
+}
+
+func TestAnAddressWhereNobodyAnswersIsPassedOver(t *testing.T) {
+	for _, l := range languages {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			s := setUp(t, l, func(_ *testing.T, b *brokertest.Broker) []string {
+				return with("127.0.0.1:1, "+b.Daemon.Addr().String(), files(b))
+			})
+			s.works("example/api")
+			s.Restart()
+			s.worker.fresh("example/api", s.renew("example/api"))
+		})
 	}
 }

@@ -3,6 +3,7 @@ package examples_test
 import (
 	"fmt"
 	"os/exec"
+	"sync"
 )
 
 // needPython asks whether the interpreter has what the example imports.
@@ -12,6 +13,9 @@ func needPython() error {
 	}
 	return nil
 }
+
+// compiled is compile, once.
+var compiled = sync.OnceValue(compile)
 
 // compile makes typescript/dist.
 func compile() error {

@@ -71,7 +71,7 @@ class Client:
         if self._server_name.startswith("spiffe://"):
             raise ValueError("gRPC for Python knows a server by its DNS name or IP address: name one, or go by an agent's socket")
         self._slots, self._changed, self._wake, self._closed = {}, threading.Condition(), threading.Event(), False
-        self._stream, self._dials, self._channel = None, 0, None
+        self._stream, self._answers, self._channel, self._dials, self._dialing = None, False, None, 0, threading.Lock()
         self._dial()
         self._thread = threading.Thread(target=self._follow, name="tokenbroker", daemon=True)
         self._thread.start()
@@ -157,23 +157,29 @@ class Client:
             self._on_change(name, token)
 
     def _call(self, method, timeout, **fields):
-        channel = self._channel
-        try:
-            return _call(channel, method, timeout, fields)
-        except (grpc.RpcError, ValueError):
-            if channel is self._channel:
-                raise
-            return _call(self._channel, method, timeout, fields)  # the channel was replaced meanwhile
+        """One call: once more if the channel was replaced meanwhile, and at each address while none is known to answer."""
+        for more in reversed(range(len(self._addrs) + 1)):
+            channel = self._channel
+            try:
+                return _call(channel, method, timeout, fields)
+            except (grpc.RpcError, ValueError) as err:  # ValueError: it is closed
+                unreachable = isinstance(err, grpc.RpcError) and err.code().name == "UNAVAILABLE" and not self._answers
+                if not more or channel is self._channel and (more == 1 or not unreachable):
+                    raise
+                self._dial(channel)
 
-    def _dial(self):
-        """A new channel: to the next address, with the certificate that is in the files by now."""
-        addr, old = self._addrs[self._dials % len(self._addrs)], self._channel
-        self._dials += 1
-        if addr.startswith("unix:"):
-            self._channel = grpc.insecure_channel(addr, OPTIONS)
-        else:
-            name = [("grpc.ssl_target_name_override", self._server_name)] if self._server_name else []
-            self._channel = grpc.secure_channel(addr, grpc.ssl_channel_credentials(*map(_read, self._files)), OPTIONS + name)
+    def _dial(self, old=None):
+        """A new channel in place of an old one: to the next address, with the certificate that is in the files by now."""
+        with self._dialing:
+            if self._channel is not old:
+                return
+            addr = self._addrs[self._dials % len(self._addrs)]
+            self._dials += 1
+            if addr.startswith("unix:"):
+                self._channel = grpc.insecure_channel(addr, OPTIONS)
+            else:
+                name = [("grpc.ssl_target_name_override", self._server_name)] if self._server_name else []
+                self._channel = grpc.secure_channel(addr, grpc.ssl_channel_credentials(*map(_read, self._files)), OPTIONS + name)
         if old:
             old.close()
 
@@ -189,21 +195,23 @@ class Client:
             self._wake.clear()
             names = sorted(name for name, slot in list(self._slots.items()) if slot.token)[:256]
             try:
+                channel = self._channel
                 if names:
-                    self._stream = _call(self._channel, "Subscribe", None, {"selectors": [{"credential": name} for name in names]})
+                    self._stream = _call(channel, "Subscribe", None, {"selectors": [{"credential": name} for name in names]})
                     if self._wake.is_set():  # by one who did not see this stream
                         self._stream.cancel()
                     for message in self._stream:
-                        failures = 0
+                        failures, self._answers = 0, True
                         self._take(message)
-            except grpc.RpcError:
+            except (grpc.RpcError, ValueError):
                 pass  # the broker is down, drains, or refuses the stream: there are the last good tokens, and GetToken
+            self._answers = False
             if self._wake.wait(_jitter(failures) if names else None):
                 time.sleep(0.05)  # several new names make one new stream
                 continue
             failures += 1
             try:
-                self._dial()
+                self._dial(channel)
             except OSError:
                 pass  # somebody is replacing the certificate
 

@@ -68,6 +68,7 @@ type Event = { event?: string; update?: Reply & Selected; removed?: Selected };
 /** Tokens of any number of credentials, with one stream for all of them. Close it: until then it keeps the process alive. */
 export class Client {
   readonly #options: Required<Options>;
+  readonly #addrs: string[];
   readonly #service: grpc.ServiceDefinition;
   readonly #slots = new Map<string, Slot>();
   readonly #changes = new EventEmitter().setMaxListeners(0);
@@ -75,6 +76,7 @@ export class Client {
   #channel: grpc.Client;
   #stream?: grpc.ClientReadableStream<Event>;
   #dials = 0;
+  #answers = false;
   #woken = false;
   #closed = false;
 
@@ -89,6 +91,7 @@ export class Client {
     }
     const files = loadSync("tokenbroker/v1/token_service.proto", { includeDirs: [o.protos], longs: String, enums: String, defaults: true, oneofs: true });
     this.#service = files["tokenbroker.v1.TokenService"] as grpc.ServiceDefinition;
+    this.#addrs = o.addr.split(",").map((addr) => addr.trim());
     this.#channel = this.#dial();
     this.#following = this.#follow();
   }
@@ -164,22 +167,26 @@ export class Client {
   }
 
   async #call(method: string, timeout: number, request: object): Promise<Reply> {
-    const channel = this.#channel;
     const once = (c: grpc.Client) => new Promise<Reply>((resolve, reject) => {
       const m = this.#service[method]!;
       c.makeUnaryRequest(m.path, m.requestSerialize, m.responseDeserialize as (b: Buffer) => Reply, request,
         { deadline: Date.now() + timeout }, (err, reply) => err ? reject(err) : resolve(reply!));
     });
-    return once(channel).catch((err) => { // once more if the channel was replaced meanwhile
-      if (channel === this.#channel) throw err;
-      return once(this.#channel);
-    });
+    for (let more = this.#addrs.length; ; more--) { // once more if the channel was replaced, and at each address while none is known to answer
+      const channel = this.#channel;
+      try {
+        return await once(channel);
+      } catch (err) {
+        if (more < 1 || (channel === this.#channel && (more === 1 || this.#answers || codeOf(err) !== "UNAVAILABLE"))) throw err;
+        this.#redial(channel);
+      }
+    }
   }
 
   /** A channel to the next address, with the certificate that is in the files by now. */
   #dial(): grpc.Client {
-    const { addr: all, ca, key, cert, serverName } = this.#options;
-    const addrs = all.split(","), addr = addrs[this.#dials++ % addrs.length]!.trim();
+    const { ca, key, cert, serverName } = this.#options;
+    const addr = this.#addrs[this.#dials++ % this.#addrs.length]!;
     const options: grpc.ChannelOptions = { // a dead peer is noticed; a new channel is a new connection
       "grpc.keepalive_time_ms": 30_000, "grpc.keepalive_timeout_ms": 10_000, "grpc.use_local_subchannel_pool": 1,
     };
@@ -204,30 +211,33 @@ export class Client {
     for (let failures = 0; !this.#closed;) {
       this.#woken = false;
       const names = [...this.#slots].filter(([, slot]) => slot.token).map(([name]) => name).slice(0, 256);
+      const channel = this.#channel;
       try {
         if (names.length > 0) {
           const m = this.#service["Subscribe"]!;
-          this.#stream = this.#channel.makeServerStreamRequest(m.path, m.requestSerialize, m.responseDeserialize as (b: Buffer) => Event,
+          this.#stream = channel.makeServerStreamRequest(m.path, m.requestSerialize, m.responseDeserialize as (b: Buffer) => Event,
             { selectors: names.map((credential) => ({ credential })) });
           for await (const event of this.#stream) {
             failures = 0;
+            this.#answers = true;
             this.#take(event);
           }
         }
       } catch {
         // The broker is down, drains, or refuses the stream: there are the last good tokens, and GetToken.
       }
+      this.#answers = false;
       if (await this.#until(() => this.#woken, names.length > 0 ? jitter(failures) : FOREVER)) {
         await this.#until(() => this.#closed, 50); // several new names make one new stream
         continue;
       }
       failures++;
-      this.#redial();
+      this.#redial(channel);
     }
   }
 
-  #redial(): void {
-    const old = this.#channel;
+  #redial(old: grpc.Client): void {
+    if (this.#channel !== old) return;
     try {
       this.#channel = this.#dial();
       old.close();
