@@ -22,6 +22,9 @@ const (
 	evictShare  = 16 // one in so many is evicted at a time: looking for them takes a while
 )
 
+// adminConns is how many connections the listener of operators may have, besides those of workers, who can't keep operators out so.
+const adminConns = 256
+
 // How a connection over its identity's limit, or one that comes while memory is short, learns why: its calls are answered for a while.
 // Without that its client would try again at once, and again.
 const (
@@ -43,6 +46,7 @@ type admission struct {
 
 	mu      sync.Mutex
 	open    map[net.Conn]*arrival
+	admins  int // of those that are open
 	shaking map[*arrival]struct{}
 	sources map[netip.Prefix]int // where those that shake hands come from → how many
 	seats   map[string]*seats    // identity → its connections
@@ -117,13 +121,16 @@ func (a *admission) enter(conn net.Conn, admin bool) RefusedReason {
 func (a *admission) place(arrived *arrival) RefusedReason {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.open) >= a.limits.Conns {
+	if arrived.admin && a.admins >= adminConns || !arrived.admin && len(a.open)-a.admins >= a.limits.Conns {
 		return RefusedConnections
 	}
 	if len(a.shaking) >= a.limits.Handshakes && !a.evictLocked(time.Now()) {
 		return RefusedHandshakes
 	}
 	a.open[arrived.Conn] = arrived
+	if arrived.admin {
+		a.admins++
+	}
 	a.shaking[arrived] = struct{}{}
 	a.sources[arrived.source]++
 	a.edge.open(len(a.open))
@@ -194,6 +201,9 @@ func (a *admission) leave(arrived *arrival) {
 	a.shakenLocked(arrived)
 	if a.open[arrived.Conn] == arrived {
 		delete(a.open, arrived.Conn)
+		if arrived.admin {
+			a.admins--
+		}
 		a.edge.open(len(a.open))
 	}
 }
