@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +19,8 @@ func (c *cli) policyExplain() *cobra.Command {
 	var req tokenbrokerv1.ExplainRequest
 	cmd := &cobra.Command{Use: "explain", Short: "Say what the policy in force decides, and why", Args: takes(),
 		Long: `Asks the broker what it would decide about a request of any identity, and shows how far each rule came that names the
-identity. You need policy.explain on the credential. Nothing is handed out and nothing counts as used. The exit status is 0
+identity. You need policy.explain on the credential. What is left out of scopes, subject and audience is the credential's own:
+ask once for each variant that a worker uses. Nothing is handed out and nothing counts as used. The exit status is 0
 if the request would be allowed and 4 if not.`,
 		Example: `  tokenctl policy explain --identity spiffe://example.org/job/reports --action token.get --credential example/reports
   tokenctl policy explain --identity spiffe://example.org/operator/ann --action oauth_client.update --client acme-jobs`}
@@ -56,6 +59,22 @@ func policyActions() (all []string) {
 	return all
 }
 
+// judgedVariant says which variant of the credential a decision is about; "" if the action knows none. Another one of the same credential may
+// be judged otherwise.
+func judgedVariant(req *tokenbrokerv1.ExplainRequest) string {
+	if req.GetAction() != string(policy.CredentialCheck) && !strings.HasPrefix(req.GetAction(), "token.") {
+		return ""
+	}
+	if len(req.GetScopes()) == 0 && req.GetSubject() == "" && req.GetAudience() == "" {
+		return "the credential's own, and no other: --scope, --subject and --audience name one"
+	}
+	scopes := "its own"
+	if len(req.GetScopes()) > 0 {
+		scopes = "those given"
+	}
+	return fmt.Sprintf("one with scopes %s, subject %s, audience %s", scopes, cmp.Or(req.GetSubject(), "its own"), cmp.Or(req.GetAudience(), "its own"))
+}
+
 // explained shows a decision, and how far each rule came.
 func (s *session) explained(w io.Writer, req *tokenbrokerv1.ExplainRequest, r *tokenbrokerv1.ExplainResponse) error {
 	word := "denied (" + r.GetReason() + ")"
@@ -65,6 +84,9 @@ func (s *session) explained(w io.Writer, req *tokenbrokerv1.ExplainRequest, r *t
 	rows := [][2]string{{"Decision", word}, {"Rule", or(r.GetRule(), "none")}}
 	if r.GetExpireTime() != nil {
 		rows = append(rows, [2]string{"Until", both(r.GetExpireTime(), time.Now(), "-")})
+	}
+	if v := judgedVariant(req); v != "" {
+		rows = append(rows, [2]string{"Variant", v})
 	}
 	rows = append(rows, [2]string{"Scopes", list(r.GetScopes(), "none")}, [2]string{"Advice", r.GetAdvice()}, [2]string{"Policy", r.GetPolicyRevision()})
 	if err := describe(w, []section{{req.GetAction() + " by " + req.GetIdentity(), rows}}); err != nil {
