@@ -120,6 +120,7 @@ func (l *curlLine) value(name, value string) (refused string) {
 		l.urls = append(l.urls, value)
 	case "url-query":
 		l.data = append(l.data, value)
+		l.body("data-urlencode", value)
 		if inQuery.MatchString(value) {
 			return noTokenInURL
 		}
@@ -133,9 +134,9 @@ func (l *curlLine) value(name, value string) (refused string) {
 		l.never("with -D the status is not known here")
 	case "output":
 		l.files = true
-	case "cookie":
-		if value == "-" {
-			l.never("the cookies came from standard input")
+	case "cookie", "write-out":
+		if value == "-" || value == "@-" {
+			l.never("a value came from standard input")
 		}
 	case "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy":
 		l.proxy = true
@@ -185,13 +186,16 @@ func (l *curlLine) body(option, value string) {
 		if part == "" || part[0] != '@' && part[0] != '<' {
 			return
 		}
-		file, _, _ = strings.Cut(part[1:], ";")
+		var more string
+		if file, more, _ = strings.Cut(part[1:], ";"); strings.Contains(more, "@") {
+			file = "-" // a file of headers: nobody but curl can tell
+		}
 	case "upload-file":
 		file = value
 	default:
 		return
 	}
-	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+	if info, err := os.Stat(file); file == "-" || err != nil || !info.Mode().IsRegular() {
 		l.never("what was sent can't be read again") // "-", a pipe, or several files: nobody but curl can tell
 	}
 }

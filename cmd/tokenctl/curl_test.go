@@ -59,10 +59,13 @@ func processes(t *testing.T, token, parent string) []string {
 	return seen
 }
 
-func TestArgumentsOfCurl(t *testing.T) {
-	t.Parallel()
+func TestArgumentsOfCurl(t *testing.T) { // not in parallel: it changes the folder
 	file := filepath.Join(t.TempDir(), "body")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir()) // with files of the names that mean standard input
+	if err := os.WriteFile("-", []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const u = "https://api.example/a"
@@ -84,21 +87,24 @@ func TestArgumentsOfCurl(t *testing.T) {
 		"-F a=@" + file + ";type=text/plain " + u: "",
 		"-F a=b " + u:                             "",
 
-		"https://api.example/{a,b}":      "once: of several URLs",
-		u + " " + u + "b":                "once: of several URLs",
-		"-d @- " + u:                     "once: what was sent",
-		"-d@- " + u:                      "once: what was sent",
-		"--json @- " + u:                 "once: what was sent",
-		"--data-binary @/dev/stdin " + u: "once: what was sent",
-		"--data-urlencode a@- " + u:      "once: what was sent",
-		"-F a=<- " + u:                   "once: what was sent",
-		"-T - " + u:                      "once: what was sent",
-		"-T . " + u:                      "once: what was sent",
-		"-b - " + u:                      "once: the cookies",
-		"-C - " + u:                      "once: curl would go on",
-		"-OJ " + u:                       "once: curl would not",
-		"-o x --no-clobber " + u:         "once: curl would not",
-		"-D heads " + u:                  "once: with -D",
+		"https://api.example/{a,b}":         "once: of several URLs",
+		u + " " + u + "b":                   "once: of several URLs",
+		"-d @- " + u:                        "once: what was sent",
+		"-d@- " + u:                         "once: what was sent",
+		"--json @- " + u:                    "once: what was sent",
+		"--data-binary @/dev/stdin " + u:    "once: what was sent",
+		"--data-urlencode a@- " + u:         "once: what was sent",
+		"-F a=<- " + u:                      "once: what was sent",
+		"-T - " + u:                         "once: what was sent",
+		"-T . " + u:                         "once: what was sent",
+		"-w @- " + u:                        "once: a value came",
+		"--url-query a@- " + u:              "once: what was sent",
+		"-F a=@/etc/passwd;headers=@- " + u: "once: what was sent",
+		"-b - " + u:                         "once: a value came",
+		"-C - " + u:                         "once: curl would go on",
+		"-OJ " + u:                          "once: curl would not",
+		"-o x --no-clobber " + u:            "once: curl would not",
+		"-D heads " + u:                     "once: with -D",
 
 		"":                                   "the URL is missing",
 		"-":                                  "- is no URL",
