@@ -48,6 +48,10 @@ func TestNoCallBeginsAfterStop(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		n := calls.Load()
+		time.Sleep(time.Minute)
+		if got := p.now(); len(got) != 0 {
+			t.Errorf("a minute after: got streams of %d selectors, want none for nobody", got)
+		}
 		time.Sleep(time.Hour)
 		if got := calls.Load(); n == 0 || got != n {
 			t.Errorf("got %d calls before the stop and %d after it, want some, and none", n, got-n)

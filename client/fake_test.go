@@ -53,6 +53,13 @@ func (f *fake) GetToken(ctx context.Context, _ *tokenbrokerv1.GetTokenRequest) (
 	return resp, err
 }
 
+// seen says how many calls there were of each.
+func (f *fake) seen() (gets, streams int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gets, f.streams
+}
+
 // pushback is UNAVAILABLE with a time in milliseconds after which to ask again; -1 = not at all.
 type pushback string
 
@@ -144,8 +151,9 @@ func TestWhatIsAskedForAgain(t *testing.T) {
 			faked(t, f, func(t *testing.T, c *client.Client) {
 				began := time.Now()
 				_, err := c.Token(t.Context(), "example/api")
-				if took := time.Since(began); (err == nil) != tc.ok || f.gets != tc.calls || took < tc.waits || took > tc.waits+time.Second {
-					t.Errorf("got %v after %d calls and %s, want %d calls and %s", err, f.gets, took, tc.calls, tc.waits)
+				gets, _ := f.seen()
+				if took := time.Since(began); (err == nil) != tc.ok || gets != tc.calls || took < tc.waits || took > tc.waits+time.Second {
+					t.Errorf("got %v after %d calls and %s, want %d calls and %s", err, gets, took, tc.calls, tc.waits)
 				}
 			})
 		})
@@ -162,8 +170,9 @@ func TestABrokerWithoutStreamsIsAskedForWhatSubscribersWant(t *testing.T) {
 		c.OnChange("example/api", told.add)
 		c.OnChange("example/other", told.add)
 		time.Sleep(3 * time.Hour)
-		if n := len(told.tokens()); n < 3 || f.streams > 30 || f.gets > 8 {
-			t.Errorf("got %d tokens in three hours by %d calls and %d streams, want at least 3 by few", n, f.gets, f.streams)
+		gets, streams := f.seen()
+		if n := len(told.tokens()); n < 3 || streams > 30 || gets > 8 {
+			t.Errorf("got %d tokens in three hours by %d calls and %d streams, want at least 3 by few", n, gets, streams)
 		}
 		if i := len(told.all()); i == 0 {
 			t.Errorf("want the other to be told that there are no streams")
@@ -193,12 +202,13 @@ func TestAStreamThatFellSilentIsOpenedAnew(t *testing.T) {
 		var told diary
 		c.OnChange("example/api", told.add)
 		time.Sleep(5 * time.Minute)
-		if f.streams != 1 {
-			t.Errorf("while it speaks: got %d streams, want one", f.streams)
+		if _, streams := f.seen(); streams != 1 {
+			t.Errorf("while it speaks: got %d streams, want one", streams)
 		}
 		time.Sleep(4 * time.Minute)
-		if got := told.tokens(); f.streams != 2 || got[len(got)-1] != 2 {
-			t.Errorf("after its silence: got %d streams and generations %d, want a second", f.streams, got)
+		_, streams := f.seen()
+		if got := told.tokens(); streams != 2 || got[len(got)-1] != 2 {
+			t.Errorf("after its silence: got %d streams and generations %d, want a second", streams, got)
 		}
 	})
 }

@@ -165,7 +165,7 @@ func (sh *shard) run(ctx context.Context) {
 func (u *upkeep) change() {
 	c := u.sh.c
 	c.mu.Lock()
-	urgent, waning := u.sh.urgent, u.sh.waning
+	urgent, waning := u.sh.urgent, u.sh.waning && len(u.sh.slots) > 0 // to end a stream costs nothing
 	u.sh.urgent, u.sh.waning = false, false
 	c.mu.Unlock()
 	switch {

@@ -35,6 +35,7 @@ type slot struct {
 	askAt    time.Time  // without a stream: when to ask; zero = not until somebody wants a token
 	failures int        // in a row
 	why      error      // of the last failure, while it counts
+	asked    bool       // somebody has asked for a token, and not only watched
 	used     time.Time  // when somebody was last seen to
 	life     time.Duration
 	timer    *time.Timer // looks at all this
@@ -70,7 +71,7 @@ func (s *slot) good(least time.Duration) *held {
 func (s *slot) touch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used = time.Now()
+	s.asked, s.used = true, time.Now()
 }
 
 // trouble is why there is no token, as far as that is known.
@@ -120,7 +121,7 @@ func (s *slot) renewLocked(h *held) *held {
 // holdLocked has a token handed out.
 func (s *slot) holdLocked(h *held, now time.Time) {
 	if s.best != nil && s.best != h && s.best.read.Load() {
-		s.used = now
+		s.asked, s.used = true, now
 	}
 	s.best, s.life, s.askAt = h, h.life, h.askAt(now)
 	if h.left(now) <= skew {
@@ -262,7 +263,8 @@ func (s *slot) look() {
 		s.mu.Unlock()
 		return
 	}
-	if s.best != nil && s.best.read.Swap(false) || len(s.watchers) > 0 {
+	read := s.best != nil && s.best.read.Swap(false)
+	if s.asked = s.asked || read; read || len(s.watchers) > 0 {
 		s.used = now
 	}
 	if s.best != nil && s.best.left(now) <= skew {
@@ -286,7 +288,7 @@ func (s *slot) look() {
 		s.c.dismiss(s)
 	case ask:
 		s.c.refresh(s)
-	case !s.inUse.Load() && now.Sub(s.used) < glance:
+	case read && !s.inUse.Load():
 		s.c.enroll(s, false)
 	}
 }
@@ -329,13 +331,13 @@ func (s *slot) watch(w *watcher) {
 	s.watchers = append(s.watchers, w)
 }
 
-// unwatch undoes watch, and reports whether nothing is left of what the slot is for.
+// unwatch undoes watch, and reports whether that was all that the slot was for.
 func (s *slot) unwatch(w *watcher) (useless bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = time.Now()
 	s.watchers = slices.DeleteFunc(s.watchers, func(x *watcher) bool { return x == w })
-	return len(s.watchers) == 0 && s.best == nil
+	return len(s.watchers) == 0 && (s.best == nil || !s.asked && !s.best.read.Load())
 }
 
 // newest is the state, and how many there were.
