@@ -43,6 +43,8 @@ type Client struct {
 	shards []*shard
 	most   int          // selectors of a stream
 	begin  func(*shard) // runs it until Close
+
+	rejections rejections // what resource servers refused
 }
 
 const (

@@ -3,7 +3,6 @@ package client_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -132,28 +131,6 @@ func ExampleNewFromEnv() {
 	_, err := client.NewFromEnv()
 	fmt.Println(strings.Split(err.Error(), ":")[1])
 	// Output: set TOKENBROKER_KEY
-}
-
-// Transport makes an http.Client that gets past a token which the API refuses.
-func ExampleClient_Transport() {
-	defer withBroker()()
-	api := exampleAPI()
-	defer api.Close()
-	c, err := client.NewFromEnv()
-	if err != nil {
-		log.Panic(err)
-	}
-	defer c.Close()
-
-	hc := &http.Client{Transport: c.Transport("example/reports", nil)}
-	resp, err := hc.Get(api.URL + "/reports/today")
-	if err != nil {
-		log.Panic(err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	fmt.Println(resp.StatusCode, string(body))
-	// Output: 200 all is well
 }
 
 // Many libraries take an oauth2.TokenSource.
