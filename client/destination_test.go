@@ -15,7 +15,7 @@ func TestNoTokenFollowsARedirect(t *testing.T) {
 	w := newWorld(t, 0)
 	sites := map[byte]*site{}
 	for _, name := range []byte{'a', 'b', 'c', 'p'} { // p is plain http
-		sites[name] = serve(t, name == 'p', func(rw http.ResponseWriter, h hit) {
+		sites[name] = openSite(t, name == 'p', func(rw http.ResponseWriter, h hit) {
 			if h.path == "/" {
 				return
 			}
@@ -55,7 +55,7 @@ func TestNoTokenFollowsARedirect(t *testing.T) {
 func TestARefusedRedirectSendsNothing(t *testing.T) {
 	w := newWorld(t, 0)
 	for to, want := range map[string]string{"/?Access_Token=x": "access_token=", "/#access_token=x": "access_token="} {
-		a := serve(t, false, func(rw http.ResponseWriter, _ hit) {
+		a := openSite(t, false, func(rw http.ResponseWriter, _ hit) {
 			rw.Header().Set("Location", to)
 			rw.WriteHeader(http.StatusFound)
 		})
@@ -142,7 +142,7 @@ func TestARequestIsRefusedBeforeAnythingIsSent(t *testing.T) {
 
 func TestAnAPIKeyGoesIntoItsOwnHeader(t *testing.T) {
 	w := newWorld(t, 0)
-	a := serve(t, false, func(http.ResponseWriter, hit) {})
+	a := openSite(t, false, func(http.ResponseWriter, hit) {})
 	req := get(t, a.URL)
 	req.Header.Set("Authorization", "Basic of-something-else")
 	if _, _, err := send(w.to(a, "example/key"), req); err != nil {
@@ -159,7 +159,7 @@ func TestAnAPIKeyGoesIntoItsOwnHeader(t *testing.T) {
 
 func TestTheCallersRequestNeverHoldsTheToken(t *testing.T) {
 	w := newWorld(t, 0)
-	a := serve(t, false, func(http.ResponseWriter, hit) {})
+	a := openSite(t, false, func(http.ResponseWriter, hit) {})
 	req := get(t, a.URL)
 	resp, err := w.to(a, "example/api").Do(req)
 	if err != nil {

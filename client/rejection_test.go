@@ -52,7 +52,7 @@ func TestARefusalIsReportedByItsCodeAndGotPast(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, time.Millisecond)
-			a := serve(t, false, w.refusing(tc.status, tc.challenges...))
+			a := openSite(t, false, w.refusing(tc.status, tc.challenges...))
 			old := w.revoke(t)
 			status, _, err := send(w.to(a, "example/api", client.RetryStatuses(403)), get(t, a.URL))
 			if hits := a.hits(); err != nil || status != http.StatusOK || len(hits) != 2 || hits[0].bearer() != old || hits[1].bearer() == old {
@@ -69,7 +69,7 @@ func TestARefusalIsReportedByItsCodeAndGotPast(t *testing.T) {
 func TestStatusesThatAreNoneOfOursComeBackAsTheyAre(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
 	for _, answer := range []func(http.ResponseWriter, hit){w.refusing(403), w.refusing(403, `Bearer error="invalid_token"`), w.refusing(400, `Bearer error="insufficient_scope"`), w.refusing(500)} {
-		a := serve(t, false, answer)
+		a := openSite(t, false, answer)
 		w.revoke(t)
 		if status, body, err := send(w.to(a, "example/api"), get(t, a.URL)); err != nil || status < 400 || body != "refused" || len(a.hits()) != 1 {
 			t.Errorf("got %d, %q, %v after %d requests, want the API's own answer to one", status, body, err, len(a.hits()))
@@ -82,7 +82,7 @@ func TestStatusesThatAreNoneOfOursComeBackAsTheyAre(t *testing.T) {
 
 func TestATokenTooNarrowIsAnErrorThatNamesTheScope(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, func(rw http.ResponseWriter, _ hit) {
+	a := openSite(t, false, func(rw http.ResponseWriter, _ hit) {
 		rw.Header().Set("WWW-Authenticate", `Basic realm="x", Bearer realm="api", error="insufficient_scope", scope="files.read files.write  files.write bad\"one", error_description="secret words"`)
 		rw.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(rw, "secret words")
@@ -110,7 +110,7 @@ func TestATokenTooNarrowIsAnErrorThatNamesTheScope(t *testing.T) {
 
 func TestATokenTooNarrowIsSeenAlsoAtTheSecondTry(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, func(rw http.ResponseWriter, h hit) {
+	a := openSite(t, false, func(rw http.ResponseWriter, h hit) {
 		rw.Header().Set("WWW-Authenticate", `Bearer error=insufficient_scope`)
 		rw.WriteHeader(map[bool]int{true: http.StatusForbidden, false: http.StatusUnauthorized}[w.b.Sandbox.Valid(h.bearer())])
 	})
@@ -124,7 +124,7 @@ func TestATokenTooNarrowIsSeenAlsoAtTheSecondTry(t *testing.T) {
 func TestALateRefusalOfAnOldTokenIsNotReported(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
 	var late atomic.Pointer[chan struct{}]
-	a := serve(t, false, func(rw http.ResponseWriter, h hit) {
+	a := openSite(t, false, func(rw http.ResponseWriter, h hit) {
 		if h.path == "/slow" && !w.b.Sandbox.Valid(h.bearer()) {
 			<-*late.Load()
 		}
@@ -168,7 +168,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 func TestAHerdThatIsRefusedMakesOneReportOfAGeneration(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	clients := []*http.Client{w.to(a, "example/api"), w.to(a, "example/api"), w.to(a, "example/api", client.For(client.MinValidity(time.Second)))}
 	const workers, rounds = 50, 8
 	for round := range rounds {
@@ -192,7 +192,7 @@ func TestAHerdThatIsRefusedMakesOneReportOfAGeneration(t *testing.T) {
 
 func TestTokensRevokedAllTheTimeCostOneExchangeEach(t *testing.T) {
 	w := newWorld(t, time.Nanosecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	ctx, stop := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
 	var good atomic.Int64
@@ -229,7 +229,7 @@ func TestTokensRevokedAllTheTimeCostOneExchangeEach(t *testing.T) {
 
 func TestAReportIsMadeAlsoToABrokerThatHasStartedAnew(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	w.revoke(t)
 	w.b.Restart()
 	if status, _, err := send(w.to(a, "example/api", client.RetryWait(time.Minute)), get(t, a.URL)); err != nil || status != http.StatusOK {
@@ -239,7 +239,7 @@ func TestAReportIsMadeAlsoToABrokerThatHasStartedAnew(t *testing.T) {
 
 func TestABrokerThatComesBackMeanwhileIsReportedTo(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	w.revoke(t)
 	w.b.Shutdown()
 	var back sync.WaitGroup
@@ -257,7 +257,7 @@ func TestAnIdentityThatMayNotSubscribeIsRefreshedAllTheSame(t *testing.T) {
 	w := worldOf(t, time.Millisecond, strings.Replace(brokertest.DefaultPolicy, `"spiffe://brokertest.local/worker/*"]
     actions: ["token.*"]`, `"spiffe://brokertest.local/worker/*"]
     actions: ["token.get", "token.report"]`, 1))
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	w.revoke(t)
 	if status, _, err := send(w.to(a, "example/api"), get(t, a.URL)); err != nil || status != http.StatusOK {
 		t.Errorf("got %d, %v, want 200", status, err)
@@ -266,7 +266,7 @@ func TestAnIdentityThatMayNotSubscribeIsRefreshedAllTheSame(t *testing.T) {
 
 func TestAKeyThatNobodyCanRefreshComesBackWithTheAPIsAnswer(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, func(rw http.ResponseWriter, _ hit) {
+	a := openSite(t, false, func(rw http.ResponseWriter, _ hit) {
 		rw.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(rw, "no such key")
 	})

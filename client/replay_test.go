@@ -32,7 +32,7 @@ func TestWhatCanBeSentAgainIs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, time.Millisecond)
-			a := serve(t, false, w.valid)
+			a := openSite(t, false, w.valid)
 			w.revoke(t)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, a.URL, tc.body)
 			if err != nil {
@@ -60,7 +60,7 @@ func TestWhatCanBeSentAgainIs(t *testing.T) {
 
 func TestABodyThatWasHalfReadIsSentWhole(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	a.answer = func(rw http.ResponseWriter, h hit) {
 		if w.valid(rw, h); !w.b.Sandbox.Valid(h.bearer()) {
 			a.half = false
@@ -81,7 +81,7 @@ func TestABodyThatWasHalfReadIsSentWhole(t *testing.T) {
 
 func TestTrailersExpectAndLengthStayAsTheyAre(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	w.revoke(t)
 	trailer := http.Header{"X-Sum": nil}
 	body := func() (io.ReadCloser, error) { // says its sum when it is over, as net/http has it
@@ -114,7 +114,7 @@ func (s summing) Read([]byte) (int, error) {
 
 func TestTheConnectionOfTheFirstReplyIsUsedAgain(t *testing.T) {
 	w := newWorld(t, time.Millisecond)
-	a := serve(t, false, w.valid)
+	a := openSite(t, false, w.valid)
 	w.revoke(t)
 	var reused, conns atomic.Int64
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {

@@ -36,8 +36,8 @@ type site struct {
 	seen []hit
 }
 
-// serve starts a site, with TLS unless it is to be plain.
-func serve(t *testing.T, plain bool, answer func(w http.ResponseWriter, h hit)) *site {
+// openSite starts one, with TLS unless it is to be plain.
+func openSite(t *testing.T, plain bool, answer func(w http.ResponseWriter, h hit)) *site {
 	t.Helper()
 	s := &site{answer: answer}
 	s.Server = httptest.NewUnstartedServer(s)
