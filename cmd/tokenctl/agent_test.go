@@ -273,7 +273,7 @@ func TestAnAgentThatCanNotServeSaysWhy(t *testing.T) {
 // folder is a temporary folder with a path that is short enough for a socket.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
