@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func quick(_ string, p *provider.Profile) {
 // folder is a temporary folder that other users may look into, with a short path, as sockets need.
 func folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // the path of a socket has to be short, and others have to get there
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -132,6 +133,9 @@ type reply struct {
 	text string
 }
 
+// code is the HTTP status.
+func (r reply) code() int { return r.StatusCode }
+
 // field is a field of a JSON object.
 func (r reply) field(path ...string) any {
 	var v any
@@ -201,9 +205,9 @@ func (w *world) records() []audit.Entry {
 func (w *world) last(action string) audit.Entry {
 	w.t.Helper()
 	all := w.records()
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Action == action {
-			return all[i]
+	for _, e := range slices.Backward(all) {
+		if e.Action == action {
+			return e
 		}
 	}
 	w.t.Fatalf("no record of %s", action)

@@ -14,8 +14,8 @@ func TestAJobGetsATokenOverTheSocket(t *testing.T) {
 	w := start(t)
 	r := w.do("GET", "/v1/token/example/api", "")
 	token, _ := r.field("access_token").(string)
-	if r.StatusCode != 200 || !w.Sandbox.Valid(token) || r.field("token_type") != "Bearer" || r.field("scope") != "files.read files.write" {
-		t.Fatalf("got %d, type %v, scope %v, want 200 and a token that the provider takes", r.StatusCode, r.field("token_type"), r.field("scope"))
+	if r.code() != 200 || !w.Sandbox.Valid(token) || r.field("token_type") != "Bearer" || r.field("scope") != "files.read files.write" {
+		t.Fatalf("got %d, type %v, scope %v, want 200 and a token that the provider takes", r.code(), r.field("token_type"), r.field("scope"))
 	}
 	if left, _ := r.field("expires_in").(float64); left < 3000 || left > 3600 {
 		t.Errorf("got expires_in %v, want nearly an hour", left)
@@ -72,8 +72,8 @@ func TestWhatCanNotBeAnsweredSaysWhy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := w.do(c.method, c.path, c.body, c.headers...)
 			reason, _ := r.field("error", "reason").(string)
-			if r.StatusCode != c.status || reason != c.reason || r.Header.Get("Access-Control-Allow-Origin") != "" {
-				t.Errorf("got %d %q, want %d %q\n%s", r.StatusCode, reason, c.status, c.reason, r.text)
+			if r.code() != c.status || reason != c.reason || r.Header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("got %d %q, want %d %q\n%s", r.code(), reason, c.status, c.reason, r.text)
 			}
 			if c.reason != "" && (r.field("error", "recovery_action") == "" || r.field("error", "message") == "") {
 				t.Errorf("got %s, want a message and what to do", r.text)
@@ -90,8 +90,8 @@ func TestAReportBringsANewerToken(t *testing.T) {
 		return fmt.Sprintf(`{"generation": %q, "http_status": 401, "error_code": %q}`, generation, code)
 	}
 	r := w.do("POST", "/v1/rejected/example/api", body("invalid_token"))
-	if r.StatusCode != http.StatusOK || r.field("access_token") != nil {
-		t.Fatalf("got %d %s, want 200 without a token", r.StatusCode, r.text)
+	if r.code() != http.StatusOK || r.field("access_token") != nil {
+		t.Fatalf("got %d %s, want 200 without a token", r.code(), r.text)
 	}
 	if wait, _ := r.field("retry_after_seconds").(float64); r.field("newer") != true && wait <= 0 {
 		t.Errorf("got %s, want a newer generation or how long to wait", r.text)
@@ -99,8 +99,8 @@ func TestAReportBringsANewerToken(t *testing.T) {
 	if e := w.last("token.report"); e.Credential != "example/api" || e.Code != "OK" || e.Decision != audit.Allow {
 		t.Errorf("got record %+v, want the report", e.Record)
 	}
-	if r := w.do("POST", "/v1/rejected/example/api", body("not a code")); r.StatusCode != http.StatusBadRequest {
-		t.Errorf("got %d for a code with blanks, want 400", r.StatusCode)
+	if r := w.do("POST", "/v1/rejected/example/api", body("not a code")); r.code() != http.StatusBadRequest {
+		t.Errorf("got %d for a code with blanks, want 400", r.code())
 	}
 }
 
@@ -108,19 +108,19 @@ func TestTheAgentIsWellWhileTheBrokerIsAway(t *testing.T) {
 	w := start(t)
 	before := w.do("GET", "/v1/token/example/api", "")
 	w.Shutdown()
-	if r := w.do("GET", "/healthz", ""); r.StatusCode != http.StatusOK {
-		t.Errorf("healthz: got %d, want 200", r.StatusCode)
+	if r := w.do("GET", "/healthz", ""); r.code() != http.StatusOK {
+		t.Errorf("healthz: got %d, want 200", r.code())
 	}
 	after := w.do("GET", "/v1/token/example/api", "")
-	if after.StatusCode != http.StatusOK || after.field("generation") != before.field("generation") {
-		t.Errorf("got %d %v, want the last good token, generation %v", after.StatusCode, after.field("generation"), before.field("generation"))
+	if after.code() != http.StatusOK || after.field("generation") != before.field("generation") {
+		t.Errorf("got %d %v, want the last good token, generation %v", after.code(), after.field("generation"), before.field("generation"))
 	}
 	r := w.do("GET", "/v1/token/example/other", "")
-	if r.StatusCode != http.StatusServiceUnavailable || r.field("error", "reason") != "TRANSPORT" || r.Header.Get("Retry-After") == "" {
-		t.Errorf("what nobody holds: got %d %s, want 503 TRANSPORT with Retry-After", r.StatusCode, r.text)
+	if r.code() != http.StatusServiceUnavailable || r.field("error", "reason") != "TRANSPORT" || r.Header.Get("Retry-After") == "" {
+		t.Errorf("what nobody holds: got %d %s, want 503 TRANSPORT with Retry-After", r.code(), r.text)
 	}
 	w.Restart()
-	if r := w.do("GET", "/v1/token/example/api", ""); r.StatusCode != http.StatusOK {
-		t.Errorf("after the restart: got %d %s, want 200", r.StatusCode, r.text)
+	if r := w.do("GET", "/v1/token/example/api", ""); r.code() != http.StatusOK {
+		t.Errorf("after the restart: got %d %s, want 200", r.code(), r.text)
 	}
 }

@@ -50,8 +50,8 @@ func TestTheMetadataServerAnswersAsSDKsAsk(t *testing.T) {
 		accounts + "default/?recursive=true": `{"aliases":["default"],"email":"reports@proj.iam.example","scopes":["files.read","files.write"]}` + "\n",
 	} {
 		r := w.tcp("metadata", "GET", path, "", flavor...)
-		if r.StatusCode != 200 || r.text != want || r.Header.Get("Metadata-Flavor") != "Google" {
-			t.Errorf("%s: got %d %q, want %q of the flavor Google", path, r.StatusCode, r.text, want)
+		if r.code() != 200 || r.text != want || r.Header.Get("Metadata-Flavor") != "Google" {
+			t.Errorf("%s: got %d %q, want %q of the flavor Google", path, r.code(), r.text, want)
 		}
 	}
 	if r := w.tcp("metadata", "GET", accounts+"?recursive=true", "", flavor...); r.field("default", "email") != "reports@proj.iam.example" {
@@ -60,8 +60,8 @@ func TestTheMetadataServerAnswersAsSDKsAsk(t *testing.T) {
 	for _, path := range []string{"default/token", "reports@proj.iam.example/token?scopes=files.read"} {
 		r := w.tcp("metadata", "GET", accounts+path, "", flavor...)
 		token, _ := r.field("access_token").(string)
-		if r.StatusCode != 200 || !w.Sandbox.Valid(token) || r.field("token_type") != "Bearer" || r.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: got %d, want a token that the provider takes", path, r.StatusCode)
+		if r.code() != 200 || !w.Sandbox.Valid(token) || r.field("token_type") != "Bearer" || r.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: got %d, want a token that the provider takes", path, r.code())
 		}
 	}
 	if e := w.last("token.get"); e.Identity != identity() || !strings.HasPrefix(e.Peer, "127.0.0.1:") || len(e.ScopesAsked) != 1 {
@@ -91,8 +91,8 @@ func TestTheMetadataServerAnswersNobodyElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := w.tcp("metadata", "GET", c.path, "", c.headers...)
-			if r.StatusCode != c.status || !strings.Contains(r.text, c.text) {
-				t.Errorf("got %d %s, want %d and %q", r.StatusCode, r.text, c.status, c.text)
+			if r.code() != c.status || !strings.Contains(r.text, c.text) {
+				t.Errorf("got %d %s, want %d and %q", r.code(), r.text, c.status, c.text)
 			}
 		})
 	}
@@ -101,8 +101,8 @@ func TestTheMetadataServerAnswersNobodyElse(t *testing.T) {
 func TestScopesThatSDKsAskForCanBePassedOver(t *testing.T) {
 	w := start(t, google, func(c *agent.Config) { c.Metadata.IgnoreScopes = true })
 	r := w.tcp("metadata", "GET", "/computeMetadata/v1/instance/service-accounts/default/token?scopes=cloud-platform", "", "Metadata-Flavor", "Google")
-	if r.StatusCode != 200 {
-		t.Errorf("got %d %s, want 200", r.StatusCode, r.text)
+	if r.code() != 200 {
+		t.Errorf("got %d %s, want 200", r.code(), r.text)
 	}
 }
 
@@ -126,19 +126,19 @@ func TestTheLoopbackPortWantsItsSecret(t *testing.T) {
 	if !ok || len(secret) != len("Bearer ")+43 {
 		t.Fatalf("got a file of %d bytes, want one header with 256 bits", len(data))
 	}
-	if r := w.tcp("http", "GET", "/v1/token/example/api", "", "Authorization", secret); r.StatusCode != 200 {
-		t.Errorf("with the secret: got %d %s, want 200", r.StatusCode, r.text)
+	if r := w.tcp("http", "GET", "/v1/token/example/api", "", "Authorization", secret); r.code() != 200 {
+		t.Errorf("with the secret: got %d %s, want 200", r.code(), r.text)
 	}
 	if e := w.last("token.get"); e.Identity != identity() || !strings.HasPrefix(e.Peer, "127.0.0.1:") {
 		t.Errorf("got record of %s at %s, want the uid that the kernel names", e.Identity, e.Peer)
 	}
 	for name, headers := range map[string][]string{"none": nil, "another": {"Authorization", secret + "x"}, "no scheme": {"Authorization", secret[7:]}} {
-		if r := w.tcp("http", "GET", "/v1/token/example/api", "", headers...); r.StatusCode != 401 || r.Header.Get("WWW-Authenticate") == "" {
-			t.Errorf("%s: got %d, want 401", name, r.StatusCode)
+		if r := w.tcp("http", "GET", "/v1/token/example/api", "", headers...); r.code() != 401 || r.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: got %d, want 401", name, r.code())
 		}
 	}
-	if r := w.tcp("http", "GET", "/v1/token/example/api", "", "Authorization", secret, "Host", "evil.example:80"); r.StatusCode != 403 {
-		t.Errorf("by a name led here: got %d, want 403", r.StatusCode)
+	if r := w.tcp("http", "GET", "/v1/token/example/api", "", "Authorization", secret, "Host", "evil.example:80"); r.code() != 403 {
+		t.Errorf("by a name led here: got %d, want 403", r.code())
 	}
 	w.stop()
 	if _, err := os.Stat(path); !os.IsNotExist(err) {

@@ -106,8 +106,8 @@ func TestWithoutRulesTheAgentsOwnUserAloneIsServed(t *testing.T) {
 
 func TestRootIsNobodySpecial(t *testing.T) {
 	w := start(t, func(c *agent.Config) { c.Rules = []agent.Rule{rule(t, "others", []uint32{otherUID}, nil, "example/*")} })
-	if r := w.do("GET", "/v1/token/example/api", ""); r.StatusCode != 404 {
-		t.Errorf("got %d, want 404: no rule is for uid %d", r.StatusCode, uid)
+	if r := w.do("GET", "/v1/token/example/api", ""); r.code() != 404 {
+		t.Errorf("got %d, want 404: no rule is for uid %d", r.code(), uid)
 	}
 	info, err := os.Stat(w.socket)
 	if err != nil || info.Mode().Perm() != 0o666 {
@@ -131,8 +131,8 @@ func TestTheUserOfALoopbackConnectionIsFound(t *testing.T) {
 		return
 	}
 	r := w.tcp("metadata", "GET", "/computeMetadata/v1/instance/service-accounts/default/token", "", "Metadata-Flavor", "Google")
-	if r.StatusCode != 404 {
-		t.Errorf("a user without a rule: got %d, want 404", r.StatusCode)
+	if r.code() != 404 {
+		t.Errorf("a user without a rule: got %d, want 404", r.code())
 	}
 }
 
@@ -141,7 +141,7 @@ func TestDenialsDoNotFillTheTrail(t *testing.T) {
 	const calls = 60
 	busy := 0
 	for range calls {
-		if r := w.do("GET", "/v1/token/example/api", ""); r.StatusCode == 429 {
+		if r := w.do("GET", "/v1/token/example/api", ""); r.code() == 429 {
 			busy++
 		}
 	}
@@ -162,11 +162,11 @@ func TestWhoWasNotHandedATokenCanNotReportIt(t *testing.T) {
 	})
 	generation, _ := w.do("GET", "/v1/token/example/api", "").field("generation").(string)
 	report := fmt.Sprintf(`{"generation": %q, "http_status": 401}`, generation)
-	if r := w.do("POST", "/v1/rejected/example/api", report); r.StatusCode != 200 {
-		t.Errorf("who has it: got %d %s, want 200", r.StatusCode, r.text)
+	if r := w.do("POST", "/v1/rejected/example/api", report); r.code() != 200 {
+		t.Errorf("who has it: got %d %s, want 200", r.code(), r.text)
 	}
-	if r := w.do("POST", "/v1/rejected/example/api?scope=files.read", report); r.StatusCode != 409 {
-		t.Errorf("who has another variant: got %d %s, want 409", r.StatusCode, r.text)
+	if r := w.do("POST", "/v1/rejected/example/api?scope=files.read", report); r.code() != 409 {
+		t.Errorf("who has another variant: got %d %s, want 409", r.code(), r.text)
 	}
 	if os.Geteuid() != 0 {
 		return

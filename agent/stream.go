@@ -120,7 +120,7 @@ func (s *subscription) refuse(ctx context.Context, sel *selection, d decision) e
 }
 
 func (s *subscription) record(kind audit.Kind, sel *selection, d decision) audit.Record {
-	r := sel.question.record(actionSubscribe, d)
+	r := sel.record(actionSubscribe, d)
 	r.Kind, r.Streams, r.Latency = kind, []uint64{s.id}, time.Since(s.began)
 	return r
 }

@@ -235,7 +235,6 @@ func fillPaths(cfg *agent.Config) error {
 
 // sameButRules says what of a config can't be taken up without a restart.
 func sameButRules(running, now agent.Config) error {
-	running.Rules, now.Rules = nil, nil
 	var changed []string
 	for name, same := range map[string]bool{
 		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "metadata": running.Metadata == now.Metadata,

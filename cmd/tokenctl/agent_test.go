@@ -234,12 +234,12 @@ rules:
 		t.Fatal(err)
 	}
 	s := agentSettings{config: path, http: "127.0.0.1:9"}
-	cfg, err := s.load()
-	if err == nil {
+	if _, err := s.load(); err == nil {
 		t.Fatalf("a user named 7: got no error, want that there is none")
 	}
 	_ = os.WriteFile(path, []byte(strings.Replace(readIfThere(path), `"7"`, "7", 1)), 0o600)
-	if cfg, err = s.load(); err != nil {
+	cfg, err := s.load()
+	if err != nil {
 		t.Fatal(err)
 	}
 	in := filepath.Dir(path)
@@ -273,7 +273,7 @@ func TestAnAgentThatCanNotServeSaysWhy(t *testing.T) {
 // folder is a temporary folder with a path that is short enough for a socket.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
