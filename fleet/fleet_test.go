@@ -1,7 +1,9 @@
 package fleet_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // seed is that of a run's chances.
@@ -58,8 +61,7 @@ func TestNoRequestFailsForWantOfATokenThatThereIs(t *testing.T) {
 	if eyes.expected == 0 {
 		t.Error("no token was ever seen where it has to be, so that looking for others proves nothing")
 	}
-	must(t, agent.cmd.Process.Signal(syscall.SIGTERM))
-	<-agent.done
+	agent.end()
 	t.Logf("no token is in any of %d files", s.written())
 }
 
@@ -136,8 +138,7 @@ func (f *fleet) trouble() {
 	s.start()
 	f.calm()
 	s.ledger.down(false)
-	must(s.t, s.broker.cmd.Process.Signal(syscall.SIGTERM))
-	<-s.broker.done
+	s.broker.end()
 	s.start()
 	f.calm()
 	s.ledger.down(false)
@@ -165,6 +166,7 @@ func (f *fleet) settle(jobs []*job) {
 	f.s.write("stop", "")
 	for _, j := range jobs {
 		eventually(t, "the end of "+j.name, j.proc.over)
+		j.keeper.end()
 		for _, o := range j.outcomes() {
 			f.v.add(o)
 		}
@@ -180,40 +182,43 @@ func (f *fleet) settle(jobs []*job) {
 	f.others.Wait()
 }
 
-// exchanges wants one exchange per generation, and no two within a floor.
+// exchanges wants one exchange per generation, and no two of a credential within a floor.
 func (s *site) exchanges() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	c := s.client("operator/last")
-	var newest, issued uint64
-	count := func() (all uint64) {
-		for _, name := range credentialNames() {
-			_, n := s.ledger.newest(name)
-			all += uint64(n)
-		}
-		return all
-	}
-	eventually(s.t, "no exchange while the tokens are asked for", func() bool {
-		issued, newest = count(), 0
-		for _, name := range credentialNames() {
-			r, err := tokenbrokerv1.NewTokenServiceClient(c.Conn()).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name})
-			must(s.t, err)
-			newest = max(newest, r.GetToken().GetGeneration())
-		}
-		return issued == count()
-	})
-	s.t.Logf("%d exchanges, %d generations", issued, newest)
-	if lost := uint64(len(s.ledger.kills)); issued < newest || issued > newest+lost {
-		s.t.Errorf("got %d exchanges for %d generations, want as many, and at most %d more that were lost with a broker that was killed", issued, newest, lost)
-	}
+	s.broker.end() // so that none is under way
+	issued := 0
 	for name, all := range s.ledger.of {
+		issued += len(all)
 		for i := 1; i < len(all); i++ {
 			if gap := all[i].asked.Sub(all[i-1].at); gap < floor && !s.ledger.killed(all[i-1].at, all[i].asked) {
 				s.t.Errorf("%s: got an exchange %v after another one, want none within %v", name, gap, floor)
 			}
 		}
 	}
+	generations, lost := s.generations(), len(s.ledger.kills)
+	s.t.Logf("%d exchanges, %d generations", issued, generations)
+	if asked := s.up.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken}); asked != issued {
+		s.t.Errorf("got %d token requests of which %d brought a token, want that of all", asked, issued)
+	}
+	if issued < generations || issued > generations+lost {
+		s.t.Errorf("got %d exchanges for %d generations, want as many, and at most %d more that were lost with a broker that was killed", issued, generations, lost)
+	}
+}
+
+// generations is how many the broker's trail names: numbers are passed over when the broker starts anew.
+func (s *site) generations() int {
+	s.t.Helper()
+	seen := map[uint64]bool{}
+	for line := range bytes.Lines(s.read("audit.jsonl")) {
+		var r struct {
+			Generation uint64 `json:"generation"`
+		}
+		must(s.t, json.Unmarshal(line, &r))
+		if r.Generation > 0 {
+			seen[r.Generation] = true
+		}
+	}
+	return len(seen)
 }
 
 // killed reports whether the broker was killed between two exchanges, or while the first of them was on its way.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -16,10 +15,10 @@ type job struct {
 	s          *site
 	name, kind string
 	credential string
-	remembers  bool     // it speaks to an agent, which keeps tokens, or has a process of its own that does
-	wrap       []string // what the loop runs in
+	remembers  bool // it speaks to an agent, which keeps tokens, or has a process of its own that does
 	env        []string
 	proc       *process
+	keeper     *process // of the file with the token; nil = none
 }
 
 // startJobs starts the jobs, each by a way that tokenctl has.
@@ -32,8 +31,8 @@ func startJobs(s *site) []*job {
 		{kind: "curls", env: agent, remembers: true},
 		{kind: "environment", env: broker},
 		{kind: "file", env: broker, remembers: true},
-		{kind: "file", env: agent, remembers: true},
 		{kind: "sink", env: agent, remembers: true},
+		{kind: "helper", env: agent, remembers: true},
 		{kind: "socket", env: agent, remembers: true},
 		{kind: "plugin", env: broker},
 	}
@@ -58,11 +57,7 @@ func (j *job) start() {
 	case "sink":
 		keeper := exec.Command(filepath.Join(bin, "tokenctl"), "file", "--format", "header", "--remove", j.s.path("sinks", j.name)+"="+j.credential)
 		keeper.Env = env
-		p := j.s.run(j.name+"-keeper", keeper)
-		j.s.t.Cleanup(func() { // before it is killed
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
-			<-p.done
-		})
+		j.keeper = j.s.run(j.name+"-keeper", keeper)
 		eventually(j.s.t, "the file of the token", func() bool { _, err := os.Stat(j.s.path("sinks", j.name)); return err == nil })
 	}
 	path := argv[0]

@@ -90,6 +90,14 @@ func (s *site) run(name string, cmd *exec.Cmd) *process {
 	return p
 }
 
+// end ends it in order, and waits; nil has ended.
+func (p *process) end() {
+	if p != nil {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		<-p.done
+	}
+}
+
 func (p *process) over() bool {
 	select {
 	case <-p.done:

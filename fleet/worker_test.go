@@ -52,7 +52,9 @@ type refusal struct{ code int }
 func (r refusal) Error() string { return fmt.Sprintf("status %d", r.code) }
 
 // kinds are the ways to a token that package client has.
-func kinds() []string { return []string{"http", "transport", "source", "grpc", "subscribe", "onchange"} }
+func kinds() []string {
+	return []string{"http", "transport", "source", "grpc", "subscribe", "onchange"}
+}
 
 // newWorker makes the worker of a number: kinds, ways and credentials go round.
 func newWorker(s *site, i int) *worker {
