@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func startJobs(s *site) []*job {
 }
 
 func (j *job) start() {
-	env := append(j.env, "FLEET_JOB="+j.name, "FLEET_KIND="+j.kind, "FLEET_CREDENTIAL="+j.credential, "FLEET_URL="+j.s.api.url+"/reports",
+	env := append(slices.Clip(j.env), "FLEET_JOB="+j.name, "FLEET_KIND="+j.kind, "FLEET_CREDENTIAL="+j.credential, "FLEET_URL="+j.s.api.url+"/reports",
 		"FLEET_CA="+j.s.path("api.pem"), "FLEET_STOP="+j.s.path("stop"), "FLEET_SOCKET="+j.s.socket(), "FLEET_HISTORIES="+j.s.path("histories"),
 		"FLEET_SINK="+j.s.path("sinks", j.name), fmt.Sprintf("FLEET_WAIT=%d", int(j.s.plan.wait.Seconds())))
 	loop, err := filepath.Abs("testdata/loop.bash")
