@@ -116,6 +116,21 @@ func (w *worker) listen(ctx context.Context) {
 	}
 }
 
+// settle waits until a worker has had its first token.
+func (w *worker) settle() {
+	ctx, cancel := context.WithTimeout(w.s.t.Context(), patience)
+	defer cancel()
+	told := strings.HasPrefix(w.name, "subscribe") || strings.HasPrefix(w.name, "onchange")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ; ctx.Err() == nil; <-tick.C {
+		if _, err := w.c.Token(ctx, w.credential); err == nil && (!told || w.held.Load() != nil) {
+			return
+		}
+	}
+	w.s.t.Errorf("%s: no token at the start", w.name)
+}
+
 // Token implements oauth2.TokenSource, for those who are told.
 func (w *worker) Token() (*oauth2.Token, error) {
 	t := w.held.Load()
