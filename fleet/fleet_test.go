@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbroker/tokenbroker/audit"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
@@ -214,17 +215,20 @@ func (s *site) exchanges() {
 	}
 }
 
-// generations is how many the broker's trail names: numbers are passed over when the broker starts anew.
+// generations is how many the broker's trail tells of that somebody could have got. Numbers alone say nothing: some are passed over when the
+// broker starts anew, and a credential that is made takes one.
 func (s *site) generations() int {
 	s.t.Helper()
 	seen := map[uint64]bool{}
 	for line := range bytes.Lines(s.read("audit.jsonl")) {
 		var r struct {
-			Action     string `json:"action"`
-			Generation uint64 `json:"generation"`
+			Kind       audit.Kind `json:"kind"`
+			Action     string     `json:"action"`
+			Generation uint64     `json:"generation"`
 		}
 		must(s.t, json.Unmarshal(line, &r))
-		if r.Generation > 0 && !strings.HasPrefix(r.Action, "credential.") { // a credential that is made takes a number, too
+		got := r.Kind == audit.KindExchangeResult || r.Kind == audit.KindDeliver || r.Kind == audit.KindCall && strings.HasPrefix(r.Action, "token.")
+		if got && r.Generation > 0 {
 			seen[r.Generation] = true
 		}
 	}

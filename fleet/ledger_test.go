@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -141,19 +142,24 @@ func (l *ledger) upAt(t time.Time) (since time.Time, up bool) {
 	return time.Time{}, false
 }
 
-// good reports whether somebody had a good token of a credential at a time, or could have had one. Who remembers tokens needs the
-// broker once per token, everybody else needs it now. When there is no good token, one can be had as soon as the floor allows.
-func (l *ledger) good(credential string, t time.Time, remembers bool) bool {
+// good reports whether who made a request had a good token at a time, or could have had one. Who remembers tokens needs the broker once
+// per token, everybody else needs it now. A token that this request was refused with is none of its own any more, however good it is to others.
+// When there is no good token, one can be had as soon as the floor allows.
+func (l *ledger) good(o outcome, refused map[string]time.Time, t time.Time) bool {
 	since, up := l.upAt(t)
 	free := since
-	for _, one := range l.of[credential] {
+	for _, one := range l.of[o.credential] {
 		if one.at.After(t) {
 			break
 		}
-		if free.Before(one.until()) {
-			free = one.until()
+		until := one.until()
+		if at, ok := refused[one.secret]; ok && at.Before(until) {
+			until = at
 		}
-		if t.Before(one.until()) && (up || remembers && l.reached(one, t)) {
+		if free.Before(until) {
+			free = until
+		}
+		if t.Before(until) && (up || o.remembers && l.reached(one, t)) {
 			return true
 		}
 	}
@@ -168,4 +174,17 @@ func (l *ledger) reached(one *issued, t time.Time) bool {
 		}
 	}
 	return false
+}
+
+// spans are the times when the broker was in reach.
+func (l *ledger) spans(began time.Time) string {
+	var all []string
+	for _, s := range l.ups {
+		to := "the end"
+		if !s.to.IsZero() {
+			to = s.to.Sub(began).Round(10 * time.Millisecond).String()
+		}
+		all = append(all, fmt.Sprintf("from %v to %s", s.from.Sub(began).Round(10*time.Millisecond), to))
+	}
+	return strings.Join(all, ", ")
 }

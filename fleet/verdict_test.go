@@ -24,6 +24,7 @@ type verdicts struct {
 	began    time.Time
 	excused  map[string]int // why → failures
 	failures []string
+	pardons  []string // failures while there was no good token
 }
 
 func (v *verdicts) add(o outcome) {
@@ -39,6 +40,9 @@ func (v *verdicts) count() int {
 	return len(v.all)
 }
 
+// pardoned is why a request may fail: what it needs was not there.
+const pardoned = "no good token was there or in reach"
+
 // judge judges all requests.
 func (v *verdicts) judge() {
 	v.excused = map[string]int{}
@@ -49,6 +53,9 @@ func (v *verdicts) judge() {
 		case "none":
 			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s", o.id, o.credential,
 				v.at(o.from), v.at(o.to), o.err, v.describe(tries)))
+		case pardoned:
+			v.excused[why]++
+			v.pardons = append(v.pardons, fmt.Sprintf("pardoned: %s, %v to %v: %v", o.id, v.at(o.from), v.at(o.to), o.err))
 		default:
 			v.excused[why]++
 		}
@@ -68,8 +75,8 @@ func (v *verdicts) excuse(o outcome, tries []attempt) string {
 		return "lacked a scope"
 	case o.typed && v.refusedTwice(tries):
 		return "its second token was ended on the way, too"
-	case !v.hadToken(o):
-		return "no good token was there or in reach"
+	case !v.hadToken(o, tries):
+		return pardoned
 	}
 	return "none"
 }
@@ -86,14 +93,20 @@ func (v *verdicts) refusedTwice(tries []attempt) bool {
 }
 
 // hadToken reports whether there was a good token for long enough, up to when a request failed or at any time before that.
-func (v *verdicts) hadToken(o outcome) bool {
+func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
 	const step = 20 * time.Millisecond
+	refused := map[string]time.Time{}
+	for _, a := range tries {
+		if _, again := refused[a.token]; !again && a.status == http.StatusUnauthorized {
+			refused[a.token] = a.at
+		}
+	}
 	v.s.ledger.mu.Lock()
 	defer v.s.ledger.mu.Unlock()
-	slack := v.s.plan.slack + 4*v.pace.within(o.from, o.to)
+	slack := v.s.plan.slack + 3*v.pace.within(o.from, o.to)
 	run := time.Duration(0)
 	for t := o.from; t.Before(o.to); t = t.Add(step) {
-		if run += step; !v.s.ledger.good(o.credential, t, o.remembers) {
+		if run += step; !v.s.ledger.good(o, refused, t) {
 			run = 0
 		}
 		if run >= slack {
@@ -101,7 +114,7 @@ func (v *verdicts) hadToken(o outcome) bool {
 		}
 	}
 	for t := o.to; t.After(o.to.Add(-slack)); t = t.Add(-step) {
-		if !v.s.ledger.good(o.credential, t, o.remembers) {
+		if !v.s.ledger.good(o, refused, t) {
 			return false
 		}
 	}
@@ -124,6 +137,10 @@ func (v *verdicts) describe(tries []attempt) string {
 func (v *verdicts) report(t testing.TB) {
 	t.Helper()
 	t.Logf("%d requests: %v", len(v.all), v.excused)
+	t.Logf("the broker was in reach %s", v.s.ledger.spans(v.began))
+	for _, p := range v.pardons {
+		t.Log(p)
+	}
 	for i, f := range v.failures {
 		if i == 50 {
 			t.Errorf("and %d more", len(v.failures)-i)
