@@ -99,11 +99,12 @@ bench: ## each benchmark for BENCHTIME (1s, or 1x), then the broker against bare
 	go run ./bench $(if $(filter 1x,$(BENCHTIME)),-short)
 
 .PHONY: soak
-soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME; ten thousand crash images of the store; attacks at full count
+soak: need-cc $(PEERS) ## the long run against a real OAuth server, for SOAKTIME; ten thousand crash images of the store; attacks at full count; a fleet of workers
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -race -count 1 -timeout 0 -run '^TestSoak' -v ./cmd/tokenbrokerd
 	TOKENBROKER_CRASH_IMAGES=10000 go test -count 1 -timeout 0 -run '^TestCrashImages$$' -v ./store
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -count 1 -timeout 0 -run '^TestP[0-9]' -v ./server ./audit
 	TOKENBROKER_SOAK=$(SOAKTIME) go test -count 1 -timeout 0 -parallel 1 -v ./attack
+	TOKENBROKER_SOAK=$(SOAKTIME) go test -race -count 1 -timeout 0 -v ./fleet
 
 .PHONY: demo
 demo: $(PEERS) ## a walk through the broker, step by step

@@ -1,0 +1,151 @@
+package fleet_test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenbroker/tokenbroker/client"
+)
+
+// verdicts are what became of all requests.
+type verdicts struct {
+	s    *site
+	pace pace
+
+	mu       sync.Mutex
+	all      []outcome
+	began    time.Time
+	excused  map[string]int // why → failures
+	failures []string
+	pardons  []string // failures while there was no good token
+}
+
+func (v *verdicts) add(o outcome) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all = append(v.all, o)
+}
+
+// count is how many requests have ended.
+func (v *verdicts) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.all)
+}
+
+// pardoned is why a request may fail: what it needs was not there.
+const pardoned = "no good token was there or in reach"
+
+// judge judges all requests.
+func (v *verdicts) judge() {
+	v.excused = map[string]int{}
+	slices.SortFunc(v.all, func(a, b outcome) int { return a.from.Compare(b.from) })
+	for _, o := range v.all {
+		tries := v.s.api.tries(o.id)
+		switch why := v.excuse(o, tries); why {
+		case "none":
+			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s", o.id, o.credential,
+				v.at(o.from), v.at(o.to), o.err, v.describe(tries)))
+		case pardoned:
+			v.excused[why]++
+			v.pardons = append(v.pardons, fmt.Sprintf("pardoned: %s, %v to %v: %v", o.id, v.at(o.from), v.at(o.to), o.err))
+		default:
+			v.excused[why]++
+		}
+	}
+}
+
+// excuse says why the end of a request is in order; "none" if it is not.
+func (v *verdicts) excuse(o outcome, tries []attempt) string {
+	scope, isScope := errors.AsType[*client.ScopeError](o.err)
+	lacked := len(tries) > 0 && tries[len(tries)-1].status == http.StatusForbidden
+	switch {
+	case o.err == nil:
+		return "answered"
+	case isScope != (lacked && o.typed), isScope && scope.Credential != o.credential:
+		return "none"
+	case lacked && (isScope || errors.Is(o.err, refusal{http.StatusForbidden})):
+		return "lacked a scope"
+	case o.typed && v.refusedTwice(tries):
+		return "its second token was ended on the way, too"
+	case !v.hadToken(o, tries):
+		return pardoned
+	}
+	return "none"
+}
+
+// refusedTwice reports whether the token that a request was repeated with had been good when its first was refused: one repetition is all
+// that a Transport promises.
+func (v *verdicts) refusedTwice(tries []attempt) bool {
+	if len(tries) < 2 {
+		return false
+	}
+	first, last := tries[len(tries)-2], tries[len(tries)-1]
+	one, _ := v.s.ledger.find(last.token)
+	return first.token != last.token && last.status == http.StatusUnauthorized && one.until().After(first.at)
+}
+
+// hadToken reports whether there was a good token for long enough, up to when a request failed or at any time before that.
+func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
+	const step = 20 * time.Millisecond
+	refused := map[string]time.Time{}
+	for _, a := range tries {
+		if _, again := refused[a.token]; !again && a.status == http.StatusUnauthorized {
+			refused[a.token] = a.at
+		}
+	}
+	v.s.ledger.mu.Lock()
+	defer v.s.ledger.mu.Unlock()
+	slack := v.s.plan.slack + 3*v.pace.within(o.from, o.to)
+	run := time.Duration(0)
+	for t := o.from; t.Before(o.to); t = t.Add(step) {
+		if run += step; !v.s.ledger.good(o, refused, t) {
+			run = 0
+		}
+		if run >= slack {
+			return true
+		}
+	}
+	for t := o.to; t.After(o.to.Add(-slack)); t = t.Add(-step) {
+		if !v.s.ledger.good(o, refused, t) {
+			return false
+		}
+	}
+	return true
+}
+
+// at is a time since the start.
+func (v *verdicts) at(t time.Time) time.Duration { return t.Sub(v.began).Round(10 * time.Millisecond) }
+
+func (v *verdicts) describe(tries []attempt) string {
+	var all []string
+	for _, a := range tries {
+		one, _ := v.s.ledger.find(a.token)
+		all = append(all, fmt.Sprintf("%v: %d for the token of %v that was good until %v", v.at(a.at), a.status, v.at(one.at), v.at(one.until())))
+	}
+	return cmp.Or(strings.Join(all, "; "), "none")
+}
+
+// report fails the test for each failure, and tells of the rest.
+func (v *verdicts) report(t testing.TB) {
+	t.Helper()
+	t.Logf("%d requests: %v", len(v.all), v.excused)
+	t.Logf("the broker was in reach %s", v.s.ledger.spans(v.began))
+	for _, p := range v.pardons {
+		t.Log(p)
+	}
+	for i, f := range v.failures {
+		if i == 50 {
+			t.Errorf("and %d more", len(v.failures)-i)
+			break
+		}
+		t.Error(f)
+	}
+}
