@@ -18,7 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// api is a resource server that takes the tokens which the sandbox gave and has not revoked. Below /git/ it serves repositories.
+// api is a resource server that takes the tokens which the sandbox gave and has not revoked. A path with .git/ is one in a repository.
 type api struct {
 	*httptest.Server
 	t     testing.TB
@@ -42,7 +42,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := bearer(r)
 	valid := a.valid(token)
 	a.note(r.URL.Path, token, valid)
-	inGit := strings.HasPrefix(r.URL.Path, "/git/")
+	inGit := strings.Contains(r.URL.Path, ".git/")
 	switch {
 	case !valid && inGit:
 		w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
@@ -88,7 +88,7 @@ func (a *api) git(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	(&cgi.Handler{Path: git, Args: []string{"http-backend"}, Root: "/git", Stderr: io.Discard,
+	(&cgi.Handler{Path: git, Args: []string{"http-backend"}, Root: "/", Stderr: io.Discard,
 		Env: []string{"GIT_PROJECT_ROOT=" + a.root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + a.root}}).ServeHTTP(w, r)
 }
 

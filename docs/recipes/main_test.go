@@ -55,9 +55,9 @@ func TestRecipes(t *testing.T) {
 						return err
 					},
 					Cmds: map[string]func(*testscript.TestScript, bool, []string){
-						"page": pageCommand, "start": startCommand, "as": asCommand, "api": apiCommand, "broker": brokerCommand, "eventually": eventually,
+						"page": pageCommand, "tries": triesCommand, "start": startCommand, "as": asCommand, "api": apiCommand, "broker": brokerCommand, "eventually": eventually,
 						"cron": cronCommand, "unit": unitCommand, "workflow": workflowCommand, "cronjob": cronjobCommand, "unseen": unseenCommand,
-						"elsewhere": elsewhereCommand,
+						"elsewhere": elsewhereCommand, "module": moduleCommand, "node-modules": nodeModulesCommand, "background": backgroundCommand,
 					},
 				})
 			})

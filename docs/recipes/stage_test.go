@@ -30,6 +30,8 @@ type stage struct {
 	api  *api
 	dir  string // the root of the host
 	port string // a free one on the loopback
+
+	repository string // its root
 }
 
 type stageKey struct{}
@@ -38,21 +40,17 @@ func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*s
 
 func newStage(env *testscript.Env, p *page) (*stage, error) {
 	t := env.T().(testing.TB)
-	s := &stage{page: p, dir: env.WorkDir, Broker: brokertest.Start(t, brokertest.Config{TCP: true, Ops: true,
-		Profile: func(_ string, p *provider.Profile) { // 401s and operators may cause an exchange at any time
-			floor := provider.Duration(time.Millisecond)
-			p.Floor = &floor
-		}})}
-	for _, name := range []string{"example/reports", "example/drive", "example/git"} {
-		s.AddClientCredentials(name, "files.read")
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		return nil, err
 	}
+	s := &stage{page: p, dir: env.WorkDir, repository: repository, Broker: newBroker(t)}
 	s.api = newAPI(t, s)
 	for _, folder := range []string{"bin", "etc/tokenbroker", "etc/cron.d", "etc/systemd/system", "run/tokenbroker", "run/reports", "var/lib/reports", "var/log", "home"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	var err error
 	if s.port, err = freePort(); err != nil {
 		return nil, err
 	}
@@ -69,6 +67,22 @@ func newStage(env *testscript.Env, p *page) (*stage, error) {
 		env.Setenv(name, value)
 	}
 	return s, nil
+}
+
+// newBroker starts a broker with two credentials of an issuer for jobs, and one of "acme", where refresh tokens rotate.
+func newBroker(t testing.TB) *brokertest.Broker {
+	job := []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}
+	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true,
+		Issuers: []sandbox.Issuer{{Name: "fast", Clients: job, Rotation: sandbox.RotateNone, Downscope: true},
+			{Name: "acme", Clients: job, Rotation: sandbox.RotateStrict, Downscope: true}},
+		Profile: func(issuer string, p *provider.Profile) { // 401s and operators may cause an exchange at any time
+			floor := provider.Duration(time.Millisecond)
+			p.Floor, p.RevocationEndpoint = &floor, "https://sandbox.example/"+issuer+"/revoke"
+		}})
+	b.AddClientCredentials("example/reports", "files.read")
+	b.AddClientCredentials("example/drive", "files.read")
+	b.AddRefreshToken("example/git", "acme", "files.read")
+	return b
 }
 
 // freePort is a port of the loopback that nobody listens on.
@@ -127,11 +141,11 @@ func (s *stage) certificate(name string) map[string]string {
 // substitutions are all in which a page and its test differ: what is on the left in a page is on the right here.
 func (s *stage) substitutions() *strings.Replacer {
 	return strings.NewReplacer(
-		"https://api.example", s.api.URL, "https://git.example", s.api.URL+"/git", "api.example", strings.TrimPrefix(s.api.URL, "https://"),
-		"git.example", strings.TrimPrefix(s.api.URL, "https://"),
-		"broker.example.org:8443", s.Daemon.Addr().String(), "broker.example.org:9090", s.opsAddr(), "127.0.0.1:8174", "127.0.0.1:"+s.port,
+		"https://api.example", s.api.URL, "https://git.example", s.api.URL, "git.example", strings.TrimPrefix(s.api.URL, "https://"),
+		"broker.example.org:8443", s.Daemon.Addr().String(), "127.0.0.1:8081", s.opsAddr(), "127.0.0.1:8174", "127.0.0.1:"+s.port,
 		"spiffe://example.org/", "spiffe://"+brokertest.TrustDomain+"/",
-		"/usr/local/bin/", s.dir+"/bin/", "/etc/", s.dir+"/etc/", "/run/", s.dir+"/run/", "/var/", s.dir+"/var/", "/opt/", s.dir+"/opt/", "/spiffe/", s.dir+"/spiffe/",
+		"/usr/local/bin/", s.dir+"/bin/", "/etc/", s.dir+"/etc/", "/run/", s.dir+"/run/", "/var/lib/tokenbroker", s.Dir, "/var/", s.dir+"/var/",
+		"/opt/", s.dir+"/opt/", "/spiffe-workload-api/", s.dir+"/spiffe/", "examples/python/", s.repository+"/examples/python/",
 	)
 }
 
@@ -173,6 +187,14 @@ func pageCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Exec("bash", "-o", "pipefail", "-c", s.here(command)); (err != nil) != neg {
 		ts.Fatalf("%s: got %v, want success to be %v", command, err, !neg)
 	}
+}
+
+// triesCommand is "tries BEGIN…": the command of the page is run, and its exit status is not looked at.
+func triesCommand(ts *testscript.TestScript, _ bool, args []string) {
+	s := stageOf(ts)
+	command, err := s.page.command(strings.Join(args, " "))
+	ts.Check(err)
+	_ = ts.Exec("bash", "-c", s.here(command))
 }
 
 // startCommand is "start NAME BEGIN…": the command of the page runs until the script ends; what it writes is in NAME.
@@ -251,10 +273,12 @@ func brokerCommand(ts *testscript.TestScript, _ bool, args []string) {
 		s.Shutdown()
 	case "start":
 		s.Restart()
+	case "seed": // FILE: somebody consents at "acme"; the refresh token is in the file
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(s.Sandbox.SeedRefreshToken("acme", "job", "files.read")+"\n"), 0o600))
 	case "workloads": // the Workload API at the page's address
 		address := brokertest.WorkloadAPI(s.api.t, s.CA(), mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, NotAfter: time.Now().Add(time.Hour)})
 		ts.Check(os.MkdirAll(filepath.Join(s.dir, "spiffe"), 0o700))
-		ts.Check(os.Symlink(strings.TrimPrefix(address, "unix://"), filepath.Join(s.dir, "spiffe/api.sock")))
+		ts.Check(os.Symlink(strings.TrimPrefix(address, "unix://"), filepath.Join(s.dir, "spiffe/spire-agent.sock")))
 	default:
 		ts.Fatalf("broker %s?", args[0])
 	}
@@ -274,7 +298,7 @@ func elsewhereCommand(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
 	command, err := s.page.command(strings.Join(args, " "))
 	ts.Check(err)
-	program, _, _ := strings.Cut(command, " ")
+	program := strings.Join(strings.Fields(command)[:2], " ")
 	_, says, _ := strings.Cut(s.page.text, "What was run")
 	if says, _, _ = strings.Cut(says, "\n\n"); !strings.Contains(says, program) {
 		ts.Fatalf("the page does not say that %s was not run", program)
