@@ -251,10 +251,7 @@ func nodeModulesCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// backgroundCommand is "background COMMAND…": it runs until the script ends.
+// backgroundCommand is "background NAME LINE": a command line of sh runs until the script ends, or "stop".
 func backgroundCommand(ts *testscript.TestScript, _ bool, args []string) {
-	for i, arg := range args {
-		args[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-	}
-	background(ts, "background.log", "exec "+strings.Join(args, " "))
+	background(ts, args[0], args[1])
 }

@@ -28,7 +28,7 @@ type page struct {
 func pages(t *testing.T) (all []*page) {
 	t.Helper()
 	paths, err := filepath.Glob("*.md")
-	if err != nil || len(paths) < 4 {
+	if err != nil || len(paths) < 12 {
 		t.Fatalf("got %v, %v, want the pages", paths, err)
 	}
 	for _, path := range append(paths, "../verify.md") {
@@ -60,8 +60,8 @@ func parse(name, text string) *page {
 		case "sh":
 			p.commands = append(p.commands, commands(body)...)
 		default:
-			first, _, _ := strings.Cut(body, "\n")
-			p.files[strings.Fields(first)[1]] = body
+			_, named, _ := strings.Cut(strings.TrimPrefix(body, "#!/bin/bash\n"), " ")
+			p.files[strings.Fields(named)[0]] = body
 		}
 	}
 	return p

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ type stage struct {
 	dir  string // the root of the host
 	port string // a free one on the loopback
 
-	repository string // its root
+	repository string            // its root
+	ends       map[string]func() // what runs in the background, by name
 }
 
 type stageKey struct{}
@@ -44,7 +46,7 @@ func newStage(env *testscript.Env, p *page) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{page: p, dir: env.WorkDir, repository: repository, Broker: newBroker(t)}
+	s := &stage{page: p, dir: env.WorkDir, repository: repository, ends: map[string]func(){}, Broker: newBroker(t)}
 	s.api = newAPI(t, s)
 	for _, folder := range []string{"bin", "etc/tokenbroker", "etc/cron.d", "etc/systemd/system", "run/tokenbroker", "run/reports", "var/lib/reports", "var/log", "home"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
@@ -215,11 +217,18 @@ func background(ts *testscript.TestScript, name, line string) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, out
 	cmd.Env = environ(ts)
 	ts.Check(cmd.Start())
-	ts.Defer(func() {
+	end := sync.OnceFunc(func() {
 		cancel()
 		_ = cmd.Wait()
 		_ = out.Close()
 	})
+	stageOf(ts).ends[name] = end
+	ts.Defer(end)
+}
+
+// stopCommand is "stop NAME": it ends what runs in the background.
+func stopCommand(ts *testscript.TestScript, _ bool, args []string) {
+	stageOf(ts).ends[args[0]]()
 }
 
 // environ is the environment of the script, as far as jobs may depend on it.
