@@ -235,7 +235,7 @@ func moduleCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("go.mod"), []byte(mod), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs("go.sum"), []byte(ts.ReadFile(filepath.Join(s.repository, "go.sum"))), 0o600))
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
-		out, err := exec.Command("go", "env", name).Output() //nolint:noctx // it does not take long
+		out, err := exec.Command("go", "env", name).Output()
 		ts.Check(err)
 		ts.Setenv(name, strings.TrimSpace(string(out)))
 	}
@@ -251,7 +251,7 @@ func nodeModulesCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// backgroundCommand is "background NAME LINE": a command line of sh runs until the script ends, or "stop".
+// backgroundCommand is "background NAME LINE": a command line of sh runs until the script ends, or "end".
 func backgroundCommand(ts *testscript.TestScript, _ bool, args []string) {
 	background(ts, args[0], args[1])
 }

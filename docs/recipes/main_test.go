@@ -57,7 +57,7 @@ func TestRecipes(t *testing.T) {
 					Cmds: map[string]func(*testscript.TestScript, bool, []string){
 						"page": pageCommand, "tries": triesCommand, "start": startCommand, "as": asCommand, "api": apiCommand, "broker": brokerCommand, "eventually": eventually,
 						"cron": cronCommand, "unit": unitCommand, "workflow": workflowCommand, "cronjob": cronjobCommand, "unseen": unseenCommand,
-						"elsewhere": elsewhereCommand, "module": moduleCommand, "node-modules": nodeModulesCommand, "background": backgroundCommand, "stop": stopCommand,
+						"elsewhere": elsewhereCommand, "module": moduleCommand, "node-modules": nodeModulesCommand, "background": backgroundCommand, "end": endCommand,
 					},
 				})
 			})

@@ -49,7 +49,7 @@ func pages(t *testing.T) (all []*page) {
 }
 
 // fence is a block of a page, with what it is.
-var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$") //nolint:gochecknoglobals // a constant that Go can't have
+var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
 
 // parse takes a page apart. A block of "sh" holds commands, of "text" what they answer; any other is a file whose path is in its first line.
 func parse(name, text string) *page {

@@ -173,7 +173,7 @@ func (s *stage) take(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
 		return "", err
 	}
-	return at, os.WriteFile(at, []byte(s.here(text)), 0o700) //nolint:gosec // some are programs
+	return at, os.WriteFile(at, []byte(s.here(text)), 0o700)
 }
 
 // pageCommand is "page BEGIN…": the command of the page that begins so is run. "page file PATH" writes a file that the page shows.
@@ -226,8 +226,8 @@ func background(ts *testscript.TestScript, name, line string) {
 	ts.Defer(end)
 }
 
-// stopCommand is "stop NAME": it ends what runs in the background.
-func stopCommand(ts *testscript.TestScript, _ bool, args []string) {
+// endCommand is "end NAME": it ends what runs in the background.
+func endCommand(ts *testscript.TestScript, _ bool, args []string) {
 	stageOf(ts).ends[args[0]]()
 }
 
