@@ -42,6 +42,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := bearer(r)
 	valid := a.valid(token)
 	a.note(r.URL.Path, token, valid)
+	if token != "" {
+		a.look(token)
+	}
 	inGit := strings.Contains(r.URL.Path, ".git/")
 	switch {
 	case !valid && inGit:
@@ -80,6 +83,18 @@ func (a *api) note(path, token string, valid bool) {
 		a.tokens = append(a.tokens, token)
 	}
 	a.log = append(a.log, fmt.Sprintf("%s token %d %v", path, at+1, valid))
+}
+
+// look fails the test if a token is on a command line or in an environment while it is used, where there is a /proc to look at.
+func (a *api) look(token string) {
+	for _, place := range []string{"cmdline", "environ"} {
+		paths, _ := filepath.Glob("/proc/[0-9]*/" + place)
+		for _, path := range paths {
+			if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), token) {
+				a.t.Errorf("a token is in the %s of a process", place)
+			}
+		}
+	}
 }
 
 func (a *api) git(w http.ResponseWriter, r *http.Request) {
