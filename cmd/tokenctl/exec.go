@@ -38,6 +38,7 @@ type execJob struct {
 	*session
 	like      variant
 	env, file []string // VAR=NAME
+	format    string
 	renewal   string
 	grace     time.Duration
 
@@ -55,6 +56,7 @@ func (c *cli) execCommand() *cobra.Command {
 		Use: "exec {--env|--file} VAR=CREDENTIAL… -- COMMAND ARGUMENTS…", Short: "Run a command with access tokens", Long: execLong,
 		Args: func(cmd *cobra.Command, args []string) error { return takes("COMMAND")(cmd, args[:min(1, len(args))]) },
 		Example: `  tokenctl exec --file TOKEN_FILE=example/reports -- ./worker
+  tokenctl exec --format header --file HEADER=example/reports -- sh -c 'curl -fsS -H @"$HEADER" https://api.example/reports'
   tokenctl exec --file TOKEN_FILE=example/reports --on-renewal signal:HUP -- ./daemon
   tokenctl exec --env API_TOKEN=example/reports -- ./job`,
 	}
@@ -73,8 +75,10 @@ func (c *cli) execCommand() *cobra.Command {
 	f.SetInterspersed(false) // what follows the command is its own
 	f.StringArrayVar(&j.env, "env", nil, "put a token into a variable: `VAR=CREDENTIAL`; repeatable")
 	f.StringArrayVar(&j.file, "file", nil, "put the path of a file with a token into a variable: `VAR=CREDENTIAL`; repeatable")
+	f.StringVar(&j.format, "format", "token", "what a file holds: token, header, json")
 	f.StringVar(&j.renewal, "on-renewal", "nothing", "what happens when a newer token comes: nothing, signal:NAME or restart")
 	f.DurationVar(&j.grace, "grace", 10*time.Second, "how long the command has to end before a restart")
+	complete(cmd, "format", "token", "header", "json")
 	complete(cmd, "on-renewal", "nothing", "signal:HUP", "restart")
 	return cmd
 }
@@ -100,8 +104,11 @@ func (j *execJob) check(args []string) error {
 			set.to[name] = credential
 		}
 	}
-	if len(j.vars)+len(j.files) == 0 {
+	switch {
+	case len(j.vars)+len(j.files) == 0:
 		return usageError("give --env or --file", "tokenctl exec --help")
+	case !isFormat(j.format):
+		return usagef("--format: give token, header or json")
 	}
 	return j.checkRenewal()
 }
@@ -206,7 +213,11 @@ func (j *execJob) write(of string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.write([]byte(j.latest[credential].AccessToken)); err != nil {
+		text, err := j.latest[credential].text(j.format)
+		if err != nil {
+			return err
+		}
+		if _, err := s.write(text); err != nil {
 			return err
 		}
 	}

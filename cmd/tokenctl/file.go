@@ -81,7 +81,7 @@ func (j *fileJob) check(args []string) error {
 	switch {
 	case !known:
 		return usagef("--mode: give 0600, 0400, 0640 or 0440: a token is not for all")
-	case j.format != "token" && j.format != "header" && j.format != "json":
+	case !isFormat(j.format):
 		return usagef("--format: give token, header or json")
 	case j.once && j.remove:
 		return usagef("--remove would remove at once what --once writes")

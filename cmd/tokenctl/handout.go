@@ -47,6 +47,9 @@ func end(t time.Time) string {
 	return stamp(t)
 }
 
+// isFormat reports whether a file can hold a token in this form.
+func isFormat(name string) bool { return name == "token" || name == "header" || name == "json" }
+
 // text is what a file holds. A bare token has no newline at its end: what reads a whole file would take it for a part of the token.
 func (h handout) text(format string) ([]byte, error) {
 	switch format {
