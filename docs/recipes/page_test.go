@@ -16,6 +16,7 @@ const maxLines = 60
 // page is a recipe: the commands that it says to run, and the files that it shows.
 type page struct {
 	name     string
+	path     string // of its file
 	text     string
 	commands []string
 	files    map[string]string // path → text
@@ -37,6 +38,7 @@ func pages(t *testing.T) (all []*page) {
 			t.Fatal(err)
 		}
 		p := parse(strings.TrimSuffix(filepath.Base(path), ".md"), string(data))
+		p.path = path
 		if n := strings.Count(p.text, "\n"); n > maxLines && path != "../verify.md" {
 			t.Errorf("%s has %d lines, want %d at most", path, n, maxLines)
 		}
@@ -46,6 +48,17 @@ func pages(t *testing.T) (all []*page) {
 		all = append(all, p)
 	}
 	return all
+}
+
+func TestTheLinksOfThePagesLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	for _, p := range pages(t) {
+		for _, found := range link.FindAllStringSubmatch(p.text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(p.path), found[1])); err != nil {
+				t.Errorf("%s: %v", p.name, err)
+			}
+		}
+	}
 }
 
 // fence is a block of a page, with what it is.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -144,7 +145,7 @@ func (s *stage) certificate(name string) map[string]string {
 func (s *stage) substitutions() *strings.Replacer {
 	return strings.NewReplacer(
 		"https://api.example", s.api.URL, "https://git.example", s.api.URL, "git.example", strings.TrimPrefix(s.api.URL, "https://"),
-		"broker.example.org:8443", s.Daemon.Addr().String(), "127.0.0.1:8081", s.opsAddr(), "127.0.0.1:8174", "127.0.0.1:"+s.port,
+		"broker.example.org:8443", s.Daemon.Addr().String(), "127.0.0.1:8081", s.opsAddr(), "127.0.0.1:8174", "127.0.0.1:"+s.port, "users: [runner]", "users: ["+strconv.Itoa(os.Getuid())+"]",
 		"spiffe://example.org/", "spiffe://"+brokertest.TrustDomain+"/",
 		"/usr/local/bin/", s.dir+"/bin/", "/etc/", s.dir+"/etc/", "/run/", s.dir+"/run/", "/var/lib/tokenbroker", s.Dir, "/var/", s.dir+"/var/",
 		"/opt/", s.dir+"/opt/", "/spiffe-workload-api/", s.dir+"/spiffe/", "examples/python/", s.repository+"/examples/python/",
