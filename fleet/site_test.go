@@ -294,7 +294,8 @@ func (s *site) furnish() {
 			Spec: &tokenbrokerv1.CredentialSpec{Provider: "steady", OauthClient: "steady", Scopes: []string{scopeOf(name)},
 				GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_CLIENT_CREDENTIALS}})
 		must(s.t, err)
-		_, err = c.Token(ctx, name)
+		// Not by the client's Token, which would keep a stream open.
+		_, err = tokenbrokerv1.NewTokenServiceClient(c.Conn()).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name})
 		must(s.t, err)
 	}
 }

@@ -43,12 +43,21 @@ func (v *verdicts) count() int {
 // pardoned is why a request may fail: what it needs was not there.
 const pardoned = "no good token was there or in reach"
 
+// resigned is for how long a Transport may not wait again after it waited in vain.
+const resigned = 3 * time.Second
+
 // judge judges all requests.
 func (v *verdicts) judge() {
 	v.excused = map[string]int{}
 	slices.SortFunc(v.all, func(a, b outcome) int { return a.from.Compare(b.from) })
+	failed := map[string]time.Time{} // worker → when its last request ended that failed
 	for _, o := range v.all {
 		tries := v.s.api.tries(o.id)
+		worker := o.id[:strings.LastIndexByte(o.id, '-')]
+		o.vain = o.from.Sub(failed[worker]) < resigned
+		if o.err != nil {
+			failed[worker] = o.to
+		}
 		switch why := v.excuse(o, tries); why {
 		case "none":
 			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s", o.id, o.credential,
@@ -75,6 +84,8 @@ func (v *verdicts) excuse(o outcome, tries []attempt) string {
 		return "lacked a scope"
 	case o.typed && v.refusedTwice(tries):
 		return "its second token was ended on the way, too"
+	case o.typed && len(tries) == 1 && !o.vain && o.to.Sub(o.from) < v.s.plan.wait:
+		return "none" // it did not wait for a newer token, which could come at any time
 	case !v.hadToken(o, tries):
 		return pardoned
 	}

@@ -43,6 +43,7 @@ type outcome struct {
 	typed      bool // a missing scope is a ScopeError
 	from, to   time.Time
 	err        error // nil = it was answered with 200
+	vain       bool  // the worker's request before it failed, a moment ago
 }
 
 // refusal is an answer that is not 200.
