@@ -138,9 +138,9 @@ func bundle(t *testing.T, cas ...[]byte) string {
 func twoBrokers(t *testing.T, do func(*testing.T, *pair, *client.Client, *tap)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		one := brokertest.Start(t, brokertest.Config{})
+		one := brokertest.Start(t, brokertest.Config{WatchEvery: time.Minute})
 		defer one.Stop()
-		two := brokertest.Start(t, brokertest.Config{Settings: func(c *daemon.Config) {
+		two := brokertest.Start(t, brokertest.Config{WatchEvery: time.Minute, Settings: func(c *daemon.Config) {
 			own, err := os.ReadFile(c.TLS.CA)
 			if err != nil {
 				t.Fatal(err)
@@ -220,7 +220,7 @@ func TestAStreamGoesElsewhereBeforeItsBrokerEnds(t *testing.T) {
 
 func TestTheStreamGoesOnWithTheNextCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := brokertest.Start(t, brokertest.Config{})
+		b := brokertest.Start(t, brokertest.Config{WatchEvery: time.Minute})
 		defer b.Stop()
 		b.AddClientCredentials("example/api", "files.read")
 		issue := func(files mtls.Files) {

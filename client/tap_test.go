@@ -1,11 +1,13 @@
 package client_test
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -100,6 +102,7 @@ func (p *tap) counts() (gets, opened int, gap bool) {
 func tapped(t *testing.T, cfg brokertest.Config, do func(*testing.T, *brokertest.Broker, *client.Client, *tap)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		cfg.WatchEvery = cmp.Or(cfg.WatchEvery, time.Minute) // hours pass in which nothing of it changes
 		b := brokertest.Start(t, cfg)
 		defer b.Stop()
 		p := &tap{}
