@@ -244,7 +244,7 @@ func advice() func(string, tokenbroker.Cause) string {
 			causes[tokenbroker.Cause(e.Name)] = e.Do
 		case explain.KindCode:
 			codes[e.Name] = e.Do
-		case explain.KindReason, explain.KindState, explain.KindRemoval, explain.KindDenial:
+		default: // what no provider says
 		}
 	}
 	return func(code string, cause tokenbroker.Cause) string { return cmp.Or(causes[cause], codes[code]) }

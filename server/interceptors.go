@@ -106,6 +106,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 func (s *Server) statusUnary(ctx context.Context, in incoming) (any, error) {
 	resp, err := s.limitUnary(ctx, in)
 	if err != nil {
+		pushBack(ctx, err)
 		return nil, s.status(err)
 	}
 	return resp, nil
