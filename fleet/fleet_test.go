@@ -121,21 +121,21 @@ func (s *site) harm(ctx context.Context, name string, dice *rand.Rand) {
 		}
 		one, had := s.ledger.newest(name)
 		replaced := had + 1
-		switch dice.IntN(4) {
+		switch dice.IntN(s.plan.attacks) {
 		case 0:
 			s.up.RevokeToken(one.secret)
 			s.ledger.kill(one.secret)
 		case 1:
 			s.ledger.kill(one.secret)
-		case 2: // and what comes in its place, which must not be replaced within a floor
+		case 2:
+			s.api.refuseOnce(name)
+		default: // and what comes in its place, which must not be replaced within a floor
 			s.ledger.kill(one.secret)
 			if !s.issues(ctx, name, replaced) {
 				return
 			}
 			one, replaced = s.latest(name), replaced+1
 			s.ledger.kill(one.secret)
-		default:
-			s.api.refuseOnce(name)
 		}
 		if !s.issues(ctx, name, replaced+1) {
 			return
