@@ -119,23 +119,45 @@ func (s *site) harm(ctx context.Context, name string, dice *rand.Rand) {
 		for time.Now().Before(wait) && ctx.Err() == nil {
 			<-tick.C
 		}
-		one, begun := s.ledger.newest(name)
-		switch dice.IntN(3) {
+		one, had := s.ledger.newest(name)
+		replaced := had + 1
+		switch dice.IntN(s.plan.attacks) {
 		case 0:
 			s.up.RevokeToken(one.secret)
 			s.ledger.kill(one.secret)
 		case 1:
 			s.ledger.kill(one.secret)
-		default:
+		case 2:
 			s.api.refuseOnce(name)
-		}
-		for _, n := s.ledger.newest(name); n < begun+2; _, n = s.ledger.newest(name) {
-			if ctx.Err() != nil {
+		default: // and what comes in its place, which must not be replaced within a floor
+			s.ledger.kill(one.secret)
+			if !s.issues(ctx, name, replaced) {
 				return
 			}
-			<-tick.C
+			one, replaced = s.latest(name), replaced+1
+			s.ledger.kill(one.secret)
+		}
+		if !s.issues(ctx, name, replaced+1) {
+			return
 		}
 	}
+}
+
+func (s *site) latest(name string) issued {
+	one, _ := s.ledger.newest(name)
+	return one
+}
+
+// issues waits until n tokens of a credential were issued; false if ctx ends before that.
+func (s *site) issues(ctx context.Context, name string, n int) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ; ctx.Err() == nil; <-tick.C {
+		if _, had := s.ledger.newest(name); had >= n {
+			return true
+		}
+	}
+	return false
 }
 
 // trouble is one turn of what befalls the broker.
