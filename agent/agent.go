@@ -43,19 +43,20 @@ type Config struct {
 
 // Agent serves the jobs of a host.
 type Agent struct {
-	cfg     Config
-	rules   atomic.Pointer[ruleset]
-	denials *denials
-	handed  *handed
-	lobby   *lobby
-	fronts  []*front
-	sink    *audit.File
-	log     *audit.Log
-	socket  *net.UnixListener
-	ending  chan struct{} // closed when streams have to end
-	bearer  *bearer       // nil = no HTTP port
-	health  *health.Server
-	outage  rate.Sometimes
+	cfg       Config
+	rules     atomic.Pointer[ruleset]
+	denials   *denials
+	handed    *handed
+	lobby     *lobby
+	fronts    []*front
+	sink      *audit.File
+	log       *audit.Log
+	socket    *net.UnixListener
+	ending    chan struct{} // closed when streams have to end
+	bearer    *bearer       // nil = no HTTP port
+	health    *health.Server
+	outage    rate.Sometimes
+	namespace namespace
 
 	mu sync.Mutex // of SetRules
 }
@@ -77,6 +78,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
+	if a.namespace, err = thisNamespace(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	a.rules.Store(rules)
 	defer func() {
 		if err != nil {
@@ -117,11 +121,17 @@ func (a *Agent) openFronts(ctx context.Context) (err error) {
 	if a.socket, err = listenUnix(ctx, a.cfg.Socket, a.rules.Load().shared()); err != nil {
 		return err
 	}
-	a.fronts = append(a.fronts, a.newFront("socket", a.socket, identifyUnix, a.routes(), a.newGRPC()))
+	a.fronts = append(a.fronts, a.newFront("socket", a.socket, a.identifyUnix, a.routes(), a.newGRPC()))
 	return cmp.Or(a.openLoopback(ctx), a.openMetadata(ctx))
 }
 
-func identifyUnix(c net.Conn) (Peer, error) { return peerOf(c.(*net.UnixConn)) }
+func (a *Agent) identifyUnix(c net.Conn) (Peer, error) {
+	p, err := peerOf(c.(*net.UnixConn))
+	if err != nil {
+		return p, err
+	}
+	return a.namespace.known(p)
+}
 
 // Close closes what Open opened, if it is not run. Run does so itself.
 func (a *Agent) Close() {

@@ -16,6 +16,9 @@ import (
 // sortTimeout is how long a connection may take to say which protocol it speaks.
 const sortTimeout = 10 * time.Second
 
+// sortAtOnce is for how many connections at a time a front finds out who they are from. Further ones wait in the kernel.
+const sortAtOnce = 16
+
 // front is one listener: it finds out who connects, and brings the connection to the server of its protocol.
 type front struct {
 	name     string
@@ -28,6 +31,8 @@ type front struct {
 	httpIn *inlet
 	grpc   *grpc.Server // nil = HTTP alone
 	grpcIn *inlet
+
+	sorting chan struct{} // holds a value for each connection whose peer is being found out
 
 	done chan struct{} // closed when it ends
 	once sync.Once
@@ -45,7 +50,7 @@ func caller(ctx context.Context) Peer {
 // newFront makes a front of an agent. Without g it speaks HTTP alone.
 func (a *Agent) newFront(name string, l net.Listener, identify func(net.Conn) (Peer, error), h http.Handler, g *grpc.Server) *front {
 	f := &front{name: name, listener: l, identify: identify, lobby: a.lobby, grpc: g, httpIn: newInlet(l.Addr()), grpcIn: newInlet(l.Addr()),
-		knows: func(p Peer) bool { return a.rules.Load().knows(p) }, done: make(chan struct{})}
+		knows: func(p Peer) bool { return a.rules.Load().knows(p) }, sorting: make(chan struct{}, sortAtOnce), done: make(chan struct{})}
 	f.http = &http.Server{Handler: h, ReadHeaderTimeout: sortTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -64,10 +69,14 @@ func (f *front) serve() error {
 		wg.Go(func() { _ = f.grpc.Serve(f.grpcIn) })
 	}
 	for {
+		f.sorting <- struct{}{}
 		c, err := f.listener.Accept()
-		switch {
-		case err == nil:
+		if err == nil {
 			wg.Go(func() { f.receive(c) })
+			continue
+		}
+		<-f.sorting
+		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default:
@@ -84,6 +93,7 @@ func (f *front) serve() error {
 // receive finds out who a connection is from, and what it speaks.
 func (f *front) receive(c net.Conn) {
 	p, err := f.identify(c)
+	<-f.sorting
 	if err != nil {
 		_ = c.Close()
 		return

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -22,7 +25,6 @@ import (
 // The limits of a connection that speaks gRPC.
 const (
 	maxMessage = 64 << 10
-	maxStreams = 1024
 	maxHeader  = 32 << 10
 )
 
@@ -65,7 +67,7 @@ func (a *Agent) newGRPC() *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeader), grpc.ConnectionTimeout(sortTimeout), grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(a.statusUnary), grpc.StreamInterceptor(a.statusStream))
+		grpc.InTapHandle(a.tap), grpc.UnaryInterceptor(a.statusUnary), grpc.StreamInterceptor(a.statusStream))
 	tokenbrokerv1.RegisterTokenServiceServer(s, &tokenService{a: a})
 	for _, name := range []string{"", "liveness", "readiness", tokenbrokerv1.TokenService_ServiceDesc.ServiceName} {
 		a.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
@@ -75,9 +77,28 @@ func (a *Agent) newGRPC() *grpc.Server {
 	return s
 }
 
+// tap bounds how many calls a user may have under way, before any of their requests is read.
+func (a *Agent) tap(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	end := a.lobby.begin(connOf(ctx))
+	if end == nil {
+		return ctx, a.status(&tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: "calls of this user", RetryAfter: time.Second})
+	}
+	context.AfterFunc(ctx, end)
+	return ctx, nil
+}
+
+// recovered turns a panic into an error: it must not end the agent for the whole host. Its value may hold anything.
+func (a *Agent) recovered(err *error) {
+	if p := recover(); p != nil {
+		a.cfg.Log.Error("panic in a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		*err = a.status(fmt.Errorf("panic of type %T", p))
+	}
+}
+
 // statusUnary turns errors into the statuses that the broker would give.
-func (a *Agent) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	resp, err := next(ctx, req)
+func (a *Agent) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer a.recovered(&err)
+	resp, err = next(ctx, req)
 	if err != nil {
 		return nil, a.status(err)
 	}
@@ -86,7 +107,8 @@ func (a *Agent) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInf
 
 // statusStream is statusUnary for streams. The streams of the other services know nothing of a drain: it ends their context, and what does
 // not look at that is ended with its patience.
-func (a *Agent) statusStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (a *Agent) statusStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer a.recovered(&err)
 	if info.FullMethod == tokenbrokerv1.TokenService_Subscribe_FullMethodName {
 		return a.status(next(srv, ss))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +98,10 @@ func questionOf(r *http.Request) (question, string, error) {
 // aboutOf reads which token a request is about. Other parameters than those and the further ones are refused: a scope that is misspelt
 // must not bring a token with more.
 func aboutOf(r *http.Request, further ...string) (question, error) {
-	v := r.URL.Query()
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil { // what can't be read is not left out: it may have been a scope
+		return question{}, tokenbroker.Invalid("query", errors.New("can't be read: % is written %25, and & is between parameters"))
+	}
 	q := question{peer: caller(r.Context()), credential: r.PathValue("name"), scopes: v["scope"], subject: v.Get("subject"), audience: v.Get("audience"),
 		began: time.Now(), id: requestID()}
 	if v.Has("access_token") {

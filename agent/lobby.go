@@ -10,13 +10,19 @@ import (
 const (
 	maxConnsPerUID  = 1024
 	maxConns        = 4096
-	maxConnsUnruled = 16 // of a uid that no rule knows, which gets refusals alone
+	maxConnsUnruled = 16  // of a uid that no rule knows, which gets refusals alone
+	maxUnruled      = 256 // of all such uids: a user may have thousands
+
+	maxStreams        = 100  // of gRPC, of one connection
+	maxStreamsPerUID  = 4096 // each may hold as much as an unfinished request
+	maxStreamsUnruled = 16   // of all uids that no rule knows
 )
 
 // conn is a connection of a local job, with who is at its other end.
 type conn struct {
 	net.Conn
 	peer  Peer
+	ruled bool   // some rule knows it
 	begun []byte // what was read of it while it was sorted; of the goroutine that reads
 	once  sync.Once
 	left  func()
@@ -45,10 +51,14 @@ type lobby struct {
 	open   map[*conn]struct{}
 	perUID map[uint32]int
 	closed bool
+
+	unruled        int            // connections of uids that no rule knows
+	streams        map[uint32]int // of gRPC, by uid
+	streamsUnruled int
 }
 
 func newLobby() *lobby {
-	return &lobby{open: map[*conn]struct{}{}, perUID: map[uint32]int{}}
+	return &lobby{open: map[*conn]struct{}{}, perUID: map[uint32]int{}, streams: map[uint32]int{}}
 }
 
 // enter gives a connection a place; nil if there is none.
@@ -59,10 +69,13 @@ func (l *lobby) enter(c net.Conn, p Peer, ruled bool) *conn {
 	if !ruled {
 		most = maxConnsUnruled
 	}
-	if l.closed || len(l.open) >= maxConns || l.perUID[p.UID] >= most {
+	if l.closed || len(l.open)-l.unruled >= maxConns || l.perUID[p.UID] >= most || !ruled && l.unruled >= maxUnruled {
 		return nil
 	}
-	in := &conn{Conn: c, peer: p}
+	in := &conn{Conn: c, peer: p, ruled: ruled}
+	if !ruled {
+		l.unruled++
+	}
 	in.left = func() { l.leave(in) }
 	l.open[in] = struct{}{}
 	l.perUID[p.UID]++
@@ -73,8 +86,35 @@ func (l *lobby) leave(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, c)
+	if !c.ruled {
+		l.unruled--
+	}
 	if l.perUID[c.peer.UID]--; l.perUID[c.peer.UID] == 0 {
 		delete(l.perUID, c.peer.UID)
+	}
+}
+
+// begin gives a stream of a connection a place; nil if there is none. end gives it back.
+func (l *lobby) begin(c *conn) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.streams[c.peer.UID] >= maxStreamsPerUID || !c.ruled && l.streamsUnruled >= maxStreamsUnruled {
+		return nil
+	}
+	l.countLocked(c, 1)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.countLocked(c, -1)
+	}
+}
+
+func (l *lobby) countLocked(c *conn, n int) {
+	if l.streams[c.peer.UID] += n; l.streams[c.peer.UID] == 0 {
+		delete(l.streams, c.peer.UID)
+	}
+	if !c.ruled {
+		l.streamsUnruled += n
 	}
 }
 

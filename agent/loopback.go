@@ -29,6 +29,9 @@ func listenLoopback(ctx context.Context, what, addr string) (*net.TCPListener, e
 	return l.(*net.TCPListener), nil
 }
 
+// errUnknowable says that this system does not tell who owns a socket.
+var errUnknowable = errors.New("this system does not say who owns a socket")
+
 // nobody is no uid of anybody, so no rule is for it.
 const nobody = ^uint32(0)
 
@@ -40,7 +43,8 @@ func (a *Agent) identifyTCP(c net.Conn) (Peer, error) {
 	switch {
 	case err == nil:
 		p.UID = uid
-	case a.cfg.UnidentifiedAsOwn:
+		return a.namespace.known(p)
+	case a.cfg.UnidentifiedAsOwn && errors.Is(err, errUnknowable): // where it can tell, who hides is refused
 		p.Unidentified, p.UID = true, ownUID()
 	default:
 		a.outage.Do(func() {
@@ -75,6 +79,9 @@ type bearer struct {
 
 // newBearer makes a secret and writes it as the header that carries it: curl -H @FILE.
 func newBearer(path string) (*bearer, error) {
+	if err := checkFolder(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("the bearer file: %w", err)
+	}
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	value := "Bearer " + base64.RawURLEncoding.EncodeToString(secret)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -83,7 +84,10 @@ func (m *metadata) routes() http.Handler {
 func (m *metadata) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(flavorHeader, flavor)
+		_, malformed := url.ParseQuery(r.URL.RawQuery)
 		switch {
+		case malformed != nil:
+			refuse(w, tokenbroker.Invalid("query", errors.New("can't be read")))
 		case r.Header.Get(flavorHeader) != flavor:
 			refuse(w, &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "the header Metadata-Flavor: Google is missing"})
 		case r.Header.Get("X-Forwarded-For") != "":

@@ -37,7 +37,7 @@ func peerOfFD(fd int) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	const nobody = ^uint32(0) // a peer of another user namespace, or one that is gone
+	const nobody = ^uint32(0) // a peer that is gone; for one of another user namespace see namespace
 	if cred.Uid == nobody {
 		return Peer{}, errors.New("the kernel does not know")
 	}

@@ -25,6 +25,15 @@ func (s *slot) put(c client.Change) {
 	s.change = &c
 }
 
+// putBack puts a change back, unless a newer one came.
+func (s *slot) putBack(c *client.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.change == nil {
+		s.change = c
+	}
+}
+
 func (s *slot) take() *client.Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +71,7 @@ func (s *subscription) flush(ctx context.Context) error {
 			continue
 		}
 		if d := s.a.rules.Load().decide(sel.peer, sel.credential); !d.allowed {
-			continue // judge tells, as soon as it is called
+			sel.slot.putBack(c) // judge tells, as soon as it is called; or the rules allow it again by then
 		} else if err := s.tell(ctx, sel, c.Update, d); err != nil {
 			return err
 		}

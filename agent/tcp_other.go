@@ -2,12 +2,9 @@
 
 package agent
 
-import (
-	"errors"
-	"net/netip"
-)
+import "net/netip"
 
 // ownerOfTCP would find the uid of the socket at the other end.
 func ownerOfTCP(_, _ netip.AddrPort) (uint32, error) {
-	return 0, errors.New("this system does not say who owns a socket")
+	return 0, errUnknowable
 }

@@ -19,6 +19,8 @@ const (
 	mostSelectors = 256                    // of a stream; fewer if the broker says so
 	mostBytes     = 96 << 10               // of them, which is what a broker takes of a request and some room
 	settle        = 50 * time.Millisecond  // between openings of a stream, so that many names cause few
+	settleMost    = 2 * time.Second        // the same where the set of names changes all the time: each opening is work for the broker
+	calm          = 10 * time.Second       // without an opening; then the next one is soon again
 	unusedFor     = time.Minute            // a selector that nobody uses stays: to open a stream anew costs the broker more
 	deniedFor     = 5 * time.Minute        // until a broker that allows no streams is asked again
 	crowdedFor    = 30 * time.Second       // until a credential with too many variants in use is asked for again
@@ -135,6 +137,7 @@ type upkeep struct {
 	anew      bool  // open one even if the set is the same
 	failures  int   // in a row
 	opened    time.Time
+	hurried   int         // openings in a row with less than calm between them
 	timer     *time.Timer // to the next opening
 	at        time.Time   // when that is; zero = none is planned
 	links     sync.WaitGroup
@@ -173,10 +176,18 @@ func (u *upkeep) change() {
 	case waning:
 		u.plan(unusedFor)
 	case urgent:
-		u.plan(settle - time.Since(u.opened))
+		u.plan(u.pace() - time.Since(u.opened))
 	default:
-		u.plan(settle)
+		u.plan(u.pace())
 	}
+}
+
+// pace is how long to wait before an opening for another set of slots.
+func (u *upkeep) pace() time.Duration {
+	if time.Since(u.opened) >= calm {
+		return settle
+	}
+	return min(settle<<min(u.hurried, 10), settleMost)
 }
 
 // plan has a stream opened after d, unless that is planned for sooner.
@@ -208,6 +219,9 @@ func (u *upkeep) open(ctx context.Context) {
 	if len(slots) == 0 || u.cur != nil && !u.anew && u.cur.covers(slots) {
 		u.drop(len(slots) == 0)
 		return
+	}
+	if u.hurried++; time.Since(u.opened) >= calm {
+		u.hurried = 0
 	}
 	u.opened, u.anew = time.Now(), false
 	next, life := newLink(ctx, slots)

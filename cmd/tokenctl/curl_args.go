@@ -138,8 +138,8 @@ func (l *curlLine) value(name, value string) (refused string) {
 		if value == "-" || value == "@-" {
 			l.never("a value came from standard input")
 		}
-	case "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy":
-		l.proxy = true
+	case "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy", "connect-to", "resolve":
+		l.proxy = true // something else than the URL may say who gets the token
 	}
 	return ""
 }
@@ -262,7 +262,7 @@ func (l *curlLine) plain(allowed bool) (bool, error) {
 	case !allowed:
 		return true, usagef("a URL is http: --loopback-http allows it for an address of this host")
 	case l.proxy:
-		return true, usagef("with http, no proxy: it would get the token")
+		return true, usagef("with http, no proxy, --connect-to or --resolve: another host would get the token")
 	}
 	return true, nil
 }
