@@ -273,7 +273,9 @@ func (b *Broker) start() {
 		cancel()
 		b.t.Fatalf("open the broker: %v", err)
 	}
+	b.mu.Lock() // a client that comes back by itself dials
 	b.Daemon, b.stop, b.done = d, cancel, make(chan error, 1)
+	b.mu.Unlock()
 	done := b.done
 	go func() { done <- d.Run(ctx) }()
 }

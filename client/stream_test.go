@@ -292,7 +292,7 @@ func TestABrokerThatAllowsNoStreamIsAskedForEachToken(t *testing.T) {
 }
 
 func TestAPolicyTakesATokenBackAndGivesItAgain(t *testing.T) {
-	tapped(t, brokertest.Config{}, func(t *testing.T, b *brokertest.Broker, c *client.Client, _ *tap) {
+	tapped(t, brokertest.Config{WatchEvery: 250 * time.Millisecond}, func(t *testing.T, b *brokertest.Broker, c *client.Client, _ *tap) {
 		b.AddClientCredentials("example/api", "files.read")
 		b.AddClientCredentials("example/other", "files.read")
 		var told diary

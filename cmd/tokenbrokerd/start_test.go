@@ -58,7 +58,7 @@ func TestRefusedStartTouchesNothing(t *testing.T) {
 		"an empty policy":       {func() { s.write("policy.yaml", "") }, []string{"policy.yaml", "policy is empty"}},
 		"a policy of garbage":   {func() { s.write("policy.yaml", "\x00\x01{{") }, []string{"policy.yaml"}},
 		"an unknown policy key": {func() { s.write("policy.yaml", policy+"    allow_everything: true\n") }, []string{"policy.yaml", lastLine, "allow_everything"}},
-		"a policy rule twice":   {func() { s.write("policy.yaml", strings.Replace(policy, "example-worker", "operators", 1)) }, []string{"policy.yaml", "operators"}},
+		"a policy rule twice":   {func() { s.write("policy.yaml", strings.Replace(policy, "name: example-worker", "name: operators", 1)) }, []string{"policy.yaml", "operators"}},
 		"no certificate":        {func() { must(t, os.Remove(s.path("server.pem"))) }, []string{"server.pem", "no such file"}},
 		"another's certificate": {func() { s.write("server.pem", s.read("worker.pem")) }, []string{"server.pem", "server.key"}},
 		"a damaged certificate": {func() { s.write("server.pem", "garbage") }, []string{"server.pem", "PEM"}},
@@ -161,7 +161,7 @@ func TestPolicyReload(t *testing.T) {
 		"emptied":     func() { s.write("policy.yaml", "") },
 		"deleted":     func() { must(t, os.Remove(s.path("policy.yaml"))) },
 		"unknown key": func() { s.write("policy.yaml", everybody+"    allow_everything: true\n") },
-		"rule twice":  func() { s.write("policy.yaml", strings.Replace(everybody, "example-worker", "operators", 1)) },
+		"rule twice":  func() { s.write("policy.yaml", strings.Replace(everybody, "name: example-worker", "name: operators", 1)) },
 		"no rules":    func() { s.write("policy.yaml", "version: 1\n") },
 	} {
 		harm()
