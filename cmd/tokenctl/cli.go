@@ -61,6 +61,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetOut(c.out)
 	root.SetErr(c.errs)
 	root.SetFlagErrorFunc(misflag)
+	readable(root)
 	f := root.PersistentFlags()
 	f.StringVar(&c.addr, "addr", "", "host:port of the broker, several with commas between, or unix:///path of an agent's socket (TOKENBROKER_ADDR)")
 	f.StringVar(&c.ca, "ca", "", "PEM `file` with the CA of the broker (TOKENBROKER_CA)")

@@ -46,7 +46,7 @@ type curlJob struct {
 func (c *cli) curlCommand() *cobra.Command {
 	j := &curlJob{}
 	cmd := &cobra.Command{
-		Use: "curl CREDENTIAL [flags] -- CURL-ARGUMENTS…", Short: "Run curl with an access token", Args: some, Long: curlLong,
+		Use: "curl CREDENTIAL [flags] -- CURL-ARGUMENTS…", DisableFlagsInUseLine: true, Short: "Run curl with an access token", Args: some, Long: curlLong,
 		ValidArgsFunction: c.credentialNames(1),
 		Example: `  tokenctl curl example/reports -- -fsS https://api.example/reports
   tokenctl curl example/reports --scope reports.write -- -fsS --json @report.json https://api.example/reports`,

@@ -53,7 +53,7 @@ type execJob struct {
 func (c *cli) execCommand() *cobra.Command {
 	j := &execJob{vars: map[string]string{}, files: map[string]string{}}
 	cmd := &cobra.Command{
-		Use: "exec {--env|--file} VAR=CREDENTIAL… -- COMMAND ARGUMENTS…", Short: "Run a command with access tokens", Long: execLong,
+		Use: "exec [flags] {--env|--file} VAR=CREDENTIAL… -- COMMAND ARGUMENTS…", DisableFlagsInUseLine: true, Short: "Run a command with access tokens", Long: execLong,
 		Args: func(cmd *cobra.Command, args []string) error { return takes("COMMAND")(cmd, args[:min(1, len(args))]) },
 		Example: `  tokenctl exec --file TOKEN_FILE=example/reports -- ./worker
   tokenctl exec --format header --file HEADER=example/reports -- sh -c 'curl -fsS -H @"$HEADER" https://api.example/reports'

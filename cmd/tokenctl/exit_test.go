@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -214,12 +216,41 @@ func TestEachCommandSaysWhatItDoes(t *testing.T) {
 		if cmd.Args == nil && cmd != cmd.Root() {
 			t.Errorf("%s says nothing of its arguments", cmd.CommandPath())
 		}
-		for line := range strings.Lines(cmd.Long) {
-			if len(line) > 135 {
-				t.Errorf("%s: a line of %d columns does not fit: %s", cmd.CommandPath(), len(line), line)
+	})
+}
+
+func TestHelpFitsATerminal(t *testing.T) {
+	c := &cli{}
+	walk(c.root(), func(cmd *cobra.Command) {
+		var b strings.Builder
+		cmd.SetOut(&b)
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		text, _, found := strings.Cut(b.String(), "\nUsage:")
+		if !found && cmd.Runnable() {
+			t.Errorf("%s: the help has no usage", cmd.CommandPath())
+		}
+		_, flags, _ := strings.Cut(b.String(), "\nFlags:")
+		for line := range strings.Lines(text + flags) { // examples are to be copied: their lines are not broken
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 100 {
+				t.Errorf("%s: a line of %d columns does not fit: %s", cmd.CommandPath(), n, line)
 			}
 		}
+		if got, want := strings.Fields(text), strings.Fields(cmp.Or(cmd.Long, cmd.Short)); !slices.Equal(got, want) {
+			t.Errorf("%s: the help has other words than its text", cmd.CommandPath())
+		}
 	})
+}
+
+func TestHelpKeepsRowsAndCommandsApart(t *testing.T) {
+	long := strings.TrimSpace(strings.Repeat("word ", 30))
+	got := refill("One\nline.\n\n  --term  " + long + "\n          goes on\n  --other  short\n\n    tokenctl get example/reports\n    tokenctl version\n")
+	for _, want := range []string{"One line.\n", "\n          word", "goes on\n  --other  short\n", "\n    tokenctl get example/reports\n    tokenctl version\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant %q in it", got, want)
+		}
+	}
 }
 
 func TestAnInterruptedCommandSaysSo(t *testing.T) {
