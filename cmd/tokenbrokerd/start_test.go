@@ -161,8 +161,10 @@ func TestPolicyReload(t *testing.T) {
 		"emptied":     func() { s.write("policy.yaml", "") },
 		"deleted":     func() { must(t, os.Remove(s.path("policy.yaml"))) },
 		"unknown key": func() { s.write("policy.yaml", everybody+"    allow_everything: true\n") },
-		"rule twice":  func() { s.write("policy.yaml", strings.Replace(everybody, "name: example-worker", "name: operators", 1)) },
-		"no rules":    func() { s.write("policy.yaml", "version: 1\n") },
+		"rule twice": func() {
+			s.write("policy.yaml", strings.Replace(everybody, "name: example-worker", "name: operators", 1))
+		},
+		"no rules": func() { s.write("policy.yaml", "version: 1\n") },
 	} {
 		harm()
 		s.metric("tokenbroker_policy_last_reload_successful 0")
