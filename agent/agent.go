@@ -152,7 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	failed := make(chan error, 1+len(a.fronts))
+	failed := make(chan error, 2+len(a.fronts))
 	run := func(what string, do func() error) {
 		wg.Go(func() {
 			if err := do(); err != nil && life.Err() == nil {
@@ -160,6 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	run("certificate", func() error { return a.watchCertificate(life) })
 	run("audit log", func() error { return a.log.Run(life) })
 	if err := a.record(ctx, a.system("agent.start", a.listeners())); err != nil {
 		return err
@@ -247,9 +248,7 @@ func (a *Agent) listeners() string {
 
 // unanswered tells the log, now and then, why the broker did not answer: jobs are not told.
 func (a *Agent) unanswered(err error) {
-	if reasonOf(statusOf(err)) == "TRANSPORT" {
-		a.outage.Do(func() { a.cfg.Log.Warn("the broker does not answer", "error", err) })
-	}
+	a.outage.Do(func() { a.cfg.Log.Warn("the broker does not answer", "error", err) })
 }
 
 // requestID tells the records of one call from those of others. It is no secret.

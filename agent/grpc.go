@@ -100,7 +100,8 @@ func (a *Agent) statusUnary(ctx context.Context, req any, _ *grpc.UnaryServerInf
 	defer a.recovered(&err)
 	resp, err = next(ctx, req)
 	if err != nil {
-		return nil, a.status(err)
+		noRetry(ctx, err)
+		return nil, statusOf(err).Err()
 	}
 	return resp, nil
 }
@@ -135,10 +136,7 @@ type during struct {
 // Context implements grpc.ServerStream.
 func (d during) Context() context.Context { return d.ctx() }
 
-func (a *Agent) status(err error) error {
-	a.unanswered(err)
-	return statusOf(err).Err()
-}
+func (a *Agent) status(err error) error { return statusOf(a.explained(err, false)).Err() }
 
 // tokenService is the TokenService of an agent.
 type tokenService struct {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,9 +59,9 @@ func (a *Agent) getToken(w http.ResponseWriter, r *http.Request) {
 	tok, err := a.token(r.Context(), q)
 	if err == nil && !sendable(tok) {
 		err = fmt.Errorf("credential %s: its token has characters that no token may have", q.credential)
+		a.unanswered(err)
 	}
 	if err != nil {
-		a.unanswered(err)
 		refuse(w, err)
 		return
 	}
@@ -178,7 +179,6 @@ func (a *Agent) postRejected(w http.ResponseWriter, r *http.Request) {
 	}
 	tok, wait, err := a.report(r.Context(), q, tokenbroker.Generation(generation), body.HTTPStatus, body.ErrorCode)
 	if err != nil {
-		a.unanswered(err)
 		refuse(w, err)
 		return
 	}
@@ -186,9 +186,10 @@ func (a *Agent) postRejected(w http.ResponseWriter, r *http.Request) {
 		"newer": uint64(tok.Generation) > generation, "retry_after_seconds": seconds(wait)})
 }
 
-// healthz answers GET /healthz: whether the agent can hand out anything. The broker's outage is no illness of the agent.
+// healthz answers GET /healthz: whether the agent can hand out anything. The broker's outage is no illness of the agent; that
+// its own certificate has ended is.
 func (a *Agent) healthz(w http.ResponseWriter, _ *http.Request) {
-	if err := a.log.Healthy(); err != nil {
+	if err := cmp.Or(a.log.Healthy(), a.certificate()); err != nil {
 		refuse(w, err)
 		return
 	}

@@ -178,9 +178,9 @@ func (m *metadata) token(w http.ResponseWriter, r *http.Request) {
 	tok, err := m.a.token(r.Context(), q)
 	if err == nil && !sendable(tok) {
 		err = fmt.Errorf("credential %s: its token has characters that no token may have", q.credential)
+		m.a.unanswered(err)
 	}
 	if err != nil {
-		m.a.unanswered(err)
 		refuse(w, err)
 		return
 	}

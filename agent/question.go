@@ -90,7 +90,7 @@ func (a *Agent) token(ctx context.Context, q question) (tokenbroker.Token, error
 	if !d.allowed {
 		return tokenbroker.Token{}, a.denied(ctx, q, q.record(actionGet, d))
 	}
-	tok, err := a.cfg.Client.Token(ctx, q.credential, q.options()...)
+	tok, err := a.fetch(ctx, q)
 	return tok, a.told(ctx, q, q.record(actionGet, d), &tok, err)
 }
 
@@ -107,6 +107,7 @@ func (a *Agent) report(ctx context.Context, q question, generation tokenbroker.G
 		return tokenbroker.Token{}, 0, a.told(ctx, q, q.record(actionReport, d), nil, err)
 	}
 	tok, wait, err := a.cfg.Client.ReportRejected(ctx, q.credential, tokenbroker.Token{Generation: generation}, status, append(q.options(), client.ErrorCode(code))...)
+	err = a.explained(err, false)
 	return tok, wait, a.told(ctx, q, q.record(actionReport, d), &tok, err)
 }
 

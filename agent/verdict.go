@@ -33,12 +33,11 @@ var own = []struct {
 	{tokenbroker.ErrTooMany, codes.ResourceExhausted, "TOO_MANY", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrAuditUnavailable, codes.Unavailable, "AUDIT_UNAVAILABLE", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrDraining, codes.Unavailable, "SHUTTING_DOWN", tokenbroker.RecoveryRetry},
+	{errCertificate, codes.Unauthenticated, "CERTIFICATE_EXPIRED", tokenbroker.RecoveryAskOperator},
+	{errUnreachable, codes.Unavailable, "TRANSPORT", tokenbroker.RecoveryRetry},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", tokenbroker.RecoveryRetry},
 	{context.Canceled, codes.Canceled, "CANCELED", tokenbroker.RecoveryNone},
 }
-
-// errUnreachable is all that a job is told when the broker does not answer the agent, or not as a broker does. The agent's log says more.
-var errUnreachable = errors.New("the broker does not answer the agent, and no token is held that is still good")
 
 // retrySoon is when to ask again where nobody knows.
 const retrySoon = time.Second
@@ -63,6 +62,9 @@ func dress(code codes.Code, err, sentinel error, reason string, recovery tokenbr
 	text, details := sentinel.Error(), []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: domain,
 		Metadata: map[string]string{"recoveryAction": string(recovery)}}}
 	var after time.Duration
+	if u, ok := errors.AsType[*unserved](err); ok {
+		text = u.text
+	}
 	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok {
 		text, after = p.Error(), p.RetryAfter
 		if p.Field != "" {

@@ -27,6 +27,8 @@ type Config struct {
 
 // Client speaks to a broker. Close it.
 type Client struct {
+	addr   string
+	source *mtls.Source // nil = a socket
 	conn   *grpc.ClientConn
 	tokens tokenbrokerv1.TokenServiceClient
 	calls  singleflight.Group
@@ -75,7 +77,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), closed: make(chan struct{}), most: mostSelectors}
+	c := &Client{addr: cfg.Addr, source: source, conn: conn, tokens: tokenbrokerv1.NewTokenServiceClient(conn), closed: make(chan struct{}), most: mostSelectors}
 	c.run(source, cfg.OnChange)
 	return c, nil
 }
@@ -110,6 +112,17 @@ func open(cfg Config, to target) (*mtls.Source, error) {
 // Conn is the connection, for the services that a Client has no methods for: tokenbrokerv1.NewCredentialServiceClient(c.Conn()). Close
 // closes it.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
+// Addr is Config.Addr.
+func (c *Client) Addr() string { return c.addr }
+
+// CertificateEnd is when this worker's certificate ends; the zero time at a socket, which takes none.
+func (c *Client) CertificateEnd() time.Time {
+	if c.source == nil {
+		return time.Time{}
+	}
+	return c.source.Expiry()
+}
 
 // Close ends the connection and what runs on it: calls and subscriptions end with an error. It waits for a function of OnChange that runs.
 func (c *Client) Close() error {

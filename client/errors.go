@@ -73,6 +73,16 @@ func fromStatus(err error) error {
 	return &told{p, st}
 }
 
+// reasonOf is the reason that a status names; "" if it is not the broker's.
+func reasonOf(st *status.Status) string {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
 // told is a Problem with the status that it came as, for those who pass it on.
 type told struct {
 	*tokenbroker.Problem

@@ -116,9 +116,10 @@ func (c *Client) get(r *tokenbrokerv1.GetTokenRequest, limit time.Duration, opts
 	return c.tokens.GetToken(ctx, r, opts...)
 }
 
-// disconnected reports whether there was no broker to ask, or one that is about to end.
+// disconnected reports whether there was no broker to ask, or one that is about to end. An agent that says that its broker does not answer has
+// waited for it already.
 func disconnected(err error) bool {
-	if status.Code(err) != codes.Unavailable {
+	if st := status.Convert(err); st.Code() != codes.Unavailable || reasonOf(st) == "TRANSPORT" {
 		return false
 	}
 	p, ok := errors.AsType[*tokenbroker.Problem](fromStatus(err))

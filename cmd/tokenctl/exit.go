@@ -89,7 +89,7 @@ var remedies = map[string]remedy{
 	"TOO_MANY":                  {exitLater, "wait, and ask less often", ""},
 	"SLOW_READER":               {exitLater, "read faster", ""},
 	"NO_CLIENT_CERTIFICATE":     {exitDenied, "show a certificate: --cert and --key", ""},
-	"CERTIFICATE_EXPIRED":       {exitDenied, "renew your certificate", ""},
+	"CERTIFICATE_EXPIRED":       {exitDenied, "renew the certificate", ""},
 	"CERTIFICATE_DENIED":        {exitDenied, "get a new certificate, with a new key", ""},
 	"CERTIFICATE_UNTRUSTED":     {exitDenied, "get a certificate of the broker's present CA", ""},
 	"UNKNOWN_METHOD":            {exitFix, "compare the versions of tokenctl and the broker, and see that the address is the one for operators", "tokenctl version"},
@@ -124,7 +124,9 @@ func remedyOf(reason string, code codes.Code, t target, grant string) remedy {
 	case !known:
 		r.exit = exitOf(code)
 	case reason == "TRANSPORT": // gRPC itself, which has codes only
-		r.exit = exitOf(code)
+		if r.exit = exitOf(code); code == codes.Unavailable { // and agents, of their broker
+			r.action = "check that the broker runs, and the address that the agent has of it; the agent's log says more"
+		}
 	case reason == "IN_USE" && t.secret:
 		return lastSecret
 	case reason == "OAUTH_CLIENT_NOT_FOUND" && t.secret:

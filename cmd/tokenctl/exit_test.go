@@ -143,6 +143,15 @@ func TestAStatusThatIsNotKnownHasTheExitStatusOfItsCode(t *testing.T) {
 	}
 }
 
+func TestWhoAsksAnAgentWhoseBrokerIsAwayIsToldWhereToLook(t *testing.T) {
+	if got := remedyOf("TRANSPORT", codes.Unavailable, target{}, ""); !strings.Contains(got.action, "the agent's log") || got.exit != exitLater {
+		t.Errorf("got %+v, want where to look", got)
+	}
+	if got := remedyOf("CERTIFICATE_EXPIRED", codes.Unauthenticated, target{}, ""); got.exit != exitDenied {
+		t.Errorf("got %+v, want exit status %d", got, exitDenied)
+	}
+}
+
 // TestTheCommandsThatErrorsNameAreThere keeps advice from naming a command or a flag that there is not.
 func TestTheCommandsThatErrorsNameAreThere(t *testing.T) {
 	all := []string{lastSecret.do, noSecret.do}
