@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,11 +86,11 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.openTrail(); err != nil {
-		return nil, fmt.Errorf("agent: %w", err)
-	}
-	if err := a.openFronts(ctx); err != nil {
-		return nil, fmt.Errorf("agent: %w", err)
+	// An agent that answers on the socket already is what is told first, and the bearer file is written last: it may be that of another one.
+	for _, open := range []func(context.Context) error{a.openSocket, a.openTrail, a.openLoopback, a.openMetadata} {
+		if err := open(ctx); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
+		}
 	}
 	return a, nil
 }
@@ -106,23 +105,23 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) openTrail() (err error) {
+func (a *Agent) openTrail(context.Context) (err error) {
 	if a.sink, err = audit.OpenFile(a.cfg.AuditFile); err != nil {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	if err := a.sink.Lock(); err != nil {
-		return err
+		return fmt.Errorf("%w: give this one a file of its own with --audit FILE", err)
 	}
 	a.log = audit.New(a.sink, audit.Options{Tail: a.sink.Tail()})
 	return nil
 }
 
-func (a *Agent) openFronts(ctx context.Context) (err error) {
+func (a *Agent) openSocket(ctx context.Context) (err error) {
 	if a.socket, err = listenUnix(ctx, a.cfg.Socket, a.rules.Load().shared()); err != nil {
 		return err
 	}
 	a.fronts = append(a.fronts, a.newFront("socket", a.socket, a.identifyUnix, a.routes(), a.newGRPC()))
-	return cmp.Or(a.openLoopback(ctx), a.openMetadata(ctx))
+	return nil
 }
 
 func (a *Agent) identifyUnix(c net.Conn) (Peer, error) {

@@ -31,8 +31,18 @@ func (w *world) refused(change func(*agent.Config)) string {
 
 func TestASocketThatAnAgentAnswersOnIsLeftAlone(t *testing.T) {
 	w := start(t)
-	if got := w.refused(func(*agent.Config) {}); !strings.Contains(got, "another agent answers") {
-		t.Errorf("got %q", got)
+	for name, change := range map[string]func(*agent.Config){"another trail": func(*agent.Config) {},
+		"the same trail": func(c *agent.Config) { c.AuditFile = w.trail }} {
+		if got := w.refused(change); !strings.Contains(got, "another agent answers") {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+	got := w.refused(func(c *agent.Config) { c.Socket, c.AuditFile = filepath.Join(w.dir, "run", "second.sock"), w.trail })
+	if !strings.Contains(got, "by another broker or agent: give this one a file of its own with --audit FILE") {
+		t.Errorf("a second agent: got %q", got)
+	}
+	if _, err := os.Lstat(filepath.Join(w.dir, "run", "second.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want no socket left behind", err)
 	}
 	if r := w.do("GET", "/healthz", ""); r.code() != 200 {
 		t.Errorf("the first agent: got %d, want 200", r.code())

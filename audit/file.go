@@ -66,7 +66,7 @@ func OpenFile(path string) (*File, error) {
 func (f *File) Lock() error {
 	f.held = true
 	if f.cur.regular && locked(f.cur.file) {
-		return fmt.Errorf("audit file %s is in use by another broker", f.path)
+		return fmt.Errorf("audit file %s is in use by another broker or agent", f.path)
 	}
 	return nil
 }
