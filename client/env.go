@@ -37,6 +37,9 @@ func complete(cfg Config) error {
 		missing = append(missing, "TOKENBROKER_ADDR")
 		hints = append(hints, "the address is the broker's host:port, several with commas between, or unix:///path of an agent, which needs no more")
 	}
+	if _, err := parseTarget(cfg.Addr); cfg.Addr != "" && err != nil {
+		return err
+	}
 	if cfg.Workload == "" && !isSocket(cfg.Addr) {
 		n := len(missing)
 		for _, v := range []struct{ name, value string }{{"CA", cfg.Files.CA}, {"CERT", cfg.Files.Cert}, {"KEY", cfg.Files.Key}} {

@@ -19,6 +19,9 @@ import (
 	"github.com/tokenbroker/tokenbroker/mtls"
 )
 
+// ErrAddress is for a Config.Addr that is none.
+var ErrAddress = errors.New("address")
+
 // target is where the broker is, as grpc wants it.
 type target struct {
 	name  string   // for grpc.NewClient
@@ -34,18 +37,21 @@ func parseTarget(addr string) (target, error) {
 	if isSocket(addr) {
 		path := strings.TrimPrefix(strings.TrimPrefix(addr, "unix:"), "//")
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, ",") {
-			return target{}, fmt.Errorf("address %q: a socket is one absolute path, unix:///path", addr)
+			return target{}, fmt.Errorf("%w %q: a socket is one absolute path, unix:///path", ErrAddress, addr)
 		}
 		return target{name: "unix://" + path, local: true}, nil
 	}
 	if strings.Contains(addr, "://") && !strings.Contains(addr, ",") {
 		return target{name: addr, hosts: []string{hostOf(addr)}}, nil
 	}
+	if strings.HasPrefix(addr, "/") && !strings.Contains(addr, ",") {
+		return target{}, fmt.Errorf("%w %q: is a path; an agent's socket is unix://%s", ErrAddress, addr, addr)
+	}
 	var t target
 	for one := range strings.SplitSeq(addr, ",") {
 		one = strings.TrimSpace(one)
 		if one == "" || strings.ContainsAny(one, "/ ") {
-			return target{}, fmt.Errorf("address %q: must be host:port, several of them with commas between, dns:///host:port or unix:///path", addr)
+			return target{}, fmt.Errorf("%w %q: must be host:port, several of them with commas between, dns:///host:port or unix:///path", ErrAddress, addr)
 		}
 		t.list, t.hosts = append(t.list, one), append(t.hosts, hostOf(one))
 	}

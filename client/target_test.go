@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -32,11 +33,11 @@ func TestAnAddressIsReadInEachOfItsForms(t *testing.T) {
 			t.Errorf("%s: got %q, list %q, hosts %q, local %t, %v, want %+v", addr, name, list, hosts, local, err, want)
 		}
 	}
-	for _, addr := range []string{"unix://agent.sock", "unix:", "unix:///a,b:1", "a:1,,b:1", "a:1,", "a b:1", "a:1,unix:///b", "a:1,dns:///b:1"} {
+	for _, addr := range []string{"unix://agent.sock", "/run/agent.sock", "unix:", "unix:///a,b:1", "a:1,,b:1", "a:1,", "a b:1", "a:1,unix:///b", "a:1,dns:///b:1"} {
 		if _, _, _, _, err := client.Target(addr); err == nil {
 			t.Errorf("%s: want an error", addr)
 		}
-		if _, err := client.New(client.Config{Addr: addr}); err == nil || !strings.Contains(err.Error(), "address") && !strings.Contains(err.Error(), "certificate") {
+		if _, err := client.New(client.Config{Addr: addr}); err == nil || !errors.Is(err, client.ErrAddress) && !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s: got %v, want an error that says what an address is", addr, err)
 		}
 	}

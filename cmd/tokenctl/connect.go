@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,7 +43,9 @@ func (c *cli) config() (client.Config, error) {
 	case c.ca != "" || c.cert != "" || c.key != "":
 		cfg.Workload = ""
 	}
-	cfg.Addr = cmp.Or(c.addr, cfg.Addr)
+	if cfg.Addr = cmp.Or(c.addr, cfg.Addr); strings.HasPrefix(cfg.Addr, "/") && !strings.Contains(cfg.Addr, ",") {
+		return cfg, &failure{exit: exitUsage, what: "address " + cfg.Addr + ": is a path", action: "for an agent's socket give unix://" + cfg.Addr + " with --addr or TOKENBROKER_ADDR"}
+	}
 	files := cfg.Workload == "" && !atSocket(cfg.Addr)
 	var missing []string
 	for _, s := range []struct {
@@ -114,7 +117,11 @@ func (s *session) Close() { _ = s.client.Close() }
 func badFiles(cfg client.Config, err error) error {
 	f := &failure{exit: exitFix, what: strings.TrimPrefix(err.Error(), "client: "), err: err,
 		action: "check --ca, --cert and --key, or TOKENBROKER_CA, _CERT and _KEY"}
-	if cfg.Workload != "" {
+	switch {
+	case errors.Is(err, client.ErrAddress):
+		f.exit, f.action = exitUsage, "check --addr, or TOKENBROKER_ADDR"
+		return f
+	case cfg.Workload != "":
 		f.action = "check --workload-api, TOKENBROKER_WORKLOAD_API or SPIFFE_ENDPOINT_SOCKET, and that the agent runs"
 		return f
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -32,6 +33,23 @@ func TestASocketOfThisHostWantsNoCertificate(t *testing.T) {
 	got, err = c.config()
 	if err != nil || got.Addr != c.addr || got.Server != "" || got.Files.Cert != "" {
 		t.Errorf("got %+v and %v, want the socket, with no certificate", got, err)
+	}
+}
+
+func TestAnAddressThatIsNoneIsExplainedAsOne(t *testing.T) {
+	for _, name := range []string{"CA", "CERT", "KEY", "SERVER_NAME", "WORKLOAD_API"} {
+		t.Setenv("TOKENBROKER_"+name, "")
+	}
+	for addr, want := range map[string]string{"unix://nope.sock": "check --addr", "/nope.sock": "unix:///nope.sock"} {
+		t.Setenv("TOKENBROKER_ADDR", addr)
+		_, err := (&cli{timeout: patience}).connect()
+		f, ok := errors.AsType[*failure](err)
+		if !ok || f.exit != exitUsage || !strings.Contains(f.action, want) || strings.Contains(f.text(), "--cert") {
+			t.Errorf("%s: got %v, want %q", addr, err, want)
+		}
+		if _, err := client.NewFromEnv(); !errors.Is(err, client.ErrAddress) {
+			t.Errorf("%s: got %v, want that it is no address", addr, err)
+		}
 	}
 }
 
