@@ -137,7 +137,10 @@ func atMost(names ...string) cobra.PositionalArgs {
 var nameLike = regexp.MustCompile(`^[A-Za-z]+([-_][A-Za-z]+)*$`)
 
 // misflag says what is wrong with a flag, without its value.
-func misflag(_ *cobra.Command, err error) error {
+func misflag(cmd *cobra.Command, err error) error {
+	if _, ok := errors.AsType[*pflag.NotExistError](err); ok && cmd.Name() == "curl" {
+		return errors.New("a flag that tokenctl curl does not have: curl's own arguments come after --, as in tokenctl curl CREDENTIAL -- -fsS URL")
+	}
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return fmt.Errorf("--%s: give a value of the type %s", e.GetFlag().Name, e.GetFlag().Value.Type())
 	}

@@ -257,6 +257,8 @@ func (l *curlLine) plain(allowed bool) (bool, error) {
 	host := strings.Trim(rest[:strings.LastIndex(rest, ":")], "[]")
 	ip, err := netip.ParseAddr(host)
 	switch {
+	case strings.EqualFold(strings.TrimSuffix(host, "."), "localhost"):
+		return true, usagef("a URL names localhost with http: who answers to that name is up to a resolver; write 127.0.0.1, with --loopback-http")
 	case err != nil || !ip.IsLoopback():
 		return true, usagef("a URL is http: a token is not sent in the clear")
 	case !allowed:

@@ -45,6 +45,9 @@ func (s *session) explain(ctx context.Context, err error, t target) error {
 	tooLarge := code == codes.ResourceExhausted && strings.Contains(status.Convert(err).Message(), "larger than max") // gRPC's own words
 	switch {
 	case code == codes.Unavailable:
+	case code == codes.Unimplemented && atSocket(s.cfg.Addr):
+		f.what, f.exit = "what listens at "+s.cfg.Addr+" is an agent, which gives tokens and does nothing else", exitFix
+		f.action = "give the broker's address with --addr, and an operator's certificate"
 	case code == codes.DeadlineExceeded:
 		f.what = "no answer within " + s.timeout.String()
 		f.action = "ask again: what was begun goes on in the broker; --timeout allows more time"
@@ -85,12 +88,18 @@ func knock(ctx context.Context, addr string, limit time.Duration) *failure {
 	path := strings.TrimPrefix(strings.TrimPrefix(addr, "unix:"), "//")
 	dialer := net.Dialer{Timeout: limit}
 	conn, err := dialer.DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
+	if err == nil {
 		_ = conn.Close()
 		return nil
+	}
+	return noSocket(path, err)
+}
+
+// noSocket is why a socket can't be connected to.
+func noSocket(path string, err error) *failure {
+	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{exit: exitDenied, what: "the socket " + path + " is not open to you", action: "the agent's owner has to let your user in"}
+		return &failure{exit: exitDenied, what: "the socket " + path + " is not open to you", action: "the agent's owner lets your user in by a rule in the agent's config (tokenctl agent --config FILE)"}
 	case errors.Is(err, fs.ErrNotExist):
 		return &failure{exit: exitLater, what: "there is no socket " + path, action: "check that tokenctl agent runs, and --addr"}
 	}

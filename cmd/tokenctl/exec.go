@@ -109,6 +109,8 @@ func (j *execJob) check(args []string) error {
 		return usageError("give --env or --file", "tokenctl exec --help")
 	case !isFormat(j.format):
 		return usagef("--format: give token, header or json")
+	case len(j.files) == 0 && j.format != "token":
+		return usagef("--format goes with --file: a variable of --env holds the token alone")
 	}
 	return j.checkRenewal()
 }
@@ -161,7 +163,7 @@ func (j *execJob) notRun(err error) error {
 	if e, ok := errors.AsType[*exec.Error](err); ok {
 		err = e.Err
 	}
-	j.note("can't run the command: %s", cause(err))
+	j.note("can't run %s: %s", word(clean(j.command[0])), cause(err))
 	return &childExit{status}
 }
 

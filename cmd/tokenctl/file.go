@@ -15,7 +15,7 @@ import (
 
 const fileLong = `Keeps tokens in files, for programs that read them from there, until a signal ends it (exit status 0). Each file belongs to you alone
 (0600) and is replaced as a whole by renaming, so that nobody reads half a token. While there is no new token, because the broker can't be
-reached or the grant is dead, the last one stays, also past its end: that is told on standard error, and -o json has the time. If there is no
+reached or the grant is dead, the last one stays, also past its end: that is told on standard error, and --format json has the time. If there is no
 token at the start, nothing is written, and the exit status says why.
 
   token   the token alone, without a newline at its end
