@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,10 +26,30 @@ const maxReport = 4 << 10
 // routes are what is served over HTTP.
 func (a *Agent) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/token/{name...}", a.getToken)
-	mux.HandleFunc("POST /v1/rejected/{name...}", a.postRejected)
-	mux.HandleFunc("GET /healthz", a.healthz)
+	for _, r := range []struct {
+		method, path string
+		answer       http.HandlerFunc
+	}{{http.MethodGet, "/v1/token/{name...}", a.getToken}, {http.MethodPost, "/v1/rejected/{name...}", a.postRejected}, {http.MethodGet, "/healthz", a.healthz}} {
+		mux.HandleFunc(r.method+" "+r.path, r.answer)
+		mux.HandleFunc(r.path, only(r.method)) // or it would be nowhere's
+	}
+	mux.HandleFunc("/", nowhere)
 	return forJobs(mux)
+}
+
+// only answers requests of another method.
+func only(method string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", method)
+		http.Error(w, "This path is for "+method+".", http.StatusMethodNotAllowed)
+	}
+}
+
+// nowhere answers for all paths that there are not.
+func nowhere(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = fmt.Fprintln(w, "This is a tokenbroker agent. There are GET /v1/token/CREDENTIAL, POST /v1/rejected/CREDENTIAL and GET /healthz; and gRPC on the socket.")
 }
 
 // forJobs refuses what a browser sent: no page may make it ask for tokens. No answer is to be kept.
@@ -112,11 +133,19 @@ func aboutOf(r *http.Request, further ...string) (question, error) {
 		if name != "scope" && len(values) > 1 {
 			return q, tokenbroker.Invalid(name, errors.New("is given twice"))
 		}
-		if !slices.Contains(append(further, "scope", "subject", "audience"), name) {
-			return q, tokenbroker.Invalid("query", errors.New("has a parameter that there is not"))
+		if known := append([]string{"scope", "subject", "audience"}, further...); !slices.Contains(known, name) {
+			return q, tokenbroker.Invalid("query", fmt.Errorf("has the parameter %s, which there is not: there are %s", shown(name), strings.Join(known, ", ")))
 		}
 	}
 	return q, nil
+}
+
+// shown is a name of the caller's, if it is like one: what is not may be a token in the wrong place.
+func shown(name string) string {
+	if len(name) > 32 || !plain(name) {
+		return "of another name"
+	}
+	return strconv.Quote(name)
 }
 
 // tokenBody is a token as the answer to a token request has it (RFC 6749, section 5.1), with what the broker knows besides.
@@ -239,7 +268,21 @@ func problem(w http.ResponseWriter, code int, st *status.Status) {
 		Message    string `json:"message"`
 		Recovery   string `json:"recovery_action"`
 		RetryAfter int64  `json:"retry_after_seconds"`
-	}{info.GetReason(), st.Message(), info.GetMetadata()["recoveryAction"], after}})
+	}{info.GetReason(), messageOf(st), info.GetMetadata()["recoveryAction"], after}})
+}
+
+// httpNames are the names over HTTP of what the services name otherwise.
+var httpNames = strings.NewReplacer("minValidity", "min_validity", "scopes", "scope", "httpStatus", "http_status", "errorCode", "error_code")
+
+// messageOf is what a status says, with the name of the parameter that is wrong, if one is.
+func messageOf(st *status.Status) string {
+	for _, d := range st.Details() {
+		if bad, ok := d.(*errdetails.BadRequest); ok && len(bad.GetFieldViolations()) > 0 {
+			v := bad.GetFieldViolations()[0]
+			return tokenbroker.ErrInvalidArgument.Error() + ": " + httpNames.Replace(v.GetField()) + ": " + v.GetDescription()
+		}
+	}
+	return st.Message()
 }
 
 // seconds rounds up: who asks a moment too early asks twice.

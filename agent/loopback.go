@@ -113,8 +113,8 @@ func (b *bearer) guard(next http.Handler) http.Handler {
 		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
 		if subtle.ConstantTimeCompare(got[:], b.sum[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="tokenbroker agent"`)
-			problem(w, http.StatusUnauthorized, statusOf(&tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed,
-				Detail: "show the secret of the agent's bearer file in the Authorization header"}))
+			problem(w, http.StatusUnauthorized, statusOf(tokenbroker.Invalid("header",
+				errors.New("Authorization is missing or not the secret of the agent's bearer file, which holds the whole header: curl -H @FILE"))))
 			return
 		}
 		next.ServeHTTP(w, r)

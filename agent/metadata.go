@@ -89,7 +89,7 @@ func (m *metadata) guard(next http.Handler) http.Handler {
 		case malformed != nil:
 			refuse(w, tokenbroker.Invalid("query", errors.New("can't be read")))
 		case r.Header.Get(flavorHeader) != flavor:
-			refuse(w, &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "the header Metadata-Flavor: Google is missing"})
+			problem(w, http.StatusForbidden, statusOf(tokenbroker.Invalid("header", errors.New("Metadata-Flavor: Google is missing"))))
 		case r.Header.Get("X-Forwarded-For") != "":
 			refuse(w, &tokenbroker.Problem{Err: tokenbroker.ErrNotAllowed, Detail: "the request came by a proxy"})
 		default:
