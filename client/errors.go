@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -68,9 +69,17 @@ func fromStatus(err error) error {
 		}
 	}
 	if p.Err == nil {
-		return fmt.Errorf("ask the broker: %w", err)
+		return unreached(err)
 	}
 	return &told{p, st}
+}
+
+// unreached is an error that no broker made.
+func unreached(err error) error {
+	if strings.Contains(status.Convert(err).Message(), "dial unix") { // grpc has it in prose only
+		return fmt.Errorf("ask the agent (does tokenctl agent run?): %w", err)
+	}
+	return fmt.Errorf("ask the broker: %w", err)
 }
 
 // reasonOf is the reason that a status names; "" if it is not the broker's.

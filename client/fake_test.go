@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -124,6 +125,19 @@ func TestASocketNeedsNoCertificate(t *testing.T) {
 	defer c.Close()
 	if tok, err := c.Token(t.Context(), "example/api"); err != nil || tok.Generation != 1 {
 		t.Errorf("got generation %d, %v, want a token", tok.Generation, err)
+	}
+}
+
+func TestWhoHasNoAgentIsAskedWhetherItRuns(t *testing.T) {
+	c, err := client.New(client.Config{Addr: "unix://" + filepath.Join(t.TempDir(), "none.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := c.Token(ctx, "example/api"); err == nil || !strings.Contains(err.Error(), "does tokenctl agent run?") {
+		t.Errorf("got %v, want where to look", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -84,7 +83,7 @@ func (s *slot) trouble() error {
 func (s *slot) troubled(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.why = fmt.Errorf("ask the broker: %w", err)
+	s.why = unreached(err)
 }
 
 // fetched takes the reply to a call, and returns the newest token. It knows no revision: only a newer generation is news.
