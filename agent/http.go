@@ -271,15 +271,27 @@ func problem(w http.ResponseWriter, code int, st *status.Status) {
 	}{info.GetReason(), messageOf(st), info.GetMetadata()["recoveryAction"], after}})
 }
 
-// httpNames are the names over HTTP of what the services name otherwise.
-var httpNames = strings.NewReplacer("minValidity", "min_validity", "scopes", "scope", "httpStatus", "http_status", "errorCode", "error_code")
+// httpName is the name over HTTP of a field, which the services may name otherwise.
+func httpName(field string) string {
+	switch field {
+	case "minValidity":
+		return "min_validity"
+	case "scopes":
+		return "scope"
+	case "httpStatus":
+		return "http_status"
+	case "errorCode":
+		return "error_code"
+	}
+	return field
+}
 
 // messageOf is what a status says, with the name of the parameter that is wrong, if one is.
 func messageOf(st *status.Status) string {
 	for _, d := range st.Details() {
 		if bad, ok := d.(*errdetails.BadRequest); ok && len(bad.GetFieldViolations()) > 0 {
 			v := bad.GetFieldViolations()[0]
-			return tokenbroker.ErrInvalidArgument.Error() + ": " + httpNames.Replace(v.GetField()) + ": " + v.GetDescription()
+			return tokenbroker.ErrInvalidArgument.Error() + ": " + httpName(v.GetField()) + ": " + v.GetDescription()
 		}
 	}
 	return st.Message()

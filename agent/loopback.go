@@ -114,7 +114,7 @@ func (b *bearer) guard(next http.Handler) http.Handler {
 		if subtle.ConstantTimeCompare(got[:], b.sum[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="tokenbroker agent"`)
 			problem(w, http.StatusUnauthorized, statusOf(tokenbroker.Invalid("header",
-				errors.New("Authorization is missing or not the secret of the agent's bearer file, which holds the whole header: curl -H @FILE"))))
+				errors.New("the header Authorization is missing or not the secret of the agent's bearer file, which holds the whole header: curl -H @FILE"))))
 			return
 		}
 		next.ServeHTTP(w, r)
