@@ -42,6 +42,32 @@ func valid(t *testing.T, b *brokertest.Broker, c *client.Client, times int, each
 var short = []sandbox.Issuer{{Name: "fast", Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}},
 	Rotation: sandbox.RotateNone, AccessLife: 90 * time.Second}}
 
+func TestScopesThatTheCredentialHasAnywayAreNoOtherTokenInAnOutage(t *testing.T) {
+	tapped(t, brokertest.Config{}, func(t *testing.T, b *brokertest.Broker, c *client.Client, _ *tap) {
+		b.AddClientCredentials("example/api", "files.read", "files.write")
+		own, err := c.Token(t.Context(), "example/api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Shutdown()
+		if got, err := c.Token(t.Context(), "example/api", client.Scopes("files.write", "files.read")); err != nil || got.Generation != own.Generation {
+			t.Errorf("the same scopes: got generation %d, %v, want %d", got.Generation, err, own.Generation)
+		}
+		for name, opts := range map[string][]client.Option{
+			"fewer scopes":     {client.Scopes("files.read")},
+			"more scopes":      {client.Scopes("files.read", "files.write", "x")},
+			"another subject":  {client.Scopes("files.read", "files.write"), client.Subject("a@b.example")},
+			"another audience": {client.Scopes("files.read", "files.write"), client.Audience("b")},
+			"a longer life":    {client.Scopes("files.read", "files.write"), client.MinValidity(20 * time.Hour)},
+		} {
+			if _, err := c.Token(t.Context(), "example/api", opts...); err == nil {
+				t.Errorf("%s: got a token, want an error", name)
+			}
+		}
+		b.Restart()
+	})
+}
+
 func TestNoRequestFailsWhileTheBrokerIsAway(t *testing.T) {
 	tapped(t, brokertest.Config{Issuers: short}, func(t *testing.T, b *brokertest.Broker, c *client.Client, p *tap) {
 		b.AddClientCredentials("example/api", "files.read")

@@ -66,6 +66,14 @@ func (s *slot) good(least time.Duration) *held {
 	return nil
 }
 
+// has reports whether what is held was granted exactly these scopes, which are sorted, and nothing is known of the credential having others.
+func (s *slot) has(scopes []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := func(have []string) bool { return slices.Equal(tokenbroker.NewVariant(have, "", "").Scopes, scopes) }
+	return s.best != nil && same(s.best.token.Scopes) && (len(s.state.Scopes) == 0 || same(s.state.Scopes))
+}
+
 // touch notes that somebody wants a token.
 func (s *slot) touch() {
 	s.mu.Lock()

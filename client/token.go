@@ -80,11 +80,27 @@ func (c *Client) ask(s *slot, least time.Duration) (h *held, err error) {
 		c.enroll(s, false)
 		return h, nil
 	case unanswered(err):
-		if h := s.good(least); h != nil {
+		if h := c.standIn(s, least); h != nil {
 			return h, nil
 		}
 	}
 	return nil, err
+}
+
+// standIn is the last good token of a slot, or that of the credential's own variant where it is the same: who names exactly the scopes that
+// the credential has anyway asks for no other token. It is nil if there is none.
+func (c *Client) standIn(s *slot, least time.Duration) *held {
+	if h := s.good(least); h != nil {
+		return h
+	}
+	if v := s.variant; len(v.Scopes) == 0 || v.Subject != "" || v.Audience != "" {
+		return nil
+	}
+	own := c.find(s.selector.GetCredential(), nil)
+	if own == nil || !own.has(s.variant.Scopes) {
+		return nil
+	}
+	return own.good(least)
 }
 
 // fetch asks the broker. After a failure the next question waits a little, so that a worker in a loop does not make a storm.
@@ -95,7 +111,7 @@ func (c *Client) fetch(s *slot, least time.Duration) (*held, error) {
 		r.MinValidity = durationpb.New(least)
 	}
 	resp, err := c.get(r, callTimeout)
-	if err != nil && disconnected(err) && s.good(least) == nil {
+	if err != nil && disconnected(err) && c.standIn(s, least) == nil {
 		s.troubled(err)
 		if again, late := c.get(r, patience, grpc.WaitForReady(true)); status.Code(late) != codes.DeadlineExceeded {
 			resp, err = again, late // else the first says more of why
