@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -11,16 +13,12 @@ import (
 // helpWidth is how wide help is: what a terminal of a hundred columns shows without breaking lines.
 const helpWidth = 100
 
-// helpText replaces cobra's, which breaks no lines.
-const helpText = `{{with (or .Long .Short)}}{{fill . | trimTrailingWhitespaces}}
-
-{{end}}{{if or .Runnable .HasSubCommands}}{{usage .}}{{end}}`
-
 // readable has the help of a command, and of all below it, fit a terminal.
 func readable(root *cobra.Command) {
-	cobra.AddTemplateFunc("fill", refill)
-	cobra.AddTemplateFunc("usage", func(c *cobra.Command) string { return c.UsageString() })
-	root.SetHelpTemplate(helpText)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		text := strings.TrimRight(refill(cmp.Or(cmd.Long, cmd.Short)), " \n")
+		_, _ = fmt.Fprint(cmd.OutOrStdout(), text, "\n\n", cmd.UsageString())
+	})
 	usage := root.UsageTemplate()
 	for _, f := range []string{"LocalFlags.FlagUsages", "InheritedFlags.FlagUsages"} {
 		usage = strings.ReplaceAll(usage, f, f+"Wrapped 100")
