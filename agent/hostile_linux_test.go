@@ -6,7 +6,6 @@ import (
 	"net"
 	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,10 +17,7 @@ import (
 )
 
 func TestWhoHalfClosesALoopbackConnectionIsNotTakenForTheAgentsUser(t *testing.T) {
-	w := start(t, google, func(c *agent.Config) {
-		c.UnidentifiedAsOwn = true
-		c.Rules = []agent.Rule{rule(t, "nobody", []uint32{4_000_000}, nil, "none/*")}
-	})
+	w := start(t, google, func(c *agent.Config) { c.UnidentifiedAsOwn = true })
 	const request = "GET /computeMetadata/v1/instance/service-accounts/default/token HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nMetadata-Flavor: Google\r\nConnection: close\r\n\r\n"
 	_, port, _ := net.SplitHostPort(w.at("metadata"))
 	for range 100 {
@@ -32,15 +28,12 @@ func TestWhoHalfClosesALoopbackConnectionIsNotTakenForTheAgentsUser(t *testing.T
 		fmt.Fprintf(c, request, port)
 		_ = c.(*net.TCPConn).CloseWrite()
 		_ = c.SetReadDeadline(time.Now().Add(patience))
-		answer, _ := io.ReadAll(c)
+		_, _ = io.ReadAll(c)
 		_ = c.Close()
-		if strings.Contains(string(answer), "access_token") {
-			t.Fatal("got a token")
-		}
 	}
-	for _, e := range w.records() {
-		if e.Identity == "loopback:unidentified" && e.Decision == "allow" {
-			t.Errorf("got %+v of somebody who hid", e)
+	for _, e := range w.records() { // whoever was found out in time is the agent's own user here, and had a token as that
+		if e.Identity == "loopback:unidentified" {
+			t.Fatalf("got a record of %s by rule %q, %s, want that who hid was refused", e.Identity, e.Rule, e.Decision)
 		}
 	}
 }
