@@ -180,6 +180,18 @@ func TestPlainHTTPIsForThisHost(t *testing.T) {
 	}
 }
 
+func TestPlainHTTPGoesToTheHostOfItsURL(t *testing.T) {
+	for _, option := range []string{"--proxy", "--connect-to", "--resolve"} {
+		l, err := parseCurl([]string{option, "::192.0.2.2:80", "http://127.0.0.1:1/"})
+		if err != nil {
+			t.Fatalf("%s: %v", option, err)
+		}
+		if _, err := l.plain(true); err == nil {
+			t.Errorf("%s: another host would get the token in the clear", option)
+		}
+	}
+}
+
 func TestHeadsOfAnswers(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
