@@ -34,7 +34,7 @@ func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (toke
 		if n == 0 {
 			defer t.v.e.stall()()
 		}
-		last = b.breathe(ctx, min(50*time.Millisecond<<min(n, 12), commitPause)) != nil
+		last = b.breathe(ctx, min(50*time.Millisecond<<min(n, 12), localCap)) != nil
 	}
 }
 

@@ -107,14 +107,10 @@ func refusedSecret(err error) bool {
 
 // attempt is one send: audit the intent, make it durable, send, make the result durable, only then show it.
 func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSecret, at *turn) (*Snapshot, error) {
-	if err := b.audit(ctx, t.event(EventIntent)); err != nil {
-		at.unused()
-		return nil, err
-	}
 	grant, err := b.begin(ctx, &t)
 	if err != nil {
 		at.unused()
-		return nil, err
+		return nil, &unsentError{err}
 	}
 	cctx, cancel := context.WithTimeout(ctx, b.cfg.ExchangeTimeout)
 	defer cancel()
@@ -164,8 +160,12 @@ func (t try) event(k Kind) Event {
 	return ev
 }
 
-// begin makes sure before anything is sent that the result can be kept, and returns the grant with the refresh token.
+// begin makes sure before anything is sent that it is on record and that the result can be kept, and returns the grant with the refresh
+// token.
 func (b *Broker) begin(ctx context.Context, t *try) (tokenbroker.Grant, error) {
+	if err := b.audit(ctx, t.event(EventIntent)); err != nil {
+		return tokenbroker.Grant{}, err
+	}
 	if t.rotating {
 		return b.intend(ctx, t)
 	}

@@ -251,10 +251,19 @@ func (b *Broker) failed(v *variant, err error) {
 
 // strike notes a failure and when to try again. e.mu is held.
 func (v *variant) strike(err error, code string, cause tokenbroker.Cause, retryAfter time.Duration, now time.Time) {
-	v.next = now.Add(backoff(v.failures, retryAfter, draw()))
+	most := retryCap
+	if _, ok := errors.AsType[*unsentError](err); ok {
+		most = localCap
+	}
+	v.next = now.Add(backoff(v.failures, most, retryAfter, draw()))
 	v.failures++
 	v.code, v.cause, v.lastErr = code, cause, err
 }
+
+// unsentError is why an attempt ended before anything was sent.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
 
 func problem(sentinel error, code string, retryAfter time.Duration) error {
 	p := &tokenbroker.Problem{Err: sentinel, RetryAfter: retryAfter}

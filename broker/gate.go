@@ -210,7 +210,7 @@ func (t *turn) result(err error) bool {
 		return false
 	case f != nil && (f.Class == tokenbroker.ClassTransient || f.Class == tokenbroker.ClassAmbiguous):
 		if g.failures++; g.failures >= breakerAfter {
-			g.openTill = time.Now().Add(backoff(g.failures-breakerAfter, f.RetryAfter, draw()))
+			g.openTill = time.Now().Add(backoff(g.failures-breakerAfter, retryCap, f.RetryAfter, draw()))
 		}
 		return false
 	}

@@ -14,6 +14,7 @@ const (
 	maxGuard    = 10 * time.Second
 	retryBase   = time.Second
 	retryCap    = 5 * time.Minute
+	localCap    = 10 * time.Second // in place of retryCap where no provider has to be spared: our own disk refused
 	probeMin    = 30 * time.Minute // a refused configuration is tried again after this …
 	probeMax    = 6 * time.Hour    // … to this
 	variantMemo = 10 * time.Minute // a variant's own bad input is remembered for this long
@@ -28,7 +29,6 @@ const (
 	graceMargin   = time.Minute      // the most that is kept of a grace window for a request's own way
 	exerciseRetry = time.Minute      // after an exercise that could not even be begun
 	commitTimeout = 10 * time.Second // of one try to make a result durable
-	commitPause   = time.Minute      // the longest pause between two tries
 	drainPause    = time.Second      // the same once the broker drains
 	joinTries     = 3
 )
@@ -59,13 +59,10 @@ func unchangedAt(now, end time.Time, t tokenbroker.Traits, life time.Duration) t
 	return now.Add(max(end.Sub(now)/2, floor(t, life, 0)))
 }
 
-// backoff is how long to wait after n consecutive failures: full jitter, doubling from 1 s to 5 min, and at least what the
+// backoff is how long to wait after n consecutive failures: full jitter, doubling from 1 s to most, and at least what the
 // provider asked for.
-func backoff(n int, retryAfter time.Duration, jitter float64) time.Duration {
-	ceiling := retryCap
-	if n < 10 {
-		ceiling = min(retryCap, retryBase<<max(0, n))
-	}
+func backoff(n int, most, retryAfter time.Duration, jitter float64) time.Duration {
+	ceiling := min(most, retryBase<<min(max(0, n), 10))
 	retryAfter = min(retryAfter, waitCap)
 	// Half a second at the least: a jitter near 0 must not make a loop.
 	d := max(time.Duration(jitter*float64(ceiling)), retryBase/2)

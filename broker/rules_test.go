@@ -61,25 +61,28 @@ func TestRefreshIsInTheSecondHalfAndBeforeTheGuard(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
+	const five = 5 * time.Minute
 	for _, c := range []struct {
 		name       string
 		n          int
+		most       time.Duration
 		retryAfter time.Duration
 		jitter     float64
 		want       time.Duration
 	}{
-		{"first, no jitter", 0, 0, 0, 500 * time.Millisecond},
-		{"first, full jitter", 0, 0, 1, time.Second},
-		{"fifth", 4, 0, 1, 16 * time.Second},
-		{"capped", 9, 0, 1, 5 * time.Minute},
-		{"far on", 1 << 30, 0, 1, 5 * time.Minute},
-		{"half", 1 << 30, 0, 0.5, 150 * time.Second},
-		{"as the provider asks", 0, time.Minute, 0, time.Minute},
-		{"and a little more", 0, time.Minute, 1, 66 * time.Second},
-		{"but not for ever", 0, 10 * 365 * 24 * time.Hour, 0, time.Hour},
+		{"first, no jitter", 0, five, 0, 0, 500 * time.Millisecond},
+		{"first, full jitter", 0, five, 0, 1, time.Second},
+		{"fifth", 4, five, 0, 1, 16 * time.Second},
+		{"capped", 9, five, 0, 1, five},
+		{"far on", 1 << 30, five, 0, 1, five},
+		{"capped sooner", 9, time.Second, 0, 1, time.Second},
+		{"half", 1 << 30, five, 0, 0.5, 150 * time.Second},
+		{"as the provider asks", 0, five, time.Minute, 0, time.Minute},
+		{"and a little more", 0, five, time.Minute, 1, 66 * time.Second},
+		{"but not for ever", 0, five, 10 * 365 * 24 * time.Hour, 0, time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := broker.Backoff(c.n, c.retryAfter, c.jitter); got != c.want {
+			if got := broker.Backoff(c.n, c.most, c.retryAfter, c.jitter); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

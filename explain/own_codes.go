@@ -198,7 +198,7 @@ var ownCodes = []Entry{
 	{Name: "store_unavailable", Kind: KindCode, Recovery: tokenbroker.RecoveryRetry,
 		Title:   "the store can't be written",
 		Meaning: "A token is shown to nobody before it is stored, so nothing is fetched either. Valid tokens are served on.",
-		Do:      "Make room on the disk, or mend it; the broker goes on by itself."},
+		Do:      "Make room on the disk, or mend it; the broker goes on by itself within 10 s."},
 	{Name: "superseded", Kind: KindCode, Recovery: tokenbroker.RecoveryRetry,
 		Title:   "the grant changed meanwhile",
 		Meaning: "A consent or an import came while a refresh was under way; its result is kept apart.",
