@@ -35,7 +35,8 @@ const (
 // Every error carries one google.rpc.ErrorInfo (domain "github.com/tokenbroker/tokenbroker", a stable reason, and in its metadata
 // "recoveryAction"), and a google.rpc.RetryInfo where waiting helps. Every method may answer UNAUTHENTICATED (no usable client
 // certificate), RESOURCE_EXHAUSTED (too many calls or streams of this identity), UNAVAILABLE (draining, or the audit log
-// can't be written) and INTERNAL.
+// can't be written) and INTERNAL. Calls whose connection is cut (the certificate has ended or is denied, the client floods or does not
+// read, the record of an answer can't be written) end with what gRPC says of a lost connection: UNAVAILABLE, without details.
 type TokenServiceClient interface {
 	// GetToken returns a valid access token, from memory if there is one, else by one exchange that all callers share.
 	//
@@ -126,7 +127,8 @@ func (c *tokenServiceClient) ReportRejected(ctx context.Context, in *ReportRejec
 // Every error carries one google.rpc.ErrorInfo (domain "github.com/tokenbroker/tokenbroker", a stable reason, and in its metadata
 // "recoveryAction"), and a google.rpc.RetryInfo where waiting helps. Every method may answer UNAUTHENTICATED (no usable client
 // certificate), RESOURCE_EXHAUSTED (too many calls or streams of this identity), UNAVAILABLE (draining, or the audit log
-// can't be written) and INTERNAL.
+// can't be written) and INTERNAL. Calls whose connection is cut (the certificate has ended or is denied, the client floods or does not
+// read, the record of an answer can't be written) end with what gRPC says of a lost connection: UNAVAILABLE, without details.
 type TokenServiceServer interface {
 	// GetToken returns a valid access token, from memory if there is one, else by one exchange that all callers share.
 	//
