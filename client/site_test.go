@@ -137,7 +137,8 @@ func (w *world) revoke(t *testing.T) string {
 
 // to makes an http.Client that trusts the site.
 func (w *world) to(s *site, credential string, opts ...client.TransportOption) *http.Client {
-	return w.c.HTTPClient(credential, append([]client.TransportOption{client.Base(s.Client().Transport), client.LoopbackHTTP()}, opts...)...)
+	patient := client.RetryWait(time.Minute) // on a machine that is slow, too
+	return w.c.HTTPClient(credential, append([]client.TransportOption{client.Base(s.Client().Transport), client.LoopbackHTTP(), patient}, opts...)...)
 }
 
 // send sends a request and returns status and body.
