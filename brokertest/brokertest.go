@@ -13,7 +13,6 @@
 package brokertest
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -129,8 +128,8 @@ type Broker struct {
 	cfg  Config
 	dc   daemon.Config
 	ca   *mtls.CA
-	web  net.Listener // of the next start; nil = there is none yet
-	addr string       // over TCP: the same after a Restart, for clients that know no Dialer
+	web  string // address of the consent listener
+	addr string // over TCP: the same after a Restart, for clients that know no Dialer
 	stop context.CancelFunc
 	done chan error
 
@@ -144,8 +143,11 @@ type Broker struct {
 func Start(t testing.TB, cfg Config) *Broker {
 	t.Helper()
 	b := &Broker{Dir: t.TempDir(), t: t, cfg: cfg, made: map[string]bool{}}
+	if cfg.TCP {
+		b.addr = Addr(t)
+	}
 	if cfg.Web {
-		b.openWeb()
+		b.takeWeb()
 	}
 	b.sandbox()
 	b.files()
@@ -254,9 +256,8 @@ func (b *Broker) start() {
 	b.t.Helper()
 	dc := b.dc
 	if b.cfg.TCP {
-		l, err := net.Listen("tcp", cmp.Or(b.addr, "127.0.0.1:0"))
+		l, err := net.Listen("tcp", b.addr)
 		b.must("listen", err)
-		b.addr = l.Addr().String()
 		dc.Listener = l
 	} else {
 		b.mu.Lock()

@@ -3,7 +3,6 @@ package brokertest
 import (
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tokenbroker/tokenbroker/consent"
@@ -12,28 +11,18 @@ import (
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
-// openWeb takes a port for the consent listener before there is anybody to tell it to.
-func (b *Broker) openWeb() {
+// takeWeb takes a port for the consent listener before there is anybody to tell it to.
+func (b *Broker) takeWeb() {
 	b.t.Helper()
-	b.web = b.listenWeb("127.0.0.1:0")
-	b.WebURL = "https://localhost:" + strconv.Itoa(b.web.Addr().(*net.TCPAddr).Port)
-}
-
-func (b *Broker) listenWeb(addr string) net.Listener {
-	b.t.Helper()
-	l, err := net.Listen("tcp", addr)
-	b.must("listen for browsers", err)
-	return l
+	b.web = Addr(b.t)
+	b.WebURL = "https://localhost" + b.web[strings.LastIndexByte(b.web, ':'):]
 }
 
 // startWeb is the consent listener of the next start. It is on the same port each time.
 func (b *Broker) startWeb() daemon.Consent {
 	b.t.Helper()
-	l := b.web
-	if l == nil {
-		l = b.listenWeb("127.0.0.1" + b.WebURL[strings.LastIndexByte(b.WebURL, ':'):])
-	}
-	b.web = nil
+	l, err := net.Listen("tcp", b.web)
+	b.must("listen for browsers", err)
 	return daemon.Consent{Listener: l, PublicURL: b.WebURL, Cert: b.path("server.pem"), Key: b.path("server.key")}
 }
 

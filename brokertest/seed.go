@@ -9,6 +9,9 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
+// patience is how long a call of the test itself may take on a machine that has much else to do.
+const patience = 2 * time.Minute
+
 // AddClientCredentials adds a client_credentials credential of the issuer "fast". Its OAuth client is added when it is missing.
 func (b *Broker) AddClientCredentials(name string, scopes ...string) {
 	b.t.Helper()
@@ -34,7 +37,7 @@ func (b *Broker) Add(r *tokenbrokerv1.CreateCredentialRequest) {
 		r.Spec.OauthClient = r.GetSpec().GetProvider()
 		b.addClient(conn, r.GetSpec().GetProvider())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := tokenbrokerv1.NewCredentialServiceClient(conn).CreateCredential(ctx, r)
 	b.must("create credential "+r.GetCredential(), err)
@@ -53,7 +56,7 @@ func (b *Broker) addClient(conn *grpc.ClientConn, issuer string) {
 	if made {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := tokenbrokerv1.NewOAuthClientServiceClient(conn).CreateOAuthClient(ctx, &tokenbrokerv1.CreateOAuthClientRequest{
 		OauthClient: issuer, ClientSecret: Secret, Spec: &tokenbrokerv1.OAuthClientSpec{Provider: issuer, ClientId: "job",
@@ -64,7 +67,7 @@ func (b *Broker) addClient(conn *grpc.ClientConn, issuer string) {
 // Token gets a token as WorkerID, and fails the test if it can't be had.
 func (b *Broker) Token(credential string) *tokenbrokerv1.Token {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := tokenbrokerv1.NewTokenServiceClient(b.Worker()).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: credential})
 	b.must("get a token of "+credential, err)

@@ -92,10 +92,11 @@ func TestConnectionClosedBeforeAnythingIsRead(t *testing.T) {
 }
 
 func TestS29SlowRepliesEndWithTheDeadline(t *testing.T) {
+	const deadline = 2 * time.Second // a busy machine may take a while to send the request
 	drip := func(c net.Conn, s *rawServer) {
 		s.request(c)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n{")
-		for range 1000 {
+		for range 10_000 {
 			if _, err := io.WriteString(c, " "); err != nil {
 				return
 			}
@@ -112,12 +113,13 @@ func TestS29SlowRepliesEndWithTheDeadline(t *testing.T) {
 		config time.Duration
 		ctx    time.Duration
 	}{
-		{"silence until the caller's deadline", silent, 0, 200 * time.Millisecond},
-		{"silence until the client's", silent, 200 * time.Millisecond, 0},
-		{"a byte at a time until the caller's deadline", drip, 0, 200 * time.Millisecond},
-		{"a byte at a time until the client's", drip, 200 * time.Millisecond, 0},
+		{"silence until the caller's deadline", silent, 0, deadline},
+		{"silence until the client's", silent, deadline, 0},
+		{"a byte at a time until the caller's deadline", drip, 0, deadline},
+		{"a byte at a time until the client's", drip, deadline, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := serveRaw(t, tt.handle)
 			c := newClient(t, s.profile(), func(cfg *grant.Config) { cfg.Timeout = tt.config })
 			ctx, cancel := context.WithCancel(t.Context())
@@ -130,7 +132,7 @@ func TestS29SlowRepliesEndWithTheDeadline(t *testing.T) {
 			if got := outcomeOf(t, out, err); got.class != ambiguous || got.code != "timeout" {
 				t.Errorf("got %+v, want an ambiguous timeout", got)
 			}
-			if took := time.Since(begun); took > 5*time.Second {
+			if took := time.Since(begun); took > 20*time.Second { // the client's own is 30 s if nobody says otherwise
 				t.Errorf("took %v", took)
 			}
 			if s.connections() != 1 || s.spent() != 1 {
@@ -190,20 +192,14 @@ func TestBodyIsSealedOnceTheRequestCountsAsUnsent(t *testing.T) {
 }
 
 func TestConnectFailuresAreUnsent(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
 	for _, tt := range []struct {
 		name    string
 		profile provider.Profile
 		code    string
 		class   tokenbroker.Class
 	}{
-		{"refused", provider.Profile{TokenEndpoint: "http://" + addr, InsecureLoopback: true}, "connect_failed", transient},
-		{"a proxy that refuses", provider.Profile{TokenEndpoint: "https://203.0.113.7/token", Proxy: "http://" + addr}, "proxy_failed", transient},
+		{"refused", provider.Profile{TokenEndpoint: "http://" + nobody, InsecureLoopback: true}, "connect_failed", transient},
+		{"a proxy that refuses", provider.Profile{TokenEndpoint: "https://203.0.113.7/token", Proxy: "http://" + nobody}, "proxy_failed", transient},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := newClient(t, tt.profile).Exchange(t.Context(), refreshRequest())

@@ -90,6 +90,9 @@ func trusting(t *testing.T, s *server) provider.Profile {
 	return provider.Profile{TokenEndpoint: s.URL + "/token", AllowPrivate: true, CAFile: caFile(t, s.Server)}
 }
 
+// nobody listens there, and the system gives that port to nobody who asks for any.
+const nobody = "127.0.0.1:1"
+
 // newClient returns a client for one provider, "acme".
 func newClient(t *testing.T, p provider.Profile, change ...func(*grant.Config)) *grant.Client {
 	t.Helper()
