@@ -42,7 +42,7 @@ func hello(t testing.TB, config *tls.Config) []byte {
 // every second. Others get in meanwhile, and the broker ends them by itself.
 func TestS11HalfOpenHandshakes(t *testing.T) {
 	t.Parallel()
-	limits := "handshake_timeout: 3s"
+	limits := "handshake_timeout: 10s" // in which a busy machine gets good ones done
 	if whole() {
 		limits = "handshakes: 20000"
 	}

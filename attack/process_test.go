@@ -11,7 +11,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It is never waited out when all is well.
-var patience = time.Duration(count(60, 600)) * time.Second
+var patience = time.Duration(count(120, 600)) * time.Second
 
 // process is a broker that runs. It is killed when the test ends.
 type process struct {

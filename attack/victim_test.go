@@ -12,7 +12,7 @@ import (
 )
 
 // each is the time that a call of a well-behaved worker may take, on a machine that has far too much to do.
-const each = 10 * time.Second
+const each = 30 * time.Second
 
 // victim is a worker that does nothing wrong: it asks for a token again and again, and holds a stream.
 type victim struct {

@@ -157,7 +157,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for range 12000 {
+	for range 60_000 {
 		if is() {
 			return
 		}

@@ -16,6 +16,9 @@ import (
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
+// patience is how long a test waits for what must come. It is never waited out when all is well.
+const patience = 2 * time.Minute
+
 // ask sends a request to the ops listener: status and text.
 func ask(t testing.TB, b *brokertest.Broker, method, path string) (int, string) {
 	t.Helper()
@@ -23,7 +26,7 @@ func ask(t testing.TB, b *brokertest.Broker, method, path string) (int, string) 
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+b.Daemon.OpsAddr().String()+path, nil)
 	must(t, err)
-	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(r)
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(r)
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -38,7 +41,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
+	for end := time.Now().Add(patience); !holds(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("still not: %s", what)
 		}
@@ -125,7 +128,7 @@ func TestReadinessOnDrain(t *testing.T) {
 }
 
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	patience  = time.Minute     // for a machine that has much else to do
+	patience  = 2 * time.Minute // for a machine that has much else to do
 	shortLife = 4 * time.Second // of the tokens of the issuer "short"
 	hastyLife = 4 * time.Minute // of those of "hasty", which Google's library takes for nearly over: it asks again for each request
 )

@@ -243,7 +243,7 @@ func TestADripEndsWithItsContext(t *testing.T) {
 // await polls the journal, bounded, until a request matches.
 func (w *world) await(f sandbox.Filter) {
 	w.t.Helper()
-	for range 2000 {
+	for range 100_000 {
 		if w.srv.Count(f) > 0 {
 			return
 		}

@@ -36,9 +36,12 @@ const domain = "spiffe://" + brokertest.TrustDomain
 
 func worker(name string) string { return domain + "/worker/" + name }
 
+// patience is how long a test waits for what must come. It is never waited out when all is well.
+const patience = 2 * time.Minute
+
 func brief(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -154,7 +157,7 @@ func (r *rig) serve(identity string) *grpc.ClientConn {
 	conn := r.conn(identity)
 	r.t.Cleanup(func() {
 		_ = conn.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		r.Drain(ctx)
 		if err := <-served; err != nil {
@@ -236,7 +239,7 @@ func auditLines(t *testing.T, b *brokertest.Broker) []auditLine {
 // eventually waits in real time until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if holds() {
 			return
 		}

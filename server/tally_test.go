@@ -33,9 +33,6 @@ func TestDenialsBeyondTheCapAreSummedUpSoonAndNoneIsLost(t *testing.T) {
 	trail := new(records)
 	r := newRig(t, brokertest.Start(t, brokertest.Config{}), func(c *server.Config) { c.Audit = trail.write })
 	conn := r.serve(stranger)
-	for range 500 {
-		_, _ = tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
-	}
 	single := func() (n uint64) {
 		for _, rec := range trail.all() {
 			if rec.Kind == audit.KindCall && rec.Identity == stranger && rec.Reason == "no_rule" {
@@ -44,11 +41,15 @@ func TestDenialsBeyondTheCapAreSummedUpSoonAndNoneIsLost(t *testing.T) {
 		}
 		return n
 	}
+	calls := uint64(0)
+	for ; calls < 500 || single() == calls; calls++ { // a slow machine comes beyond the cap later
+		_, _ = tokensOf(conn).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	}
 	eventually(t, "all are told, one by one or summed up, while nobody calls", func() bool {
-		return single()+sums(trail, "denied_summary")[stranger] == 500
+		return single()+sums(trail, "denied_summary")[stranger] == calls
 	})
-	if single() < 200 || single() == 500 {
-		t.Errorf("%d of 500 were recorded one by one, want 200 and some", single())
+	if single() < 200 {
+		t.Errorf("%d of %d were recorded one by one, want 200 and some", single(), calls)
 	}
 	for _, rec := range trail.all() {
 		if rec.Reason == "denied_summary" && (rec.Action != "token.get" || rec.Code != "CREDENTIAL_NOT_FOUND" || rec.Latency <= 0) {
@@ -73,7 +74,7 @@ func TestCallsBeyondTheRateAndUnknownMethodsAreSummedUpAtTheShutdown(t *testing.
 	other := r.conn(stranger)
 	defer func() { _ = other.Close() }()
 	_ = other.Invoke(brief(t), "/tokenbroker.v1.TokenService/Guess", new(tokenbrokerv1.GetTokenRequest), new(tokenbrokerv1.GetTokenResponse))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = conn.Close()
 	_ = other.Close()

@@ -37,7 +37,7 @@ func watch(t *testing.T, conn *grpc.ClientConn, selectors ...*tokenbrokerv1.Sele
 func watchWith(t *testing.T, conn *grpc.ClientConn, opts []grpc.CallOption, selectors ...*tokenbrokerv1.Selector) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{t: t, events: make(chan *tokenbrokerv1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel, patience: 20 * time.Second}
+	w := &watcher{t: t, events: make(chan *tokenbrokerv1.SubscribeResponse, 1<<14), ended: make(chan error, 1), cancel: cancel, patience: patience}
 	stream, err := tokensOf(conn).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{Selectors: selectors}, opts...)
 	if err != nil {
 		cancel()

@@ -51,7 +51,7 @@ func TestSoakCrash(t *testing.T) {
 	unfinished := func() bool { return kills < leastKills || spent(up) < leastSpent }
 	for end := time.Now().Add(soakFor(t)); (unfinished() && kills < mostKills) || time.Now().Before(end); kills++ {
 		slowly(up)
-		time.Sleep(rand.N(time.Duration(min(4, 1+kills/leastKills)) * 250 * time.Millisecond)) // the moment is the input, nothing is waited for
+		time.Sleep(rand.N(time.Duration(1+kills/leastKills) * 250 * time.Millisecond)) // the moment is the input, nothing is waited for
 		s.proc.kill()
 		s.start()
 	}

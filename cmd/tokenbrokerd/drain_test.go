@@ -93,7 +93,7 @@ func TestDrainEndsInTime(t *testing.T) {
 	if got := s.proc.wait(patience); got != 0 {
 		t.Errorf("got exit status %d, want 0", got)
 	}
-	if took := time.Since(began); took < 2*time.Second || took > 10*time.Second {
+	if took := time.Since(began); took < 2*time.Second || took > 20*time.Second { // the exchange would end by itself after 30 s
 		t.Errorf("the drain took %v, want little more than its 2 s", took)
 	}
 	up.Release("strict")
@@ -107,12 +107,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	s.proc.signal(syscall.SIGTERM)
 	s.proc.signal(syscall.SIGTERM)
 	s.proc.line(`"msg":"draining"`)
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second) // longer than a moment
 	if strings.Contains(s.proc.out.String(), "ended by a second signal") {
 		t.Errorf("two signals at one moment ended the process")
 	}
 	s.proc.signal(syscall.SIGTERM)
-	if got := s.proc.wait(5 * time.Second); got != 1 {
+	if got := s.proc.wait(patience); got != 1 {
 		t.Errorf("got exit status %d after two signals, want 1", got)
 	}
 	want(t, s.proc.out.String(), "ended by a second signal")

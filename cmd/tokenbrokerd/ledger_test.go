@@ -18,7 +18,7 @@ import (
 
 // lateness is how long a message of a stream may have been on its way on a busy machine: it is judged where it arrives, not
 // where it was sent. What a call or a snapshot brings is judged exactly, by when it was asked for.
-const lateness = 5 * time.Second
+const lateness = 30 * time.Second
 
 // ledger holds the newest order that any client was shown of each credential, over all connections and restarts. Whatever is
 // shown to a client that asks later must not be older.

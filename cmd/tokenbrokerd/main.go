@@ -37,8 +37,8 @@ func main() {
 }
 
 // sameSignal is how close two signals are taken for one: a supervisor may send it to the process and then to its whole group, and that
-// must not cost the drain.
-const sameSignal = 300 * time.Millisecond
+// must not cost the drain, however busy the machine is that shuts down.
+const sameSignal = time.Second
 
 // obey ends the command in order at the first signal, and the process at the second.
 func obey(signals <-chan os.Signal, cancel context.CancelFunc) {

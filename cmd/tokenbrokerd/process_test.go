@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for what must come: long, because machines are noisy, and never waited out when all is well.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // process is a started command. It is killed when the test ends, if it still runs.
 type process struct {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tokenbroker/tokenbroker/brokertest"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/web/browsertest"
 )
@@ -34,16 +35,12 @@ type browserWorld struct {
 
 func newBrowserWorld(t *testing.T) *browserWorld {
 	t.Helper()
-	port, err := net.Listen("tcp", "127.0.0.1:0") // held until the broker takes it
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &browserWorld{public: fmt.Sprintf("https://localhost:%d", port.Addr().(*net.TCPAddr).Port), empty: t.TempDir(), canary: newCanary(t)}
+	addr := brokertest.Addr(t)
+	w := &browserWorld{public: "https://localhost" + addr[strings.LastIndexByte(addr, ':'):], empty: t.TempDir(), canary: newCanary(t)}
 	w.realWorld = &realWorld{oidcServer: startOIDC(t, time.Minute, "OIDC_BROWSER=1", "OIDC_REDIRECT="+w.public+"/consent/callback", "OIDC_SECRETS="+w.canary.file)}
 	w.site = newSite(t, providerYAML("oidc", w.issuer+"/token", append(w.profile(), "title: Acme Reports", "floor: 1s",
 		"scopes: [{name: reports.read, meaning: See your reports}, {name: email, meaning: See your e-mail address}]")...))
-	w.site.edit("tokenbroker.yaml", "store:\n", fmt.Sprintf("consent:\n  listen: %s\n  public_url: %s\n  cert_file: server.pem\n  key_file: server.key\n\nstore:\n", port.Addr(), w.public))
-	_ = port.Close()
+	w.site.edit("tokenbroker.yaml", "store:\n", fmt.Sprintf("consent:\n  listen: %s\n  public_url: %s\n  cert_file: server.pem\n  key_file: server.key\n\nstore:\n", addr, w.public))
 	w.site.edit("policy.yaml", "rules:\n", otherTeam)
 	w.brokers = append(w.brokers, w.site.start())
 	w.operator = w.site.conn("operator")

@@ -1,14 +1,13 @@
 package main_test
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
 )
 
 // TestScript runs testdata/script: the command as a person at a terminal meets it.
@@ -20,28 +19,12 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"GRPC", "OPS"} {
-				addr, err := freeAddr()
-				if err != nil {
-					return err
-				}
-				env.Setenv(name, addr)
+				env.Setenv(name, brokertest.Addr(env.T().(testing.TB)))
 			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": retry},
 	})
-}
-
-// freeAddr is a loopback address that nobody listens on, below the ports that the system hands out for "any".
-func freeAddr() (string, error) {
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(10000))
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", fmt.Errorf("no free port between 20000 and 30000")
 }
 
 // retry is the script command "eventually COMMAND": it runs COMMAND until it succeeds.

@@ -3,7 +3,6 @@ package recipes_test
 import (
 	"context"
 	"encoding/pem"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what has to come.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // stage is what a page needs: a broker with the credential example/reports, an API that takes its tokens, and a host to itself.
 type stage struct {
@@ -47,15 +46,12 @@ func newStage(env *testscript.Env, p *page) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{page: p, dir: env.WorkDir, repository: repository, ends: map[string]func(){}, Broker: newBroker(t)}
+	s := &stage{page: p, dir: env.WorkDir, repository: repository, ends: map[string]func(){}, Broker: newBroker(t), port: freePort(t)}
 	s.api = newAPI(t, s)
 	for _, folder := range []string{"bin", "etc/tokenbroker", "etc/cron.d", "etc/systemd/system", "run/tokenbroker", "run/reports", "var/lib/reports", "var/log", "home"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, folder), 0o700); err != nil {
 			return nil, err
 		}
-	}
-	if s.port, err = freePort(); err != nil {
-		return nil, err
 	}
 	if err := s.install(); err != nil {
 		return nil, err
@@ -88,15 +84,10 @@ func newBroker(t testing.TB) *brokertest.Broker {
 	return b
 }
 
-// freePort is a port of the loopback that nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+// freePort is a port of the loopback that nobody listens on, and that nobody is given until the test ends.
+func freePort(t testing.TB) string {
+	addr := brokertest.Addr(t)
+	return addr[strings.LastIndexByte(addr, ':')+1:]
 }
 
 // install writes what a host has: certificates, the programs, and the files that the page shows.
@@ -214,7 +205,7 @@ func background(ts *testscript.TestScript, name, line string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = patience
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, out
 	cmd.Env = environ(ts)
 	ts.Check(cmd.Start())

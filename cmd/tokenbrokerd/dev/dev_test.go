@@ -147,7 +147,7 @@ func TestPlainLinesShowTheMainJobAndNothingIsLeft(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "env")); err != nil {
 		t.Error(err)
 	}
-	r.await(t, `example/reports +1 exchange served [2-9]\d* waiters \(generation \d+, \d+s\)\n`)
+	r.await(t, `example/reports +1 exchange served ([2-9]|[1-9]\d+) waiters \(generation \d+, \d+s\)\n`)
 	r.await(t, `the API says 200\n`)
 	r.await(t, "refreshed ahead of expiry")
 	for _, name := range []string{"example/reports", "example/billing", "example/drive", "example/crm"} {
