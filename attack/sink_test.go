@@ -1,7 +1,9 @@
 package attack_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -170,18 +172,35 @@ func TestP24TheAuditLogIsDeleted(t *testing.T) {
 	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
 }
 
-// TestP24TheAuditLogIsAHole puts a terminal in its place that nobody looks at: it takes some and then neither more nor an error.
+// TestP24TheAuditLogIsAHole puts a terminal in its place that nobody looks at, and that is full: it gives neither room nor an error.
 func TestP24TheAuditLogIsAHole(t *testing.T) {
 	t.Parallel()
 	w, held := brieflyLiving(t)
 	master, terminal, err := pty.Open()
 	must(t, err)
 	defer func() { _ = master.Close() }()
+	fill(t, terminal)
 	must(t, os.Rename(w.path("audit.jsonl"), w.path("audit.kept")))
 	w.link(terminal.Name())
 	worst := w.silenced(t, held)
 	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
 	w.slowly(t, master, terminal)
+}
+
+// fill writes to a terminal until it takes nothing for a while. The system moves what is written on in its own time, and a terminal that
+// seemed full then has room again.
+func fill(t testing.TB, terminal *os.File) {
+	t.Helper()
+	for text := bytes.Repeat([]byte("."), 1<<12); ; {
+		must(t, terminal.SetWriteDeadline(time.Now().Add(2*time.Second)))
+		switch n, err := terminal.Write(text); {
+		case n > 0:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		default:
+			t.Fatalf("fill a terminal: %v", err)
+		}
+	}
 }
 
 // slowly reads a terminal that was a hole until now, and puts the file back while it is read. The reading ends when nobody has the terminal

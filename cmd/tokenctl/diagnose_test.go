@@ -106,7 +106,7 @@ func TestAFailedConnectionIsExplained(t *testing.T) {
 	p := newPeer(t)
 	strange := newPeer(t)
 	now := time.Now()
-	good := &tls.Config{Certificates: []tls.Certificate{p.certificate(now.Add(time.Minute))}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
+	good := &tls.Config{Certificates: []tls.Certificate{p.certificate(now.Add(time.Hour))}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
 	with := func(change func(*tls.Config)) *tls.Config {
 		c := good.Clone()
 		change(c)
@@ -124,7 +124,7 @@ func TestAFailedConnectionIsExplained(t *testing.T) {
 		"a certificate that is not valid yet": {over(with(func(c *tls.Config) { c.Certificates = []tls.Certificate{p.certificate(now.Add(30 * time.Hour))} })),
 			"the broker's certificate is not valid now: it is for ", exitFix},
 		"another CA": {over(with(func(c *tls.Config) {
-			c.Certificates = []tls.Certificate{strange.certificate(now.Add(time.Minute))}
+			c.Certificates = []tls.Certificate{strange.certificate(now.Add(time.Hour))}
 		})), "the broker's certificate was not issued by the CA in ", exitFix},
 		"a broker of another CA": {over(with(func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, pool })),
 			"its CA is not one of the broker's", exitDenied},

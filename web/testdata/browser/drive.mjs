@@ -17,7 +17,7 @@
 import readline from 'node:readline';
 import { chromium } from 'playwright-core';
 
-const timeout = 30_000;
+const timeout = 120_000;
 let browser;
 const pages = new Map();
 
@@ -63,6 +63,7 @@ const commands = {
   async launch({ executable, trust }) {
     browser = await chromium.launch({
       executablePath: executable,
+      timeout,
       args: [`--ignore-certificate-errors-spki-list=${trust.join(',')}`, '--disable-gpu', '--disable-dev-shm-usage'],
     });
   },
