@@ -100,7 +100,7 @@ func newClient(t *testing.T, p provider.Profile, change ...func(*grant.Config)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := grant.Config{Catalogue: cat, Timeout: 10 * time.Second}
+	cfg := grant.Config{Catalogue: cat, Timeout: 2 * time.Minute}
 	for _, f := range change {
 		f(&cfg)
 	}

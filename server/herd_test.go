@@ -68,7 +68,7 @@ func TestAHerdOnAnExpiredCredentialCausesOneExchange(t *testing.T) {
 	issuers := []sandbox.Issuer{{Name: "short", AccessLife: time.Second, Rotation: sandbox.RotateStrict,
 		Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
 	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Issuers: issuers, Exchange: 5 * time.Minute, // until the last of them is there
-		Limits: server.Limits{CallDeadline: 5 * time.Minute}})
+		Limits: server.Limits{CallDeadline: 5 * time.Minute, Keepalive: time.Hour, SlowReader: 5 * time.Minute}})
 	b.Sandbox.Fail("short", sandbox.Fault{Times: 1}, sandbox.Fault{Hang: true, Set: map[string]any{"expires_in": 3600}})
 	b.AddRefreshToken("example/drive", "short", "files.read")
 	first := b.Token("example/drive")
@@ -79,14 +79,18 @@ func TestAHerdOnAnExpiredCredentialCausesOneExchange(t *testing.T) {
 	for i := range connections {
 		conns = append(conns, dialTLS(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker(fmt.Sprint(i)), Client: true})))
 	}
+	ask := func(conn *grpc.ClientConn) string {
+		r, err := tokensOf(conn).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/drive"})
+		if err != nil {
+			return err.Error()
+		}
+		return r.GetToken().GetAccessToken()
+	}
 	got := make([]string, herd)
 	var wg sync.WaitGroup
 	for i := range herd {
 		wg.Go(func() {
-			r, err := tokensOf(conns[i%connections]).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/drive"})
-			if got[i] = r.GetToken().GetAccessToken(); err != nil {
-				got[i] = err.Error()
-			}
+			got[i] = ask(conns[i%connections])
 		})
 	}
 	eventually(t, "the whole herd waits", func() bool {
@@ -94,6 +98,11 @@ func TestAHerdOnAnExpiredCredentialCausesOneExchange(t *testing.T) {
 	})
 	b.Sandbox.Release("short")
 	wg.Wait()
+	for i := range got { // a busy machine may not have recorded all of them within 2 s
+		for strings.Contains(got[i], "the audit log can't be written") {
+			got[i] = ask(conns[i%connections])
+		}
+	}
 	slices.Sort(got)
 	if different := slices.Compact(got); len(different) != 1 || different[0] == first.GetAccessToken() || !strings.HasPrefix(different[0], sandbox.AccessPrefix) {
 		t.Errorf("got %d different answers, among them %q; want one fresh token for all", len(different), different[:min(3, len(different))])
