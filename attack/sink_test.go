@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,16 +20,17 @@ import (
 	"github.com/tokenbroker/tokenbroker/audit"
 )
 
-// silenced wants that no token comes while the audit log takes no records, by no way, and that nobody waits for long. It returns the
-// longest time that a refusal took.
-func (w *world) silenced(t testing.TB, held stream) (worst time.Duration) {
+// silenced wants that no token comes while the audit log takes no records, by no way, and that nobody waits for long. why is what the broker
+// says of it: a slow disk may have refused before. It returns the longest time that a refusal took.
+func (w *world) silenced(t testing.TB, held stream, why string) (worst time.Duration) {
 	t.Helper()
 	conn := w.conn(w.as("worker/asking"))
 	eventually(t, "no token without a record", func() bool {
 		began := time.Now()
 		_, err := get(brief(t), conn, "example/one")
 		worst = max(worst, time.Since(began))
-		return status.Code(err) == codes.Unavailable && reason(err) == "AUDIT_UNAVAILABLE"
+		_, says := w.ask("/readyz")
+		return status.Code(err) == codes.Unavailable && reason(err) == "AUDIT_UNAVAILABLE" && strings.Contains(says, why)
 	})
 	for range count(5, 200) {
 		began := time.Now()
@@ -110,7 +115,7 @@ func TestP24TheAuditLogIsFull(t *testing.T) {
 	must(t, err)
 	limit := unix.Rlimit{Cur: uint64(info.Size()) + 1111, Max: unix.RLIM_INFINITY}
 	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &limit, nil))
-	worst := w.silenced(t, held)
+	worst := w.silenced(t, held, "file too large")
 	limit.Cur = unix.RLIM_INFINITY
 	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &limit, nil))
 	w.speaks(t)
@@ -134,20 +139,31 @@ func (w *world) wantGap(t testing.TB) {
 func TestP24TheAuditLogIsADeviceThatIsFull(t *testing.T) {
 	t.Parallel()
 	w, held := brieflyLiving(t)
-	must(t, os.Rename(w.path("audit.jsonl"), w.path("audit.kept")))
 	w.link("/dev/full")
-	worst := w.silenced(t, held)
+	worst := w.silenced(t, held, "no space left on device")
 	must(t, os.Rename(w.path("audit.kept"), w.path("audit.jsonl")))
 	w.speaks(t)
 	w.wantGap(t)
 	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
 }
 
-// link puts a link in the place of the audit log.
+// link puts a link in the place of the audit log, which stays as audit.kept. There is no moment without a file: the broker would make one.
 func (w *world) link(to string) {
 	w.t.Helper()
+	must(w.t, os.Link(w.path("audit.jsonl"), w.path("audit.kept")))
 	must(w.t, os.Symlink(to, w.path("link")))
 	must(w.t, os.Rename(w.path("link"), w.path("audit.jsonl")))
+}
+
+// holds reports whether the broker has a file open.
+func (w *world) holds(t testing.TB, path string) bool {
+	t.Helper()
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", w.proc.cmd.Process.Pid))
+	must(t, err)
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		to, err := os.Readlink(fd)
+		return err == nil && to == path
+	})
 }
 
 // TestP24TheAuditLogIsDeleted takes the file away under the broker. Records go where the path leads, and when it leads nowhere nothing is
@@ -163,9 +179,11 @@ func TestP24TheAuditLogIsDeleted(t *testing.T) {
 			t.Fatal("a token was given out, and its record is in no file that has a name")
 		}
 	}
-	must(t, os.Remove(w.path("audit.jsonl")))
-	must(t, os.Mkdir(w.path("audit.jsonl"), 0o700))
-	worst := w.silenced(t, nil)
+	eventually(t, "a folder is in its place", func() bool { // the broker may be faster, and make a file
+		must(t, os.Remove(w.path("audit.jsonl")))
+		return os.Mkdir(w.path("audit.jsonl"), 0o700) == nil
+	})
+	worst := w.silenced(t, nil, "neither a regular file nor a character device")
 	must(t, os.Remove(w.path("audit.jsonl")))
 	w.speaks(t)
 	w.wantGap(t)
@@ -180,9 +198,9 @@ func TestP24TheAuditLogIsAHole(t *testing.T) {
 	must(t, err)
 	defer func() { _ = master.Close() }()
 	fill(t, terminal)
-	must(t, os.Rename(w.path("audit.jsonl"), w.path("audit.kept")))
 	w.link(terminal.Name())
-	worst := w.silenced(t, held)
+	eventually(t, "the broker goes over to the terminal", func() bool { return w.holds(t, terminal.Name()) })
+	worst := w.silenced(t, held, "stuck")
 	t.Logf("the longest refusal took %v", worst.Round(time.Millisecond))
 	w.slowly(t, master, terminal)
 }
