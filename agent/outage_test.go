@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -78,6 +79,32 @@ func TestLocalJobsOutliveAnAgentThatRestarts(t *testing.T) {
 	cancel()
 }
 
+// A broker that has started anew takes no report of what it does not know to have given. That it gave it is the agent's to see to: jobs get their
+// token from the agent's memory, whatever they do. Without the right to subscribe no stream tells the broker of it either.
+func TestAReportOfALocalJobReachesABrokerThatHasStartedAnew(t *testing.T) {
+	w := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	w.SetPolicy(`version: 1
+rules:
+  - name: workers
+    identities: ["spiffe://brokertest.local/worker/*"]
+    actions: ["token.get", "token.report"]
+    credentials: ["example/*"]
+`)
+	w.denied(ctx, w.Worker())
+	c := w.job()
+	old, err := c.Token(ctx, "example/api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Restart()
+	tok, _, err := c.ReportRejected(ctx, "example/api", old, http.StatusUnauthorized)
+	if err != nil || tok.Generation <= old.Generation {
+		t.Errorf("got generation %d, %v, want one after %d", tok.Generation, err, old.Generation)
+	}
+}
+
 func TestASubscriberMayAskForLess(t *testing.T) {
 	w := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -91,6 +118,28 @@ func TestASubscriberMayAskForLess(t *testing.T) {
 	cancel()
 }
 
+// first is what becomes of a stream at its first message.
+func (w *world) first(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := tokenbrokerv1.NewTokenServiceClient(conn).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{
+		Selectors: []*tokenbrokerv1.Selector{{Credential: "example/none"}}})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	return err
+}
+
+// denied waits until the policy that denies streams is in force.
+func (w *world) denied(ctx context.Context, conn *grpc.ClientConn) {
+	w.t.Helper()
+	for status.Code(w.first(ctx, conn)) != codes.PermissionDenied {
+		if ctx.Err() != nil {
+			w.t.Fatal("the policy does not come in force")
+		}
+	}
+}
+
 func TestAnAgentThatMayNotSubscribeSaysSoAndServesTokens(t *testing.T) {
 	w := start(t)
 	w.SetPolicy(`version: 1
@@ -102,22 +151,8 @@ rules:
 `)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	first := func(conn *grpc.ClientConn) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		stream, err := tokenbrokerv1.NewTokenServiceClient(conn).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{
-			Selectors: []*tokenbrokerv1.Selector{{Credential: "example/none"}}})
-		if err == nil {
-			_, err = stream.Recv()
-		}
-		return err
-	}
-	for status.Code(first(w.Worker())) != codes.PermissionDenied { // until the policy is in force
-		if ctx.Err() != nil {
-			t.Fatal("the policy does not come in force")
-		}
-	}
-	if err := first(w.conn()); status.Code(err) != codes.PermissionDenied {
+	w.denied(ctx, w.Worker())
+	if err := w.first(ctx, w.conn()); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("got %v, want PERMISSION_DENIED as the broker says it", err)
 	}
 	if _, err := w.job().Token(ctx, "example/api"); err != nil {

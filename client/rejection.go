@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
-	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
 const (
@@ -167,9 +166,6 @@ func (p *pursuit) report(ctx context.Context) (tokenbroker.Token, bool) {
 		return tokenbroker.Token{}, false
 	}
 	tok, wait, err := p.t.report(ctx, p.refused, http.StatusUnauthorized, p.code)
-	if errors.Is(err, tokenbroker.ErrNotHanded) && p.t.hand(ctx) == nil { // the broker has started anew
-		tok, wait, err = p.t.report(ctx, p.refused, http.StatusUnauthorized, p.code)
-	}
 	switch {
 	case err == nil && tok.Generation > p.refused.Generation:
 		return tok, true
@@ -230,9 +226,7 @@ func (t *transport) narrow(req *http.Request, tok tokenbroker.Token) {
 		return
 	}
 	one.next = time.Now().Add(narrowPause)
-	if _, _, err := t.report(ctx, tok, http.StatusForbidden, insufficientScope); errors.Is(err, tokenbroker.ErrNotHanded) && t.hand(ctx) == nil {
-		_, _, _ = t.report(ctx, tok, http.StatusForbidden, insufficientScope)
-	}
+	_, _, _ = t.report(ctx, tok, http.StatusForbidden, insufficientScope)
 }
 
 // codeOf is what the API calls the refusal, as the broker takes it. Of what the API says in words nothing goes anywhere.
@@ -259,11 +253,4 @@ func variantKey(credential string, opts []Option) string {
 
 func (t *transport) report(ctx context.Context, refused tokenbroker.Token, status int, code string) (tokenbroker.Token, time.Duration, error) {
 	return t.c.ReportRejected(ctx, t.credential, refused, status, append(slices.Clip(t.opts), ErrorCode(code))...)
-}
-
-// hand has the broker give out its token, whatever is in memory: it takes no report of what it does not know to have given.
-func (t *transport) hand(ctx context.Context) error {
-	a := asked(t.opts)
-	_, err := t.c.tokens.GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: t.credential, Scopes: a.scopes, Subject: a.subject, Audience: a.audience})
-	return err
 }

@@ -145,10 +145,12 @@ func disconnected(err error) bool {
 // ReportRejected tells the broker that a resource server refused a token with an HTTP status, and returns the current one: a newer
 // one if there is or can be one. The duration is how long to wait before a further report can help, 0 if there is a newer token.
 // See ErrorCode for what else the resource server may have said.
+//
+// A broker that has started anew takes no report of what it does not know to have given. It is asked for its token then, and told once more.
 func (c *Client) ReportRejected(ctx context.Context, credential string, rejected tokenbroker.Token, httpStatus int, opts ...Option) (tokenbroker.Token, time.Duration, error) {
 	a := asked(opts)
 	s := c.slotOf(credential, a)
-	resp, err := c.tokens.ReportRejected(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: s.selector.GetScopes(),
+	resp, err := c.tell(ctx, &tokenbrokerv1.ReportRejectedRequest{Credential: credential, Scopes: s.selector.GetScopes(),
 		Subject: s.selector.GetSubject(), Audience: s.selector.GetAudience(), Generation: uint64(rejected.Generation),
 		HttpStatus: int32(min(httpStatus, 999)), ErrorCode: a.errorCode})
 	if err != nil {
@@ -159,6 +161,19 @@ func (c *Client) ReportRejected(ctx context.Context, credential string, rejected
 	}
 	h := s.fetched(resp.GetToken(), Update{State: stateFromProto(resp.GetState()), Recovery: recoveryFromProto(resp.GetRecoveryAction())})
 	return h.token, resp.GetRetryDelay().AsDuration(), nil
+}
+
+// tell makes a report, the second time after the broker has handed out its token, whatever is in memory.
+func (c *Client) tell(ctx context.Context, r *tokenbrokerv1.ReportRejectedRequest) (*tokenbrokerv1.ReportRejectedResponse, error) {
+	resp, err := c.tokens.ReportRejected(ctx, r)
+	if err == nil || !errors.Is(fromStatus(err), tokenbroker.ErrNotHanded) {
+		return resp, err
+	}
+	if _, late := c.tokens.GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: r.GetCredential(), Scopes: r.GetScopes(),
+		Subject: r.GetSubject(), Audience: r.GetAudience()}); late != nil {
+		return nil, late
+	}
+	return c.tokens.ReportRejected(ctx, r)
 }
 
 func fromProto(t *tokenbrokerv1.Token) tokenbroker.Token {
