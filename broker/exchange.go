@@ -319,8 +319,8 @@ func (b *Broker) adoptToken(t try, g tokenbroker.Grant, tok tokenbroker.Token, s
 	e.probes, e.probeAt = 0, time.Time{}
 	old := v.snap.Load()
 	unchanged := same && v.token != nil && v.token.Expiry.Equal(tok.Expiry)
-	if v.token != nil && !now.Before(v.refreshAt) {
-		v.reported = 0 // the last token lived out its life
+	if v.token != nil && (!now.Before(v.refreshAt) || helped(e.traits, v.token.Life(), v.reported, now.Sub(v.fetched))) {
+		v.reported = 0
 	}
 	if t.want.report {
 		v.reported++

@@ -98,6 +98,42 @@ func TestLiarIsSlowedDown(t *testing.T) {
 	})
 }
 
+// A provider may end each token long before its time, as those do that keep one token per user. Each refresh helps then, and none is held back
+// for those before it, however many there were.
+func TestAReportOfATokenThatWasGoodForLongIsHeldBackForNoneBefore(t *testing.T) {
+	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+		w.create("a")
+		for range 20 {
+			g := w.get().Order.Generation
+			w.pass(20 * time.Minute)
+			s, outcome, wait, err := w.report("job", g, 401)
+			if err != nil || outcome != broker.ReportNewer {
+				t.Fatalf("got %s, %s, %v for a token that was good for 20 min of its hour, want a newer one", outcome, wait, err)
+			}
+			if _, outcome, wait, _ = w.report("job", s.Order.Generation, 401); outcome != broker.ReportWait || wait != time.Minute {
+				t.Errorf("got %s, %s for what came in its place, want to wait for twice the floor", outcome, wait)
+			}
+		}
+	})
+}
+
+// A job that runs every few minutes, and whose API refuses every token, has the floor double as one does that asks all the time.
+func TestAJobThatIsAlwaysRefusedIsSlowedDownHoweverSeldomItRuns(t *testing.T) {
+	for _, every := range []time.Duration{time.Minute, 5 * time.Minute, 10 * time.Minute} {
+		run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
+			w.create("a")
+			const lives = 10
+			for end := time.Now().Add(lives * time.Hour); time.Now().Before(end); w.pass(every) {
+				_, _, _, err := w.report("job", w.get().Order.Generation, 401)
+				fatal(t, err)
+			}
+			if n := w.up.count(); n > 7*lives {
+				t.Errorf("got %d exchanges in %d lives of a token for a job that runs every %s, want few", n, lives, every)
+			}
+		})
+	}
+}
+
 func TestReportsThatCauseNothing(t *testing.T) {
 	run(t, plan{traits: rotating}, func(t *testing.T, w *world) {
 		w.create("a")

@@ -88,6 +88,12 @@ func floor(t tokenbroker.Traits, life time.Duration, doublings int) time.Duratio
 	return min(base<<min(doublings, 12), max(floorCap, base))
 }
 
+// helped reports whether a report-driven refresh was of use although a worker reports again what it brought: its token was good for a quarter
+// of its life, and for twice as long as a report would have had to wait. Who is refused all the time comes sooner than that.
+func helped(t tokenbroker.Traits, life time.Duration, doublings int, good time.Duration) bool {
+	return good >= max(life/4, 2*floor(t, life, doublings))
+}
+
 // inGrace reports whether a refresh token sent at begun may be sent once more because the provider forgives the previous one.
 func inGrace(t tokenbroker.Traits, begun, now time.Time) bool { return graceLeft(t, begun, now) > 0 }
 
