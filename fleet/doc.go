@@ -6,7 +6,10 @@
 // straight from the broker and half through an agent. The resource server revokes tokens, condemns them, refuses them once for no reason, and
 // asks for scopes that they have not. The broker is restarted, drained, and stopped so that it does not answer.
 //
-// The provider keeps a ledger: which token there was when, and why it ended. By that, and by when the broker could be reached, each request
+// A token may be ended together with the one that comes in its place, so that no good one can be had for two floors.
+//
+// The provider keeps a ledger: which token there was when, why it ended, and by the broker's trail whether it was lost with a broker that was
+// killed. By that, and by when the broker could be reached, each request
 // that failed is judged. One that failed while a worker had a good token, or could have had one, fails the test. So does an exchange that
 // brought no new generation, a refresh that came too soon after the one before, and a token on a command line, in an environment but the one
 // that tokenctl exec --env is for, in a shell's history, a log or a trail.

@@ -1,9 +1,7 @@
 package fleet_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenbroker/tokenbroker/audit"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
@@ -51,11 +48,14 @@ func TestNoRequestFailsForWantOfATokenThatThereIs(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	s.broker.end() // so that no exchange is under way
+	kept := s.records()
+	lost := s.losses(kept)
 	v.judge()
 	v.report(t)
 	t.Logf("the slowest %d of %d beats of the machine took %v", len(v.pace.late()), len(v.pace.beats), v.pace.late())
 	t.Logf("the resource server's replies: %v", s.api.counts)
-	s.exchanges()
+	s.exchanges(generations(kept), lost)
 	t.Logf("looked %d times at %d processes; %d tokens were in the environment that is for them", eyes.looks, eyes.seen, eyes.expected)
 	for what := range eyes.found {
 		t.Errorf("a token was in the %s", what)
@@ -120,8 +120,7 @@ func (s *site) harm(ctx context.Context, name string, dice *rand.Rand) {
 			<-tick.C
 		}
 		one, had := s.ledger.newest(name)
-		replaced := had + 1
-		switch dice.IntN(s.plan.attacks) {
+		switch dice.IntN(4) {
 		case 0:
 			s.up.RevokeToken(one.secret)
 			s.ledger.kill(one.secret)
@@ -129,31 +128,26 @@ func (s *site) harm(ctx context.Context, name string, dice *rand.Rand) {
 			s.ledger.kill(one.secret)
 		case 2:
 			s.api.refuseOnce(name)
-		default: // and what comes in its place, which must not be replaced within a floor
+		default: // and what comes in its place, which must not be replaced within two floors
 			s.ledger.kill(one.secret)
-			if !s.issues(ctx, name, replaced) {
+			if !until(ctx, func() bool { _, n := s.ledger.newest(name); return n > had }) {
 				return
 			}
-			one, replaced = s.latest(name), replaced+1
+			one, had = s.ledger.newest(name)
 			s.ledger.kill(one.secret)
 		}
-		if !s.issues(ctx, name, replaced+1) {
+		if !until(ctx, func() bool { return s.ledger.lived(name, had, s.plan.life*2/5) }) {
 			return
 		}
 	}
 }
 
-func (s *site) latest(name string) issued {
-	one, _ := s.ledger.newest(name)
-	return one
-}
-
-// issues waits until n tokens of a credential were issued; false if ctx ends before that.
-func (s *site) issues(ctx context.Context, name string, n int) bool {
+// until waits until a condition holds; false if ctx ends before that.
+func until(ctx context.Context, holds func() bool) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for ; ctx.Err() == nil; <-tick.C {
-		if _, had := s.ledger.newest(name); had >= n {
+		if holds() {
 			return true
 		}
 	}
@@ -214,10 +208,9 @@ func (f *fleet) settle(jobs []*job) {
 	f.others.Wait()
 }
 
-// exchanges wants one exchange per generation, and no two of a credential within a floor.
-func (s *site) exchanges() {
+// exchanges wants one exchange per generation, but for those that were lost, and no two of a credential within a floor.
+func (s *site) exchanges(generations, lost int) {
 	s.t.Helper()
-	s.broker.end() // so that none is under way
 	issued := 0
 	for name, all := range s.ledger.of {
 		issued += len(all)
@@ -227,34 +220,13 @@ func (s *site) exchanges() {
 			}
 		}
 	}
-	generations, lost := s.generations(), len(s.ledger.kills)
-	s.t.Logf("%d exchanges, %d generations", issued, generations)
+	s.t.Logf("%d exchanges, %d generations, %d lost with a broker that was killed", issued, generations, lost)
 	if asked := s.up.Count(sandbox.Filter{Endpoint: sandbox.EndpointToken}); asked != issued {
 		s.t.Errorf("got %d token requests of which %d brought a token, want that of all", asked, issued)
 	}
-	if issued < generations || issued > generations+lost {
-		s.t.Errorf("got %d exchanges for %d generations, want as many, and at most %d more that were lost with a broker that was killed", issued, generations, lost)
+	if issued != generations+lost {
+		s.t.Errorf("got %d exchanges for %d generations and %d losses, want one each", issued, generations, lost)
 	}
-}
-
-// generations is how many the broker's trail tells of that somebody could have got. Numbers alone say nothing: some are passed over when the
-// broker starts anew, and a credential that is made takes one.
-func (s *site) generations() int {
-	s.t.Helper()
-	seen := map[uint64]bool{}
-	for line := range bytes.Lines(s.read("audit.jsonl")) {
-		var r struct {
-			Kind       audit.Kind `json:"kind"`
-			Action     string     `json:"action"`
-			Generation uint64     `json:"generation"`
-		}
-		must(s.t, json.Unmarshal(line, &r))
-		got := r.Kind == audit.KindExchangeResult || r.Kind == audit.KindDeliver || r.Kind == audit.KindCall && strings.HasPrefix(r.Action, "token.")
-		if got && r.Generation > 0 {
-			seen[r.Generation] = true
-		}
-	}
-	return len(seen)
 }
 
 // killed reports whether the broker was killed between two exchanges, or while the first of them was on its way.

@@ -17,6 +17,7 @@ type issued struct {
 	asked      time.Time // when the request for it came
 	at, ends   time.Time
 	dead       time.Time // when it was revoked or condemned; zero = not
+	lost       bool      // with a broker that was killed: nobody could ever get it
 }
 
 // until is when a token stops being good.
@@ -105,6 +106,19 @@ func (l *ledger) newest(credential string) (issued, int) {
 	return *all[len(all)-1], len(all)
 }
 
+// lived reports whether one of the tokens of a credential, from the n-th on, reached an age before there was another one.
+func (l *ledger) lived(credential string, n int, age time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.of[credential]
+	for i := n; i+1 < len(all); i++ {
+		if all[i+1].asked.Sub(all[i].at) >= age {
+			return true
+		}
+	}
+	return false
+}
+
 // kill ends a token.
 func (l *ledger) kill(secret string) {
 	l.mu.Lock()
@@ -143,14 +157,18 @@ func (l *ledger) upAt(t time.Time) (since time.Time, up bool) {
 }
 
 // good reports whether who made a request had a good token at a time, or could have had one. Who remembers tokens needs the broker once
-// per token, everybody else needs it now. A token that this request was refused with is none of its own any more, however good it is to others.
-// When there is no good token, one can be had as soon as the floor allows.
-func (l *ledger) good(o outcome, refused map[string]time.Time, t time.Time) bool {
+// per token, for as long as that travels, everybody else needs it now. A token that this request was refused with is none of its own any more,
+// however good it is to others. When there is no good token, one can be had as soon as the floor allows: it doubles once for a token that came
+// of a report and was reported again.
+func (l *ledger) good(o outcome, refused map[string]time.Time, t time.Time, travel time.Duration) bool {
 	since, up := l.upAt(t)
 	free := since
 	for _, one := range l.of[o.credential] {
 		if one.at.After(t) {
 			break
+		}
+		if one.lost {
+			continue
 		}
 		until := one.until()
 		if at, ok := refused[one.secret]; ok && at.Before(until) {
@@ -159,17 +177,24 @@ func (l *ledger) good(o outcome, refused map[string]time.Time, t time.Time) bool
 		if free.Before(until) {
 			free = until
 		}
-		if t.Before(until) && (up || o.remembers && l.reached(one, t)) {
+		if t.Before(until) && (up || o.remembers && l.reached(one, t, travel)) {
 			return true
 		}
 	}
 	return up && t.Sub(free) > 2*floor
 }
 
-// reached reports whether the broker was in reach after a token was there, before a time.
-func (l *ledger) reached(one *issued, t time.Time) bool {
+// reached reports whether the broker was in reach for as long as a token travels, from when that was there to a time.
+func (l *ledger) reached(one *issued, t time.Time, travel time.Duration) bool {
 	for _, s := range l.ups {
-		if s.from.Before(t) && (s.to.IsZero() || s.to.After(one.at)) {
+		from, to := s.from, s.to
+		if from.Before(one.at) {
+			from = one.at
+		}
+		if to.IsZero() || to.After(t) {
+			to = t
+		}
+		if to.Sub(from) >= travel {
 			return true
 		}
 	}

@@ -38,7 +38,6 @@ func TestMain(m *testing.M) {
 // plan is the size of a run.
 type plan struct {
 	workers int           // in Go
-	attacks int           // kinds of them; the last, which ends two tokens in a row, leaves a request of 5 s no time on a slow machine
 	turns   int           // times that the broker is restarted, drained and out of reach; at least two of a soak, for a minute
 	calm    time.Duration // between two of these
 	outage  time.Duration // that it is out of reach
@@ -51,14 +50,14 @@ const floor = time.Second // between exchanges that reports cause
 
 func planned() plan {
 	if long := os.Getenv("TOKENBROKER_SOAK"); long != "" {
-		p := plan{workers: 50, attacks: 3, turns: 2, calm: 6 * time.Second, outage: 10 * time.Second, life: 12 * time.Second, wait: 5 * time.Second, slack: 4 * time.Second}
+		p := plan{workers: 50, turns: 2, calm: 6 * time.Second, outage: 10 * time.Second, life: 12 * time.Second, wait: 5 * time.Second, slack: 4 * time.Second}
 		if d, err := time.ParseDuration(long); err == nil {
 			p.turns = max(p.turns, int(d/(4*p.calm+p.outage)))
 		}
 		return p
 	}
 	// A busy machine must not fail it: what can wait waits long.
-	return plan{workers: 12, attacks: 4, turns: 1, calm: 1500 * time.Millisecond, outage: 2 * time.Second, life: 6 * time.Second, wait: 30 * time.Second, slack: 20 * time.Second}
+	return plan{workers: 12, turns: 1, calm: 1500 * time.Millisecond, outage: 2 * time.Second, life: 6 * time.Second, wait: 30 * time.Second, slack: 20 * time.Second}
 }
 
 // patience is how long is waited for what must come. It is never waited out when all is well.

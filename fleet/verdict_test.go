@@ -60,8 +60,8 @@ func (v *verdicts) judge() {
 		}
 		switch why := v.excuse(o, tries); why {
 		case "none":
-			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s", o.id, o.credential,
-				v.at(o.from), v.at(o.to), o.err, v.describe(tries)))
+			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s; there were: %s", o.id, o.credential,
+				v.at(o.from), v.at(o.to), o.err, v.describe(tries), v.tokens(o)))
 		case pardoned:
 			v.excused[why]++
 			v.pardons = append(v.pardons, fmt.Sprintf("pardoned: %s, %v to %v: %v", o.id, v.at(o.from), v.at(o.to), o.err))
@@ -114,10 +114,11 @@ func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
 	}
 	v.s.ledger.mu.Lock()
 	defer v.s.ledger.mu.Unlock()
-	slack := v.s.plan.slack + 3*v.pace.within(o.from, o.to)
+	busy := v.pace.within(o.from, o.to) * time.Duration(o.beats)
+	slack, travel := v.s.plan.slack+busy, time.Second+busy
 	run := time.Duration(0)
 	for t := o.from; t.Before(o.to); t = t.Add(step) {
-		if run += step; !v.s.ledger.good(o, refused, t) {
+		if run += step; !v.s.ledger.good(o, refused, t, travel) {
 			run = 0
 		}
 		if run >= slack {
@@ -125,7 +126,7 @@ func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
 		}
 	}
 	for t := o.to; t.After(o.to.Add(-slack)); t = t.Add(-step) {
-		if !v.s.ledger.good(o, refused, t) {
+		if !v.s.ledger.good(o, refused, t, travel) {
 			return false
 		}
 	}
@@ -142,6 +143,19 @@ func (v *verdicts) describe(tries []attempt) string {
 		all = append(all, fmt.Sprintf("%v: %d for the token of %v that was good until %v", v.at(a.at), a.status, v.at(one.at), v.at(one.until())))
 	}
 	return cmp.Or(strings.Join(all, "; "), "none")
+}
+
+// tokens are those that there were while a request was made, and a while before that.
+func (v *verdicts) tokens(o outcome) string {
+	v.s.ledger.mu.Lock()
+	defer v.s.ledger.mu.Unlock()
+	var all []string
+	for _, one := range v.s.ledger.of[o.credential] {
+		if one.until().After(o.from.Add(-v.s.plan.life)) && one.asked.Before(o.to.Add(v.s.plan.life)) {
+			all = append(all, fmt.Sprintf("%v to %v%s", v.at(one.at), v.at(one.until()), map[bool]string{true: " (lost)"}[one.lost]))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // report fails the test for each failure, and tells of the rest.

@@ -41,6 +41,7 @@ type outcome struct {
 	credential string
 	remembers  bool // the worker, or its agent, keeps tokens
 	typed      bool // a missing scope is a ScopeError
+	beats      int  // that it may take to use a token that has come
 	from, to   time.Time
 	err        error // nil = it was answered with 200
 	vain       bool  // the worker's request before it failed, a moment ago
@@ -222,7 +223,7 @@ func (w *worker) work(ctx context.Context, done func(outcome)) {
 	pause := time.NewTicker(150 * time.Millisecond)
 	defer pause.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
-		o := outcome{id: fmt.Sprintf("%s-%d", w.name, n), credential: w.credential, remembers: true, typed: strings.HasPrefix(w.name, "http") || strings.HasPrefix(w.name, "transport"),
+		o := outcome{id: fmt.Sprintf("%s-%d", w.name, n), credential: w.credential, remembers: true, beats: 3, typed: strings.HasPrefix(w.name, "http") || strings.HasPrefix(w.name, "transport"),
 			from: time.Now()}
 		o.err = w.do(context.WithoutCancel(ctx), o.id)
 		o.to = time.Now()
