@@ -23,7 +23,7 @@ func TestTheJudgeOfARunPardonsNoRequestThatCouldHaveHadAToken(t *testing.T) {
 		refused int // of the tokens, the one that it was refused with at its start; -1 = none
 		failed  bool
 	}{
-		"a good token all the time":                            {from: 5, tokens: []*issued{token(0, 20)}, refused: -1, failed: true},
+		"a good token all the time":                            {from: 1, tokens: []*issued{token(0, 20)}, refused: -1, failed: true},
 		"a good token that it was refused with":                {from: 2, tokens: []*issued{token(0, 20), token(8.5, 20)}, refused: 0, failed: true},
 		"a good token at the end, for longer than it may take": {from: 5, tokens: []*issued{token(0, 5), token(10, 20)}, refused: -1, failed: true},
 		"a good token at the end, for a moment":                {from: 0, tokens: []*issued{token(-1, 0), token(1, 1.1), token(3, 4), token(6, 7), token(9, 20)}, refused: -1},
@@ -37,7 +37,7 @@ func TestTheJudgeOfARunPardonsNoRequestThatCouldHaveHadAToken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger()
-			l.ups = []span{{from: at(-100), to: at(20)}, {from: at(30)}}
+			l.ups = []span{{from: at(-1), to: at(20)}, {from: at(30)}}
 			l.of["example/one"] = c.tokens
 			v := &verdicts{s: &site{ledger: l, plan: plan{slack: 4 * time.Second}}}
 			var tries []attempt
@@ -45,8 +45,12 @@ func TestTheJudgeOfARunPardonsNoRequestThatCouldHaveHadAToken(t *testing.T) {
 				tries = append(tries, attempt{at: at(c.from), token: c.tokens[c.refused].secret, status: http.StatusUnauthorized})
 			}
 			o := outcome{credential: "example/one", remembers: !c.forgets, from: at(c.from), to: at(c.from + 10), err: refusal{http.StatusUnauthorized}}
-			if got := v.excuse(o, tries) == "none"; got != c.failed {
-				t.Errorf("got %t, want %t: whether it counts as a failure", got, c.failed)
+			if got, want := v.excuse(o, tries), map[bool]string{true: "none", false: pardoned}[c.failed]; got != want {
+				t.Errorf("got the excuse %q, want %q", got, want)
+			}
+			v.pace.beats, o.beats = []beat{{o.from.Add(-5 * time.Second), o.from}, {o.from, o.from.Add(3 * time.Second)}}, 3
+			if got, want := v.excuse(o, tries), map[bool]string{true: slow, false: pardoned}[c.failed]; got != want {
+				t.Errorf("on a machine that takes 3 s for a beat: got the excuse %q, want %q", got, want)
 			}
 		})
 	}

@@ -24,7 +24,7 @@ type verdicts struct {
 	began    time.Time
 	excused  map[string]int // why → failures
 	failures []string
-	pardons  []string // failures while there was no good token
+	pardons  []string // failures that nobody is to blame for
 }
 
 func (v *verdicts) add(o outcome) {
@@ -42,6 +42,9 @@ func (v *verdicts) count() int {
 
 // pardoned is why a request may fail: what it needs was not there.
 const pardoned = "no good token was there or in reach"
+
+// slow is why a request may fail although what it needs was there: the machine could not have used it in time.
+const slow = "the machine was too slow"
 
 // resigned is for how long a Transport may not wait again after it waited in vain.
 const resigned = 3 * time.Second
@@ -62,9 +65,9 @@ func (v *verdicts) judge() {
 		case "none":
 			v.failures = append(v.failures, fmt.Sprintf("%s of %s, %v to %v: %v; its tries: %s; there were: %s", o.id, o.credential,
 				v.at(o.from), v.at(o.to), o.err, v.describe(tries), v.tokens(o)))
-		case pardoned:
+		case pardoned, slow:
 			v.excused[why]++
-			v.pardons = append(v.pardons, fmt.Sprintf("pardoned: %s, %v to %v: %v", o.id, v.at(o.from), v.at(o.to), o.err))
+			v.pardons = append(v.pardons, fmt.Sprintf("pardoned: %s, %v to %v: %v: %s", o.id, v.at(o.from), v.at(o.to), o.err, why))
 		default:
 			v.excused[why]++
 		}
@@ -86,8 +89,10 @@ func (v *verdicts) excuse(o outcome, tries []attempt) string {
 		return "its second token was ended on the way, too"
 	case o.typed && len(tries) == 1 && !o.vain && o.to.Sub(o.from) < v.s.plan.wait:
 		return "none" // it did not wait for a newer token, which could come at any time
-	case !v.hadToken(o, tries):
+	case !v.hadToken(o, tries, 0):
 		return pardoned
+	case !v.hadToken(o, tries, v.pace.within(o.from, o.to)*time.Duration(o.beats)):
+		return slow
 	}
 	return "none"
 }
@@ -103,8 +108,9 @@ func (v *verdicts) refusedTwice(tries []attempt) bool {
 	return first.token != last.token && last.status == http.StatusUnauthorized && one.until().After(first.at)
 }
 
-// hadToken reports whether there was a good token for long enough, up to when a request failed or at any time before that.
-func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
+// hadToken reports whether there was a good token for long enough, up to when a request failed or at any time before that. A machine that is
+// busy needs so much longer.
+func (v *verdicts) hadToken(o outcome, tries []attempt, busy time.Duration) bool {
 	const step = 20 * time.Millisecond
 	refused := map[string]time.Time{}
 	for _, a := range tries {
@@ -114,7 +120,6 @@ func (v *verdicts) hadToken(o outcome, tries []attempt) bool {
 	}
 	v.s.ledger.mu.Lock()
 	defer v.s.ledger.mu.Unlock()
-	busy := v.pace.within(o.from, o.to) * time.Duration(o.beats)
 	slack, travel := v.s.plan.slack+busy, time.Second+busy
 	run := time.Duration(0)
 	for t := o.from; t.Before(o.to); t = t.Add(step) {
