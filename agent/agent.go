@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type Config struct {
 	// UnidentifiedAsOwn judges callers of TCP listeners whose uid can't be found as the agent's own uid. Otherwise they are refused.
 	UnidentifiedAsOwn bool
 
-	DrainFor time.Duration // how long calls may take to end; 0 = 5 s
+	DrainFor   time.Duration // how long calls may take to end; 0 = 5 s
+	SlowReader time.Duration // a subscriber that does not read what it is sent for this long is cut; 0 = 10 s
 }
 
 // Agent serves the jobs of a host.
@@ -72,9 +74,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.DrainFor == 0 {
-		cfg.DrainFor = 5 * time.Second
-	}
+	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
 	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
 	if a.namespace, err = thisNamespace(); err != nil {

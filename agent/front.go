@@ -51,7 +51,7 @@ func caller(ctx context.Context) Peer {
 func (a *Agent) newFront(name string, l net.Listener, identify func(net.Conn) (Peer, error), h http.Handler, g *grpc.Server) *front {
 	f := &front{name: name, listener: l, identify: identify, lobby: a.lobby, grpc: g, httpIn: newInlet(l.Addr()), grpcIn: newInlet(l.Addr()),
 		knows: func(p Peer) bool { return a.rules.Load().knows(p) }, sorting: make(chan struct{}, sortAtOnce), done: make(chan struct{})}
-	f.http = &http.Server{Handler: h, ReadHeaderTimeout: sortTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+	f.http = &http.Server{Handler: a.recovering(h), ReadHeaderTimeout: sortTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, c.(*conn).peer)

@@ -87,12 +87,17 @@ func (a *Agent) tap(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	return ctx, nil
 }
 
-// recovered turns a panic into an error: it must not end the agent for the whole host. Its value may hold anything.
+// recovered turns a panic into an error: it must not end the agent for the whole host.
 func (a *Agent) recovered(err *error) {
 	if p := recover(); p != nil {
-		a.cfg.Log.Error("panic in a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-		*err = a.status(fmt.Errorf("panic of type %T", p))
+		*err = statusOf(a.panicked(p)).Err()
 	}
+}
+
+// panicked tells the log of a panic. Its value may hold anything, and goes nowhere.
+func (a *Agent) panicked(value any) error {
+	a.cfg.Log.Error("panic in a handler", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+	return errInternal
 }
 
 // statusUnary turns errors into the statuses that the broker would give.

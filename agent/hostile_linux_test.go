@@ -1,18 +1,22 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
-	"strconv"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/agent"
+	"github.com/tokenbroker/tokenbroker/audit"
+	"github.com/tokenbroker/tokenbroker/client"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
@@ -66,21 +70,92 @@ func TestUsersWhomNoRuleKnowsShareAFewCalls(t *testing.T) {
 	}
 }
 
-// TestAFloodOfLoopbackConnectionsLeavesTheAgentItsTime has another process connect and leave, as fast as it can.
-func TestAFloodOfLoopbackConnectionsLeavesTheAgentItsTime(t *testing.T) {
-	w := start(t, google)
-	host, port, _ := net.SplitHostPort(w.at("metadata"))
-	flood := exec.Command("bash", "-c", "for i in {1..2000}; do exec 3<>/dev/tcp/"+host+"/"+port+"; exec 3>&-; done")
-	if err := flood.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = flood.Wait() }()
-	for n := range 20 {
-		if r := w.do("GET", "/v1/token/example/api?format="+[]string{"json", "token"}[n%2], ""); r.code() != 200 {
-			t.Errorf("call %s: got %d, want a token", strconv.Itoa(n), r.code())
+// answered waits for a token at the metadata server's port: behind a flood a connection may be one too many for a while.
+func (w *world) answered() {
+	w.t.Helper()
+	const request = "GET /computeMetadata/v1/instance/service-accounts/default/token HTTP/1.1\r\nHost: %s\r\nMetadata-Flavor: Google\r\nConnection: close\r\n\r\n"
+	for end := time.Now().Add(patience); ; {
+		c, err := net.Dial("tcp4", w.at("metadata"))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		fmt.Fprintf(c, request, w.at("metadata"))
+		_ = c.SetReadDeadline(end)
+		text, _ := io.ReadAll(c)
+		_ = c.Close()
+		if strings.HasPrefix(string(text), "HTTP/1.1 200 ") {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatal("the port does not answer any more")
 		}
 	}
-	if r := w.tcp("metadata", "GET", "/computeMetadata/v1/instance/service-accounts/default/token", "", "Metadata-Flavor", "Google"); r.code() != 200 {
-		t.Errorf("got %d of the port itself, want a token", r.code())
+}
+
+// TestAFloodOfLoopbackConnectionsLeavesTheAgentItsPlaces connects and leaves far more often than a user may have connections.
+func TestAFloodOfLoopbackConnectionsLeavesTheAgentItsPlaces(t *testing.T) {
+	w := start(t, google)
+	for range 15 {
+		for range 100 {
+			c, err := net.Dial("tcp4", w.at("metadata"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+		}
+		w.answered()
+		if r := w.do("GET", "/v1/token/example/api", ""); r.code() != 200 {
+			t.Errorf("at the socket: got %d, want a token", r.code())
+		}
+	}
+}
+
+// TestASubscriberThatDoesNotReadIsCut has updates of some 12 KB each, so that few of them fill what a connection holds.
+func TestASubscriberThatDoesNotReadIsCut(t *testing.T) {
+	w := start(t, func(c *agent.Config) { c.SlowReader = time.Second })
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	var scopes []string
+	for i := range 60 {
+		scopes = append(scopes, fmt.Sprintf("files.%03d.%s", i, strings.Repeat("x", 90)))
+	}
+	w.AddClientCredentials("example/long", scopes...)
+	told := make(chan tokenbroker.Generation, 1000)
+	stop := w.job().OnChange("example/long", func(c client.Change) {
+		if c.Token != nil {
+			told <- c.Token.Generation
+		}
+	})
+	defer stop()
+	stream, err := tokenbrokerv1.NewTokenServiceClient(w.conn()).Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{
+		Selectors: []*tokenbrokerv1.Selector{{Credential: "example/long"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := func() bool {
+		return slices.ContainsFunc(w.records(), func(e audit.Entry) bool { return e.Kind == audit.KindStreamClose })
+	}
+	for n := 0; !closed(); n++ { // what is in between takes the first ones
+		if n < 100 {
+			w.refresh("example/long")
+		}
+		if ctx.Err() != nil {
+			t.Fatal("a subscriber that does not read has its stream for as long as it likes")
+		}
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("who did not read: got %v, want UNAVAILABLE of a connection that was cut", err)
+	}
+	w.refresh("example/long")
+	newest := w.Token("example/long").GetGeneration()
+	for got := tokenbroker.Generation(0); uint64(got) < newest; {
+		select {
+		case got = <-told:
+		case <-ctx.Done():
+			t.Fatalf("who reads has generation %d, want %d", got, newest)
+		}
 	}
 }

@@ -70,6 +70,18 @@ func forJobs(next http.Handler) http.Handler {
 	})
 }
 
+// recovering turns a panic of a handler into an answer, as recovered does for gRPC.
+func (a *Agent) recovering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				refuse(w, a.panicked(p))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
 // getToken answers GET /v1/token/{name}.
 func (a *Agent) getToken(w http.ResponseWriter, r *http.Request) {
 	q, format, err := questionOf(r)
@@ -244,6 +256,7 @@ var httpCodes = map[codes.Code]int{
 	codes.FailedPrecondition: http.StatusConflict,
 	codes.Aborted:            http.StatusConflict,
 	codes.ResourceExhausted:  http.StatusTooManyRequests,
+	codes.Internal:           http.StatusInternalServerError,
 }
 
 // refuse answers with an error.

@@ -86,6 +86,34 @@ func TestAPlaceWhereOthersCouldTakeTheSocketsPlaceIsRefused(t *testing.T) {
 	}
 }
 
+func TestABearerFileWhereOthersCouldPutOneOfTheirsIsRefused(t *testing.T) {
+	w := start(t)
+	w.stop()
+	open, foreign := filepath.Join(w.dir, "open"), filepath.Join(w.dir, "foreign")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o770), os.Mkdir(foreign, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	places := map[string]string{
+		filepath.Join(open, "bearer"):          "written to by others",
+		filepath.Join(w.dir, "none", "bearer"): "look at the folder",
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(foreign, 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		places[filepath.Join(foreign, "bearer")] = "belongs to another user (12345)"
+	}
+	for path, want := range places {
+		got := w.refused(func(c *agent.Config) { c.HTTP, c.BearerFile = "127.0.0.1:0", path })
+		if !strings.Contains(got, "the bearer file") || !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s: the secret is there", path)
+		}
+	}
+}
+
 func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 	w := start(t)
 	w.stop()

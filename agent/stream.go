@@ -18,7 +18,6 @@ import (
 const (
 	maxSelectors = 256
 	heartbeat    = 30 * time.Second
-	slowReader   = 10 * time.Second // a reader that is blocked for longer is cut
 )
 
 // subscription is one open stream. It is of one goroutine; what changes comes by its selections' slots.
@@ -177,7 +176,7 @@ func (s *subscription) answered() bool {
 
 // send sends a message. The connection of a reader that does not read is closed, which ends the stream.
 func (s *subscription) send(m *tokenbrokerv1.SubscribeResponse) error {
-	s.slow.Reset(slowReader)
+	s.slow.Reset(s.a.cfg.SlowReader)
 	defer s.slow.Stop()
 	return s.out.Send(m)
 }

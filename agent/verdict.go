@@ -18,6 +18,9 @@ import (
 // domain is that of the broker's errors: those of an agent are the same.
 const domain = "github.com/tokenbroker/tokenbroker"
 
+// errInternal is what a job is told of a fault of the agent. The agent's log says more.
+var errInternal = errors.New("a fault of the agent, of which its log says more")
+
 // own are the errors that an agent makes itself. All others come from the broker with a status, which is passed on as it is.
 var own = []struct {
 	err      error
@@ -33,6 +36,7 @@ var own = []struct {
 	{tokenbroker.ErrTooMany, codes.ResourceExhausted, "TOO_MANY", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrAuditUnavailable, codes.Unavailable, "AUDIT_UNAVAILABLE", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrDraining, codes.Unavailable, "SHUTTING_DOWN", tokenbroker.RecoveryRetry},
+	{errInternal, codes.Internal, "INTERNAL", tokenbroker.RecoveryRetry},
 	{errCertificate, codes.Unauthenticated, "CERTIFICATE_EXPIRED", tokenbroker.RecoveryAskOperator},
 	{errUnreachable, codes.Unavailable, "TRANSPORT", tokenbroker.RecoveryRetry},
 	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", tokenbroker.RecoveryRetry},
