@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc/health"
 
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/client"
@@ -55,7 +54,7 @@ type Agent struct {
 	socket    *net.UnixListener
 	ending    chan struct{} // closed when streams have to end
 	bearer    *bearer       // nil = no HTTP port
-	health    *health.Server
+	health    *healthService
 	outage    rate.Sometimes
 	namespace namespace
 
@@ -75,8 +74,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
-	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}), health: health.NewServer(),
+	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
+	a.health = newHealthService(a.ail)
 	if a.namespace, err = thisNamespace(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
@@ -151,7 +151,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	failed := make(chan error, 2+len(a.fronts))
+	failed := make(chan error, 4+len(a.fronts))
 	run := func(what string, do func() error) {
 		wg.Go(func() {
 			if err := do(); err != nil && life.Err() == nil {
@@ -164,6 +164,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.record(ctx, a.system("agent.start", a.listeners())); err != nil {
 		return err
 	}
+	run("health", func() error { return a.health.watch(life) })
+	run("broker", func() error { return a.watchStart(life) })
 	for _, f := range a.fronts {
 		run(f.name, f.serve)
 	}

@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -42,7 +41,7 @@ func newBare(t *testing.T) *bare {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bare{t: t, Agent: &Agent{lobby: newLobby(), health: health.NewServer(), ending: make(chan struct{})}}
+	b := &bare{t: t, Agent: &Agent{lobby: newLobby(), health: newHealthService(func() error { return nil }), ending: make(chan struct{})}}
 	b.cfg = Config{Client: c, Log: slog.New(slog.NewJSONHandler(&b.log, nil))}
 	b.rules.Store(rules)
 	return b

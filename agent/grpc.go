@@ -69,9 +69,6 @@ func (a *Agent) newGRPC() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.InTapHandle(a.tap), grpc.UnaryInterceptor(a.statusUnary), grpc.StreamInterceptor(a.statusStream))
 	tokenbrokerv1.RegisterTokenServiceServer(s, &tokenService{a: a})
-	for _, name := range []string{"", "liveness", "readiness", tokenbrokerv1.TokenService_ServiceDesc.ServiceName} {
-		a.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
-	}
 	grpc_health_v1.RegisterHealthServer(s, a.health)
 	reflection.Register(s)
 	return s

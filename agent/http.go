@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -227,10 +226,9 @@ func (a *Agent) postRejected(w http.ResponseWriter, r *http.Request) {
 		"newer": uint64(tok.Generation) > generation, "retry_after_seconds": seconds(wait)})
 }
 
-// healthz answers GET /healthz: whether the agent can hand out anything. The broker's outage is no illness of the agent; that
-// its own certificate has ended is.
+// healthz answers GET /healthz, with what the health service says, too.
 func (a *Agent) healthz(w http.ResponseWriter, _ *http.Request) {
-	if err := cmp.Or(a.log.Healthy(), a.certificate()); err != nil {
+	if err := a.health.look(); err != nil {
 		refuse(w, err)
 		return
 	}
