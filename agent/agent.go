@@ -37,6 +37,8 @@ type Config struct {
 	// UnidentifiedAsOwn judges callers of TCP listeners whose uid can't be found as the agent's own uid. Otherwise they are refused.
 	UnidentifiedAsOwn bool
 
+	TokensPerUser int // different ones (by credential, scopes, subject, audience) that a user may have in use at once; 0 = 512
+
 	DrainFor   time.Duration // how long calls may take to end; 0 = 5 s
 	SlowReader time.Duration // a subscriber that does not read what it is sent for this long is cut; 0 = 10 s
 }
@@ -47,6 +49,7 @@ type Agent struct {
 	rules     atomic.Pointer[ruleset]
 	denials   *denials
 	handed    *handed
+	shares    *shares
 	lobby     *lobby
 	fronts    []*front
 	sink      *audit.File
@@ -55,7 +58,8 @@ type Agent struct {
 	ending    chan struct{} // closed when streams have to end
 	bearer    *bearer       // nil = no HTTP port
 	health    *healthService
-	outage    rate.Sometimes
+	outage    rate.Sometimes // lines of the log on a broker that does not answer
+	crowd     rate.Sometimes // lines of the log on users who use too many tokens
 	namespace namespace
 
 	mu sync.Mutex // of SetRules
@@ -75,8 +79,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
 	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
-		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
+		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute}}
 	a.health = newHealthService(a.ail)
+	a.shares = newShares(cmp.Or(cfg.TokensPerUser, maxTokensPerUser), func(q *question) { cfg.Client.Forget(q.credential, q.options()...) })
 	if a.namespace, err = thisNamespace(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}

@@ -15,7 +15,7 @@
 //
 // # What it refuses
 //
-// A caller whom the kernel does not name; more connections than its share; whatever a browser may have sent (Origin, Sec-Fetch-Site, a
+// A caller whom the kernel does not name; more connections, calls or different tokens in use than a user's share; whatever a browser may have sent (Origin, Sec-Fetch-Site, a
 // Host that is not the listener's own); a listener that is not on 127.0.0.1; a socket that another agent answers on. Where a system can't
 // say who is at the other end of a socket, there is no agent: [Open] says so.
 //

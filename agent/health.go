@@ -95,7 +95,7 @@ func (a *Agent) watchStart(ctx context.Context) error {
 		return nil
 	}
 	a.cfg.Log.Warn("the broker can't be reached: until it can, jobs get no tokens", "broker", a.cfg.Client.Addr(), "error", err,
-		"do", "see whether the broker runs, and whether address and certificates are right: tokenctl diagnose, with the agent's environment")
+		"do", "see whether the broker runs, and whether address and certificates are right: tokenctl get with the agent's environment says more")
 	tick := time.NewTicker(reachAgain)
 	defer tick.Stop()
 	for a.reach(ctx, reachFor, grpc.WaitForReady(true)) != nil {

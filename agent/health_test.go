@@ -98,7 +98,7 @@ func TestABrokerThatIsNotThereAtTheStartIsToldOfBeforeAJobAsks(t *testing.T) {
 		}
 	}
 	await("the broker can't be reached")
-	for _, want := range []string{`"level":"WARN"`, `"broker":"` + brokertest.Target, "tokenctl diagnose", `"error":"`} {
+	for _, want := range []string{`"level":"WARN"`, `"broker":"` + brokertest.Target, "tokenctl get", `"error":"`} {
 		if !strings.Contains(log.text(), want) {
 			t.Errorf("got log\n%s\nwant %s", log.text(), want)
 		}

@@ -92,14 +92,19 @@ func (w *world) answered() {
 	}
 }
 
-// TestAFloodOfLoopbackConnectionsLeavesTheAgentItsPlaces connects and leaves far more often than a user may have connections.
+// TestAFloodOfLoopbackConnectionsLeavesTheAgentItsPlaces connects and leaves far more often than a user may have connections: at once, when the
+// kernel does not tell any more whose a connection was, and after the first byte of an answer.
 func TestAFloodOfLoopbackConnectionsLeavesTheAgentItsPlaces(t *testing.T) {
 	w := start(t, google)
 	for range 15 {
-		for range 100 {
+		for i := range 200 {
 			c, err := net.Dial("tcp4", w.at("metadata"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if i%2 == 0 {
+				fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", w.at("metadata"))
+				_, _ = c.Read(make([]byte, 1))
 			}
 			_ = c.Close()
 		}

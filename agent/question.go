@@ -52,20 +52,7 @@ func (q *question) check() error {
 
 // options are the question in the words of package client.
 func (q *question) options() []client.Option {
-	var opts []client.Option
-	if len(q.scopes) > 0 {
-		opts = append(opts, client.Scopes(q.scopes...))
-	}
-	if q.subject != "" {
-		opts = append(opts, client.Subject(q.subject))
-	}
-	if q.audience != "" {
-		opts = append(opts, client.Audience(q.audience))
-	}
-	if q.least > 0 {
-		opts = append(opts, client.MinValidity(q.least))
-	}
-	return opts
+	return client.Wanted(q.scopes, q.subject, q.audience, q.least)
 }
 
 // record begins the record of a question.
@@ -90,7 +77,12 @@ func (a *Agent) token(ctx context.Context, q question) (tokenbroker.Token, error
 	if !d.allowed {
 		return tokenbroker.Token{}, a.denied(ctx, q, q.record(actionGet, d))
 	}
+	release, err := a.claim(&q)
+	if err != nil {
+		return tokenbroker.Token{}, a.told(ctx, q, q.record(actionGet, d), nil, err)
+	}
 	tok, err := a.fetch(ctx, q)
+	release(err == nil)
 	return tok, a.told(ctx, q, q.record(actionGet, d), &tok, err)
 }
 

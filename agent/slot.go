@@ -42,15 +42,19 @@ func (s *slot) take() *client.Change {
 	return c
 }
 
-// follow has the client tell of each change.
-func (sel *selection) follow(s *subscription) {
-	sel.stop = s.a.cfg.Client.OnChange(sel.credential, func(c client.Change) {
+// follow has the client tell of each change. release is for when that ends.
+func (sel *selection) follow(s *subscription, release func(had bool)) {
+	stop := s.a.cfg.Client.OnChange(sel.credential, func(c client.Change) {
 		sel.slot.put(c)
 		select {
 		case s.wake <- struct{}{}:
 		default:
 		}
 	}, sel.options()...)
+	sel.stop = func() {
+		stop()
+		release(true)
+	}
 }
 
 // leave ends follow.

@@ -38,7 +38,7 @@ type subscription struct {
 type selection struct {
 	question
 	slot    slot
-	stop    func() // ends the client's calls; nil = the rules do not allow it
+	stop    func() // ends the client's calls, and leaves the user's share; nil = it is not followed
 	told    bool   // it was answered once
 	removed bool   // that it has no token is the last that was told
 }
@@ -94,12 +94,9 @@ func (s *subscription) judge(ctx context.Context) error {
 		d := s.rules.decide(sel.peer, sel.credential)
 		switch {
 		case d.allowed && sel.stop == nil:
-			r := s.record(audit.KindStreamOpen, sel, d)
-			r.Code = "OK"
-			if err := s.a.record(ctx, r); err != nil {
+			if err := s.admit(ctx, sel, d); err != nil {
 				return err
 			}
-			sel.follow(s)
 		case !d.allowed && (sel.stop != nil || !sel.told):
 			sel.leave()
 			if err := s.refuse(ctx, sel, d); err != nil {
@@ -107,6 +104,24 @@ func (s *subscription) judge(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
+}
+
+// admit follows a selector that the rules allow, if its user may have another token in use.
+func (s *subscription) admit(ctx context.Context, sel *selection, d decision) error {
+	release, crowded := s.a.claim(&sel.question)
+	r := s.record(audit.KindStreamOpen, sel, d)
+	r.Code = codeOf(crowded)
+	if err := s.a.record(ctx, r); err != nil {
+		if release != nil {
+			release(false)
+		}
+		return err
+	}
+	if crowded != nil {
+		return s.remove(sel, crowded)
+	}
+	sel.follow(s, release)
 	return nil
 }
 

@@ -60,3 +60,24 @@ func (c *Client) Stale(credential string, opts ...Option) (since time.Time, stal
 	}
 	return h.due, true
 }
+
+// Forget has the client keep a token fresh no more, and drop it, unless somebody watches it. Who asks for it again gets it as the first time.
+func (c *Client) Forget(credential string, opts ...Option) {
+	a := asked(opts)
+	s := c.find(keyOf(credential, tokenbroker.NewVariant(a.scopes, a.subject, a.audience)), nil)
+	if s == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.mu.Lock()
+	watched := len(s.watchers) > 0
+	if !watched {
+		s.best, s.askAt = nil, time.Time{}
+		s.now.Store(nil)
+	}
+	s.mu.Unlock()
+	if !watched {
+		c.dropLocked(s)
+	}
+}

@@ -113,6 +113,41 @@ func TestASlotThatNobodyReadsLeavesTheStream(t *testing.T) {
 	})
 }
 
+func TestWhatIsForgottenLeavesTheStreamAndTheMemory(t *testing.T) {
+	tapped(t, brokertest.Config{}, func(t *testing.T, b *brokertest.Broker, c *client.Client, p *tap) {
+		var told diary
+		for _, name := range []string{"example/api", "example/watched", "example/other"} {
+			b.AddClientCredentials(name, "files.read")
+			if _, err := c.Token(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := c.OnChange("example/watched", told.add)
+		time.Sleep(time.Second)
+		for _, name := range []string{"example/api", "example/watched", "example/none"} {
+			c.Forget(name)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := p.now(); !slices.Equal(got, []int{2}) {
+			t.Errorf("got streams of %d selectors, want one of the one that is watched and the one that is not forgotten", got)
+		}
+		before, _, _ := p.counts()
+		if _, err := c.Token(t.Context(), "example/watched"); err != nil {
+			t.Errorf("what is watched: %v", err)
+		}
+		if after, _, _ := p.counts(); after != before {
+			t.Error("what is watched was forgotten")
+		}
+		if tok, err := c.Token(t.Context(), "example/api"); err != nil || !b.Sandbox.Valid(tok.AccessToken.Reveal()) {
+			t.Errorf("what was forgotten: got %v, want a token", err)
+		}
+		if after, _, _ := p.counts(); after != before+1 {
+			t.Errorf("got %d calls, want one for what was forgotten", after-before)
+		}
+		stop()
+	})
+}
+
 func TestThreeHundredNamesShareTwoStreams(t *testing.T) {
 	tapped(t, brokertest.Config{}, func(t *testing.T, b *brokertest.Broker, c *client.Client, p *tap) {
 		var told diary

@@ -30,6 +30,7 @@ type agentFile struct {
 	HTTP         agentHTTP   `yaml:"http"`
 	Metadata     agentGoogle `yaml:"metadata"`
 	Unidentified string      `yaml:"unidentified_callers"`
+	PerUser      int         `yaml:"tokens_per_user"`
 	Rules        []agentRule `yaml:"rules"`
 }
 
@@ -92,7 +93,7 @@ func (s *agentSettings) load() (agent.Config, error) {
 		HTTP: cmp.Or(s.http, f.HTTP.Listen), BearerFile: cmp.Or(s.bearer, in(f.HTTP.BearerFile)),
 		Metadata: agent.Metadata{Listen: cmp.Or(s.metadata, f.Metadata.Listen), Credential: cmp.Or(s.metadataFor, f.Metadata.Credential),
 			Email: f.Metadata.Email, Project: f.Metadata.Project, Number: f.Metadata.Number, IgnoreScopes: f.Metadata.IgnoreScopes},
-		UnidentifiedAsOwn: f.Unidentified == "as_own_user",
+		UnidentifiedAsOwn: f.Unidentified == "as_own_user", TokensPerUser: f.PerUser,
 	}
 	rules, err := agentRules(f.Rules)
 	if err != nil {
@@ -130,6 +131,8 @@ func readAgentFile(path string) (f agentFile, err error) {
 		return f, fmt.Errorf("the agent's config %s: rules is an empty list, which would let nobody ask; leave it out for the agent's own user", path)
 	case f.Unidentified != "" && f.Unidentified != "refuse" && f.Unidentified != "as_own_user":
 		return f, fmt.Errorf("the agent's config %s: unidentified_callers: give refuse or as_own_user", path)
+	case f.PerUser < 0:
+		return f, fmt.Errorf("the agent's config %s: tokens_per_user: give a number above 0, or leave it out for 512", path)
 	}
 	return f, nil
 }
@@ -239,7 +242,7 @@ func sameButRules(running, now agent.Config) error {
 	for name, same := range map[string]bool{
 		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "metadata": running.Metadata == now.Metadata,
 		"http":                 running.HTTP == now.HTTP && running.BearerFile == now.BearerFile,
-		"unidentified_callers": running.UnidentifiedAsOwn == now.UnidentifiedAsOwn,
+		"unidentified_callers": running.UnidentifiedAsOwn == now.UnidentifiedAsOwn, "tokens_per_user": running.TokensPerUser == now.TokensPerUser,
 	} {
 		if !same {
 			changed = append(changed, name)

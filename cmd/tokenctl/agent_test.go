@@ -200,6 +200,7 @@ func TestAConfigOfAnAgentIsReadStrictly(t *testing.T) {
 		"no user or group":               "version: 1\nrules: [{name: x, users: [-1], credentials: [a/b]}]",
 		"characters that no name":        "version: 1\nrules: [{name: x, users: [0], credentials: [A/b]}]",
 		"give refuse or as_own_user":     "version: 1\nunidentified_callers: all",
+		"give a number above 0":          "version: 1\ntokens_per_user: -1",
 		"restart the agent for another ": "",
 	} {
 		path := filepath.Join(t.TempDir(), "agent.yaml")
@@ -223,6 +224,7 @@ func TestAConfigOfAnAgentIsReadStrictly(t *testing.T) {
 socket: run/agent.sock
 audit_file: audit.jsonl
 unidentified_callers: as_own_user
+tokens_per_user: 2000
 http: {listen: "127.0.0.1:8173", bearer_file: bearer}
 metadata: {listen: "127.0.0.1:8174", credential: example/drive, ignore_scopes: true}
 rules:
@@ -244,7 +246,7 @@ rules:
 	}
 	in := filepath.Dir(path)
 	if cfg.Socket != in+"/run/agent.sock" || cfg.AuditFile != in+"/audit.jsonl" || cfg.BearerFile != in+"/bearer" || cfg.HTTP != "127.0.0.1:9" ||
-		!cfg.UnidentifiedAsOwn || !cfg.Metadata.IgnoreScopes || len(cfg.Rules) != 1 || cfg.Rules[0].UIDs[1] != 7 || cfg.Rules[0].GIDs[0] != 12 {
+		!cfg.UnidentifiedAsOwn || cfg.TokensPerUser != 2000 || !cfg.Metadata.IgnoreScopes || len(cfg.Rules) != 1 || cfg.Rules[0].UIDs[1] != 7 || cfg.Rules[0].GIDs[0] != 12 {
 		t.Errorf("got %+v, want what the file says, with the flag over it", cfg)
 	}
 }

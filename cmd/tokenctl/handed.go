@@ -46,20 +46,7 @@ func (v *variant) request(credential string) *tokenbrokerv1.GetTokenRequest {
 
 // options say the same to package client.
 func (v *variant) options() []client.Option {
-	var opts []client.Option
-	if len(v.scopes) > 0 {
-		opts = append(opts, client.Scopes(v.scopes...))
-	}
-	if v.subject != "" {
-		opts = append(opts, client.Subject(v.subject))
-	}
-	if v.audience != "" {
-		opts = append(opts, client.Audience(v.audience))
-	}
-	if v.validity > 0 {
-		opts = append(opts, client.MinValidity(v.validity))
-	}
-	return opts
+	return client.Wanted(v.scopes, v.subject, v.audience, v.validity)
 }
 
 // handed gets a token that may stand in a header, a file and an environment variable.
