@@ -24,11 +24,12 @@ import (
 
 // Config says whom an agent serves, where, and what.
 type Config struct {
-	Client    *client.Client // of the broker; required. It stays the caller's, to close after Run
-	Socket    string         // path of the Unix socket; required
-	AuditFile string         // where the trail goes; required
-	Rules     []Rule         // who may have what; nil = Own()
-	Log       *slog.Logger   // nil = nowhere
+	Client      *client.Client // of the broker; required. It stays the caller's, to close after Run
+	Socket      string         // path of the Unix socket; required
+	AuditFile   string         // where the trail goes; required
+	Checkpoints Checkpoints    // of the trail; the zero value is none
+	Rules       []Rule         // who may have what; nil = Own()
+	Log         *slog.Logger   // nil = nowhere
 
 	HTTP       string   // 127.0.0.1:PORT to serve HTTP on, too; "" = none
 	BearerFile string   // with HTTP: where the secret goes that callers have to show; required then
@@ -54,6 +55,9 @@ type Agent struct {
 	fronts    []*front
 	sink      *audit.File
 	log       *audit.Log
+	place     *audit.Place   // nil = checkpoints have no second place
+	witness   *audit.Witness // the same
+	unplaced  rate.Sometimes // lines of the log on a second place that takes nothing
 	socket    *net.UnixListener
 	ending    chan struct{} // closed when streams have to end
 	bearer    *bearer       // nil = no HTTP port
@@ -79,7 +83,8 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
 	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
-		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute}}
+		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute},
+		unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
 	a.health = newHealthService(a.ail)
 	a.shares = newShares(cmp.Or(cfg.TokensPerUser, maxTokensPerUser), func(q *question) { cfg.Client.Forget(q.credential, q.options()...) })
 	if a.namespace, err = thisNamespace(); err != nil {
@@ -110,17 +115,6 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) openTrail(context.Context) (err error) {
-	if a.sink, err = audit.OpenFile(a.cfg.AuditFile); err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
-	}
-	if err := a.sink.Lock(); err != nil {
-		return fmt.Errorf("%w: give this one a file of its own with --audit FILE", err)
-	}
-	a.log = audit.New(a.sink, audit.Options{Tail: a.sink.Tail()})
-	return nil
-}
-
 func (a *Agent) openSocket(ctx context.Context) (err error) {
 	if a.socket, err = listenUnix(ctx, a.cfg.Socket, a.rules.Load().shared()); err != nil {
 		return err
@@ -147,6 +141,9 @@ func (a *Agent) Close() {
 	if a.sink != nil {
 		_ = a.sink.Close()
 	}
+	if a.place != nil {
+		_ = a.place.Close()
+	}
 }
 
 // Run serves until ctx ends, then drains, and closes everything. The error says what went wrong, nil after an orderly end.
@@ -165,7 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	run("certificate", func() error { return a.watchCertificate(life) })
-	run("audit log", func() error { return a.log.Run(life) })
+	run("audit log", func() error { return a.log.RunWitnessed(life, a.witness) })
 	if err := a.record(ctx, a.system("agent.start", a.listeners())); err != nil {
 		return err
 	}

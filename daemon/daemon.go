@@ -303,7 +303,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			}
 		})
 	}
-	run("audit log", func() error { return d.runAudit(life) })
+	run("audit log", func() error { return d.audit.RunWitnessed(life, d.witness) })
 	if err := d.started(ctx); err != nil {
 		return err
 	}

@@ -24,9 +24,6 @@ type Checkpoints struct {
 // keyRotation is how often it is asked whether the key that names tokens is of a former quarter.
 const keyRotation = time.Hour
 
-// patience with a second place that hangs when the broker ends.
-const witnessPatience = 5 * time.Second
-
 // openAudit opens the audit log, what reads it back, and the keys that name tokens in it.
 func (d *Daemon) openAudit(ctx context.Context, records *store.Store) (err error) {
 	if d.sink, err = audit.OpenFile(d.cfg.AuditFile); err != nil {
@@ -43,9 +40,9 @@ func (d *Daemon) openAudit(ctx context.Context, records *store.Store) (err error
 		}
 	}
 	if d.cfg.Checkpoints.File != "" {
-		place := &secondPlace{path: d.cfg.Checkpoints.File}
+		place := audit.NewPlace(d.cfg.Checkpoints.File)
 		d.witness = audit.NewWitness(place, audit.WitnessOptions{Failed: d.checkpointFailed})
-		d.closers = append(d.closers, place.close)
+		d.closers = append(d.closers, func() { _ = place.Close() })
 		points.Out = d.witness.Take
 	}
 	d.audit = audit.New(d.sink, audit.Options{Sync: d.cfg.AuditSync, Tail: d.sink.Tail(), Checkpoints: points, Deleted: d.auditDeleted})
@@ -112,28 +109,6 @@ func (d *Daemon) watchAuditKey(ctx context.Context) {
 // mac names a token in the audit log.
 func (d *Daemon) mac(token tokenbroker.Secret) string { return d.keys.MAC(token.Reveal()) }
 
-// runAudit writes the audit log until ctx ends, and brings its checkpoints away until the last one is there, or that place hangs.
-func (d *Daemon) runAudit(ctx context.Context) error {
-	if d.witness == nil {
-		return d.audit.Run(ctx)
-	}
-	later, end := context.WithCancel(context.WithoutCancel(ctx))
-	gone := make(chan struct{})
-	go func() { // left behind if that place hangs: nothing else can be done
-		defer close(gone)
-		_ = d.witness.Run(later)
-	}()
-	err := d.audit.Run(ctx)
-	end()
-	patience := time.NewTimer(witnessPatience)
-	defer patience.Stop()
-	select {
-	case <-gone:
-	case <-patience.C:
-	}
-	return err
-}
-
 // checkpointFailed tells that the second place did not take a checkpoint. It is tried again.
 func (d *Daemon) checkpointFailed(err error) {
 	d.metrics.checkpointFailures.Inc()
@@ -146,33 +121,6 @@ func (d *Daemon) checkpointFailed(err error) {
 func (d *Daemon) auditDeleted() {
 	d.metrics.trouble.WithLabelValues("audit_deleted").Inc()
 	d.log.Error("the audit log was deleted while it was written, with the records in it: a new file goes on", "file", d.cfg.AuditFile)
-}
-
-// secondPlace is a file that is opened when there is something for it: it may lie on what is not there yet.
-type secondPlace struct {
-	path string
-	file *audit.File
-}
-
-// Write implements io.Writer.
-func (p *secondPlace) Write(line []byte) (int, error) {
-	if p.file == nil {
-		f, err := audit.OpenFile(p.path)
-		if err != nil {
-			return 0, err
-		}
-		p.file = f
-	}
-	return p.file.Write(line)
-}
-
-// Sync makes it durable.
-func (p *secondPlace) Sync() error { return p.file.Sync() }
-
-func (p *secondPlace) close() {
-	if p.file != nil {
-		_ = p.file.Close()
-	}
 }
 
 // checkAudit says what is wrong with the places of the audit log, without touching them.

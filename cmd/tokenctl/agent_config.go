@@ -27,11 +27,17 @@ type agentFile struct {
 	Version      int         `yaml:"version"`
 	Socket       string      `yaml:"socket"`
 	AuditFile    string      `yaml:"audit_file"`
+	Audit        agentAudit  `yaml:"audit"`
 	HTTP         agentHTTP   `yaml:"http"`
 	Metadata     agentGoogle `yaml:"metadata"`
 	Unidentified string      `yaml:"unidentified_callers"`
 	PerUser      int         `yaml:"tokens_per_user"`
 	Rules        []agentRule `yaml:"rules"`
+}
+
+type agentAudit struct {
+	Checkpoint    string `yaml:"checkpoint_file"`
+	CheckpointKey string `yaml:"checkpoint_key_file"`
 }
 
 type agentHTTP struct {
@@ -90,7 +96,8 @@ func (s *agentSettings) load() (agent.Config, error) {
 	}
 	cfg := agent.Config{
 		Socket: cmp.Or(s.socket, in(f.Socket)), AuditFile: cmp.Or(s.audit, in(f.AuditFile)),
-		HTTP: cmp.Or(s.http, f.HTTP.Listen), BearerFile: cmp.Or(s.bearer, in(f.HTTP.BearerFile)),
+		Checkpoints: agent.Checkpoints{KeyFile: in(f.Audit.CheckpointKey), File: in(f.Audit.Checkpoint)},
+		HTTP:        cmp.Or(s.http, f.HTTP.Listen), BearerFile: cmp.Or(s.bearer, in(f.HTTP.BearerFile)),
 		Metadata: agent.Metadata{Listen: cmp.Or(s.metadata, f.Metadata.Listen), Credential: cmp.Or(s.metadataFor, f.Metadata.Credential),
 			Email: f.Metadata.Email, Project: f.Metadata.Project, Number: f.Metadata.Number, IgnoreScopes: f.Metadata.IgnoreScopes},
 		UnidentifiedAsOwn: f.Unidentified == "as_own_user", TokensPerUser: f.PerUser,
@@ -240,7 +247,7 @@ func fillPaths(cfg *agent.Config) error {
 func sameButRules(running, now agent.Config) error {
 	var changed []string
 	for name, same := range map[string]bool{
-		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "metadata": running.Metadata == now.Metadata,
+		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "audit": running.Checkpoints == now.Checkpoints, "metadata": running.Metadata == now.Metadata,
 		"http":                 running.HTTP == now.HTTP && running.BearerFile == now.BearerFile,
 		"unidentified_callers": running.UnidentifiedAsOwn == now.UnidentifiedAsOwn, "tokens_per_user": running.TokensPerUser == now.TokensPerUser,
 	} {

@@ -118,7 +118,7 @@ func TestAnAgentServesTheJobsOfItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer told.Close()
-	p := w.startAgent(t, "", "--http", "127.0.0.1:0", "--bearer-file", filepath.Join(w.dir, "bearer"),
+	p := w.startAgent(t, "version: 1\naudit: {checkpoint_key_file: audit.key, checkpoint_file: points.jsonl}\n", "--http", "127.0.0.1:0", "--bearer-file", filepath.Join(w.dir, "bearer"),
 		"--metadata", "127.0.0.1:0", "--metadata-credential", "example/api")
 	message := make([]byte, 100)
 	if n, err := told.Read(message); err != nil || string(message[:n]) != "READY=1" {
@@ -140,8 +140,9 @@ func TestAnAgentServesTheJobsOfItsHost(t *testing.T) {
 	if strings.Contains(p.heard.String(), token) {
 		t.Error("the agent printed the token")
 	}
-	if got := w.tokenctl(t, "audit", "verify", p.trail); !strings.Contains(got, "1 to 4") {
-		t.Errorf("the trail: got\n%s", got)
+	in := func(name string) string { return filepath.Join(w.dir, name) }
+	if got := w.tokenctl(t, "audit", "verify", p.trail, "--key", in("audit.pub"), "--checkpoints", in("points.jsonl")); !strings.Contains(got, "1 to 5") {
+		t.Errorf("the trail, with a checkpoint at its end: got\n%s", got)
 	}
 	for _, path := range []string{p.socket, filepath.Join(w.dir, "bearer")} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
@@ -223,6 +224,7 @@ func TestAConfigOfAnAgentIsReadStrictly(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`version: 1
 socket: run/agent.sock
 audit_file: audit.jsonl
+audit: {checkpoint_key_file: audit.key, checkpoint_file: /mnt/points.jsonl}
 unidentified_callers: as_own_user
 tokens_per_user: 2000
 http: {listen: "127.0.0.1:8173", bearer_file: bearer}
@@ -245,7 +247,7 @@ rules:
 		t.Fatal(err)
 	}
 	in := filepath.Dir(path)
-	if cfg.Socket != in+"/run/agent.sock" || cfg.AuditFile != in+"/audit.jsonl" || cfg.BearerFile != in+"/bearer" || cfg.HTTP != "127.0.0.1:9" ||
+	if cfg.Socket != in+"/run/agent.sock" || cfg.AuditFile != in+"/audit.jsonl" || cfg.BearerFile != in+"/bearer" || cfg.Checkpoints.KeyFile != in+"/audit.key" || cfg.Checkpoints.File != "/mnt/points.jsonl" || cfg.HTTP != "127.0.0.1:9" ||
 		!cfg.UnidentifiedAsOwn || cfg.TokensPerUser != 2000 || !cfg.Metadata.IgnoreScopes || len(cfg.Rules) != 1 || cfg.Rules[0].UIDs[1] != 7 || cfg.Rules[0].GIDs[0] != 12 {
 		t.Errorf("got %+v, want what the file says, with the flag over it", cfg)
 	}
