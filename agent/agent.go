@@ -49,6 +49,7 @@ type Agent struct {
 	cfg       Config
 	rules     atomic.Pointer[ruleset]
 	denials   *denials
+	pace      *pace
 	handed    *handed
 	shares    *shares
 	lobby     *lobby
@@ -57,6 +58,7 @@ type Agent struct {
 	log       *audit.Log
 	place     *audit.Place   // nil = checkpoints have no second place
 	witness   *audit.Witness // the same
+	hurry     rate.Sometimes // lines of the log on users who make too many calls
 	unplaced  rate.Sometimes // lines of the log on a second place that takes nothing
 	socket    *net.UnixListener
 	ending    chan struct{} // closed when streams have to end
@@ -82,9 +84,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
-	a := &Agent{cfg: cfg, denials: newDenials(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
+	a := &Agent{cfg: cfg, denials: newDenials(), pace: newPace(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute},
-		unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
+		hurry: rate.Sometimes{First: 1, Interval: time.Minute}, unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
 	a.health = newHealthService(a.ail)
 	a.shares = newShares(cmp.Or(cfg.TokensPerUser, maxTokensPerUser), func(q *question) { cfg.Client.Forget(q.credential, q.options()...) })
 	if a.namespace, err = thisNamespace(); err != nil {
@@ -167,7 +169,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	run("health", func() error { return a.health.watch(life) })
-	run("broker", func() error { return a.watchStart(life) })
+	run("broker", func() error { return a.watchBroker(life) })
 	for _, f := range a.fronts {
 		run(f.name, f.serve)
 	}

@@ -16,9 +16,9 @@ import (
 
 const (
 	lookAtHealth = time.Second      // between looks, for those who watch
-	firstReach   = 10 * time.Second // for the broker to answer at the start, until the log says that it does not
-	reachAgain   = time.Second      // between further tries, over those that package client makes to connect
-	reachFor     = time.Minute      // of one of them
+	lookAtBroker = time.Minute      // between looks at a broker that was there
+	reachAgain   = time.Second      // between looks at one that is away, over those that package client takes to connect
+	reachFor     = 10 * time.Second // for the broker to answer, until the log says that it does not
 )
 
 // healthService is grpc's health service, which says the same as /healthz at any time.
@@ -87,25 +87,31 @@ func (h *healthService) watch(ctx context.Context) error {
 // ail is why the agent can hand out nothing; nil if it can. The broker's outage is no illness of the agent; that its own certificate has ended is.
 func (a *Agent) ail() error { return cmp.Or(a.log.Healthy(), a.certificate()) }
 
-// watchStart tells the log of a broker that can't be reached at the start, which nobody would hear of until a job asks, and of the moment when it
-// can. Jobs are served all the while: what they are told depends on what they ask for.
-func (a *Agent) watchStart(ctx context.Context) error {
-	err := a.reach(ctx, firstReach)
-	if err == nil || ctx.Err() != nil {
-		return nil
-	}
-	a.cfg.Log.Warn("the broker can't be reached: until it can, jobs get no tokens", "broker", a.cfg.Client.Addr(), "error", err,
-		"do", "see whether the broker runs, and whether address and certificates are right: tokenctl get with the agent's environment says more")
-	tick := time.NewTicker(reachAgain)
-	defer tick.Stop()
-	for a.reach(ctx, reachFor, grpc.WaitForReady(true)) != nil {
+// watchBroker tells the log of a broker that can't be reached, at the start or for longer than a moment later on, and of when it can again. Else nobody
+// would hear of it until a job asks for what is not held. Jobs are served all the while.
+func (a *Agent) watchBroker(ctx context.Context) error {
+	away, err := false, a.reach(ctx, reachFor)
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		switch {
+		case err != nil && !away:
+			a.cfg.Log.Warn("the broker can't be reached: until it can, jobs get no tokens but those that are held", "broker", a.cfg.Client.Addr(), "error", err,
+				"do", "see whether the broker runs, and whether address and certificates are right: tokenctl get with the agent's environment says more")
+		case err == nil && away:
+			a.cfg.Log.Info("the broker is reached", "broker", a.cfg.Client.Addr())
+		}
+		if away = err != nil; away {
+			again.Reset(reachAgain)
+		} else {
+			again.Reset(lookAtBroker)
+		}
 		select {
-		case <-tick.C:
+		case <-again.C:
+			err = a.reach(ctx, reachFor, grpc.WaitForReady(true))
 		case <-ctx.Done():
-			return nil
 		}
 	}
-	a.cfg.Log.Info("the broker is reached", "broker", a.cfg.Client.Addr())
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ var errNoRule = fmt.Errorf("agent: %w", tokenbroker.ErrNotFound)
 
 // token answers a question for a token: by the rules, from the client, and with a record before anybody sees it.
 func (a *Agent) token(ctx context.Context, q question) (tokenbroker.Token, error) {
-	if err := q.check(); err != nil {
+	if err := cmp.Or(q.check(), a.hurried(q.peer.UID)); err != nil {
 		return tokenbroker.Token{}, err
 	}
 	d := a.rules.Load().decide(q.peer, q.credential)
@@ -88,7 +89,7 @@ func (a *Agent) token(ctx context.Context, q question) (tokenbroker.Token, error
 
 // report passes on that a resource server refused a token.
 func (a *Agent) report(ctx context.Context, q question, generation tokenbroker.Generation, status int, code string) (tokenbroker.Token, time.Duration, error) {
-	if err := errors.Join(q.check(), checkReport(generation, status, code)); err != nil {
+	if err := cmp.Or(q.check(), checkReport(generation, status, code), a.hurried(q.peer.UID)); err != nil {
 		return tokenbroker.Token{}, 0, err
 	}
 	d := a.rules.Load().decide(q.peer, q.credential)

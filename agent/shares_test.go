@@ -97,3 +97,30 @@ func TestASubscriberIsToldOfASelectorThatIsTooMany(t *testing.T) {
 		t.Errorf("a call while they are in use: got %v, want ErrTooMany", err)
 	}
 }
+
+func TestCallsOverAUsersPaceAreRefusedByAnyProtocolAndNotRecorded(t *testing.T) {
+	w := start(t)
+	w.do("GET", "/v1/token/example/api", "")
+	before := len(w.records())
+	w.Spend(uint32(uid))
+	for path, body := range map[string]string{"/v1/token/example/api": "", "/v1/rejected/example/api": `{"generation": "1", "http_status": 401}`} {
+		method := map[bool]string{true: "GET", false: "POST"}[body == ""]
+		if r := w.do(method, path, body); r.code() != 429 || r.field("error", "reason") != "TOO_MANY" || r.Header.Get("Retry-After") != "1" {
+			t.Errorf("%s: got %d %s, want 429 TOO_MANY", path, r.code(), r.text)
+		}
+	}
+	stream, err := tokenbrokerv1.NewTokenServiceClient(w.conn()).Subscribe(t.Context(), &tokenbrokerv1.SubscribeRequest{
+		Selectors: []*tokenbrokerv1.Selector{{Credential: "example/api"}}})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a stream: got %v, want RESOURCE_EXHAUSTED", err)
+	}
+	if got := len(w.records()); got != before {
+		t.Errorf("got %d records of refused calls, want none", got-before)
+	}
+	if r := w.do("GET", "/healthz", ""); r.code() != 200 {
+		t.Errorf("healthz: got %d, want 200", r.code())
+	}
+}

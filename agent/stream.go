@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ type selection struct {
 func (t *tokenService) Subscribe(r *tokenbrokerv1.SubscribeRequest, out grpc.ServerStreamingServer[tokenbrokerv1.SubscribeResponse]) error {
 	ctx := out.Context()
 	s := &subscription{a: t.a, out: out, conn: connOf(ctx), id: rand.Uint64() >> 11, wake: make(chan struct{}, 1), began: time.Now()} // 53 bits: exact in any JSON
-	if err := s.read(ctx, r); err != nil {
+	if err := cmp.Or(s.read(ctx, r), t.a.hurried(s.conn.peer.UID)); err != nil {
 		return err
 	}
 	s.slow = time.AfterFunc(time.Hour, func() { _ = s.conn.Close() })
