@@ -57,6 +57,7 @@ type Log struct {
 	watchdog *time.Timer // runs watch; nil before the first caller
 	watched  bool        // the watchdog is going to run
 	unfit    error       // what the last look at the sink found
+	doubted  bool        // the last write of callers' records took long, or failed
 
 	subscribers map[chan struct{}]struct{} // who wants to know that there is something to read
 

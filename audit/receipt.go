@@ -39,7 +39,7 @@ func (l *Log) Later(r Record) (Receipt, bool) {
 // promptLocked reports whether the sink took all that it was given, and nothing has been waiting for it for long.
 func (l *Log) promptLocked(now time.Time) bool {
 	switch {
-	case !l.running, l.failure != nil, l.unfit != nil, l.lost > 0:
+	case !l.running, l.failure != nil, l.unfit != nil, l.lost > 0, l.doubted:
 		return false
 	case !l.began.IsZero() && now.Sub(l.began) > prompt:
 		return false

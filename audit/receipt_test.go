@@ -64,6 +64,10 @@ func TestLaterTakesNothingForASinkThatIsNotWell(t *testing.T) {
 		}
 		s.set(func() { s.err = nil })
 		time.Sleep(1100 * time.Millisecond) // it tries by itself
+		if taken() {
+			t.Error("a sink was given a record ahead of any that it took since it failed")
+		}
+		must(t, l.Write(t.Context(), audit.Record{RequestID: "first"}))
 		if !taken() {
 			t.Error("a sink that recovered was not given the record")
 		}
@@ -76,6 +80,23 @@ func TestLaterTakesNothingForASinkThatIsNotWell(t *testing.T) {
 			t.Errorf("a sink that has hung for 60 ms was given a record: %t", again)
 		}
 		close(hang)
+	})
+}
+
+// A disk that is slow is not prompt between two writes either.
+func TestLaterTakesNothingForASinkWhoseLastWriteTookLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{hang: make(chan struct{})}
+		l := run(t, s, audit.Options{})
+		time.AfterFunc(51*time.Millisecond, func() { close(s.hang) })
+		must(t, l.Write(t.Context(), audit.Record{RequestID: "slow"}))
+		if _, ok := l.Later(audit.Record{RequestID: "behind it"}); ok {
+			t.Error("a sink that is slow was given a record")
+		}
+		must(t, l.Write(t.Context(), audit.Record{RequestID: "fast"}))
+		if r, ok := l.Later(audit.Record{RequestID: "next"}); !ok || r.Wait() != nil {
+			t.Error("a sink that is fast again was not given a record")
+		}
 	})
 }
 

@@ -112,6 +112,9 @@ func (l *Log) take() (*group, uint64) {
 func (l *Log) settle(g *group, lost uint64, err error) *verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil || len(g.ends) > 0 {
+		l.doubted = err != nil || time.Since(l.began) > prompt
+	}
 	l.writing, l.began, l.failure = nil, time.Time{}, err
 	if err != nil {
 		l.lost += uint64(len(g.ends))

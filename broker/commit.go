@@ -27,7 +27,9 @@ func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (toke
 			b.markUnspent(t)
 			return grant, tok, err
 		}
-		b.observe(t.failed(EventCommitErr, err))
+		if n&(n-1) == 0 || last { // ever more seldom: it may last for days
+			b.observe(t.failed(EventCommitErr, err))
+		}
 		if last {
 			return grant, tok, err
 		}

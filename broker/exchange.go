@@ -110,7 +110,7 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 	grant, err := b.begin(ctx, &t)
 	if err != nil {
 		at.unused()
-		return nil, &unsentError{err}
+		return nil, err
 	}
 	cctx, cancel := context.WithTimeout(ctx, b.cfg.ExchangeTimeout)
 	defer cancel()
@@ -160,19 +160,19 @@ func (t try) event(k Kind) Event {
 	return ev
 }
 
-// begin makes sure before anything is sent that it is on record and that the result can be kept, and returns the grant with the refresh
-// token.
+// begin makes sure before anything is sent that its result can be kept and that it is on record, and returns the grant with the refresh
+// token. Of what a full store keeps from being sent nothing is on record, however often it is tried.
 func (b *Broker) begin(ctx context.Context, t *try) (tokenbroker.Grant, error) {
-	if err := b.audit(ctx, t.event(EventIntent)); err != nil {
-		return tokenbroker.Grant{}, err
-	}
-	if t.rotating {
-		return b.intend(ctx, t)
-	}
 	if err := b.provenWritable(ctx); err != nil {
-		return tokenbroker.Grant{}, err
+		return tokenbroker.Grant{}, asLocal(err)
+	}
+	if err := b.audit(ctx, t.event(EventIntent)); err != nil {
+		return tokenbroker.Grant{}, asLocal(err)
 	}
 	switch {
+	case t.rotating:
+		g, err := b.intend(ctx, t)
+		return g, asLocal(err)
 	case t.subject != nil:
 		return tokenbroker.Grant{RefreshToken: t.subject.AccessToken, Holds: tokenbroker.HoldsSubjectToken, RefreshEnd: t.subject.Expiry}, nil
 	case t.cred.Grant.Keeps() == tokenbroker.HoldsNothing:

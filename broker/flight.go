@@ -252,7 +252,7 @@ func (b *Broker) failed(v *variant, err error) {
 // strike notes a failure and when to try again. e.mu is held.
 func (v *variant) strike(err error, code string, cause tokenbroker.Cause, retryAfter time.Duration, now time.Time) {
 	most := retryCap
-	if _, ok := errors.AsType[*unsentError](err); ok {
+	if _, ok := errors.AsType[*localError](err); ok {
 		most = localCap
 	}
 	v.next = now.Add(backoff(v.failures, most, retryAfter, draw()))
@@ -260,10 +260,17 @@ func (v *variant) strike(err error, code string, cause tokenbroker.Cause, retryA
 	v.code, v.cause, v.lastErr = code, cause, err
 }
 
-// unsentError is why an attempt ended before anything was sent.
-type unsentError struct{ error }
+// localError is why an attempt ended before anything was sent: our own store or log did not take what has to be there first.
+type localError struct{ error }
 
-func (e *unsentError) Unwrap() error { return e.error }
+func (e *localError) Unwrap() error { return e.error }
+
+func asLocal(err error) error {
+	if errors.Is(err, tokenbroker.ErrStoreUnavailable) || errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+		return &localError{err}
+	}
+	return err
+}
 
 func problem(sentinel error, code string, retryAfter time.Duration) error {
 	p := &tokenbroker.Problem{Err: sentinel, RetryAfter: retryAfter}

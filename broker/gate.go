@@ -42,6 +42,7 @@ type turn struct {
 	hurry bool // it replays a refresh token that the provider forgives for a while yet
 	ready chan struct{}
 	err   error // once ready: why the turn is none
+	given bool  // it has a place in the bucket
 }
 
 func (t *turn) urgent() bool { return t.v.waiters.Load() > 0 }
@@ -141,6 +142,8 @@ func (g *gate) dispatchLocked() {
 		} else if d := g.delay(now); d > 0 {
 			g.rearm(d)
 			return
+		} else {
+			t.given = true
 		}
 		close(t.ready)
 		g.queue = slices.Delete(g.queue, i, i+1)
@@ -179,12 +182,18 @@ func (g *gate) dispatch() {
 	g.dispatchLocked()
 }
 
-// unused gives back a turn that led to no exchange, or that was not waited for.
+// unused gives back a turn that led to no exchange, or that was not waited for: others may have its place.
 func (t *turn) unused() {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.gate.queue = slices.DeleteFunc(t.gate.queue, func(o *turn) bool { return o == t })
+	g := t.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.queue = slices.DeleteFunc(g.queue, func(o *turn) bool { return o == t })
 	t.overLocked()
+	if t.given {
+		t.given = false
+		g.limiter.AllowN(time.Now(), -1)
+		g.dispatchLocked()
+	}
 }
 
 func (t *turn) overLocked() {

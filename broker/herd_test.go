@@ -94,6 +94,39 @@ func slowly(c *broker.Config) {
 	c.Limits = func(string) broker.Limit { return broker.Limit{PerSecond: 0.1, Burst: 1} }
 }
 
+// What our own disk keeps from being sent takes nobody's turn at the provider: with one turn in 10 s, all would wait for theirs in vain.
+func TestADiskThatRefusesKeepsNobodyWaitingForATurn(t *testing.T) {
+	for name, refuse := range map[string]func(w *world){
+		"the store": func(w *world) {
+			w.store.hook(failing(tokenbroker.ErrStoreUnavailable, "prove", "begin", "commit", "abort"), nil)
+		},
+		"the audit log": func(w *world) {
+			w.log.refuseWith(func(context.Context, broker.Event) error { return tokenbroker.ErrAuditUnavailable })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, plan{config: slowly, answer: gives(time.Hour, false)}, func(t *testing.T, w *world) {
+				const jobs = 10
+				close(w.queue(jobs))
+				w.pass(30 * time.Minute)
+				refuse(w)
+				w.pass(2 * time.Hour)
+				for i := range 5 * jobs {
+					began := time.Now()
+					_, err := w.ask(broker.Request{Selection: broker.Selection{Credential: fmt.Sprint("acme/", i%jobs)}})
+					if !errors.Is(err, tokenbroker.ErrStoreUnavailable) && !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+						t.Fatalf("got %v, want that the disk refuses", err)
+					}
+					if took := time.Since(began); took > time.Second {
+						t.Fatalf("it was told after %v", took)
+					}
+					w.pass(time.Second)
+				}
+			})
+		})
+	}
+}
+
 func TestWhoWaitsForATurnIsRefusedLikeWhoComes(t *testing.T) {
 	t.Run("after a provider asked for a pause", func(t *testing.T) {
 		throttled := refuses(tokenbroker.Failure{Class: tokenbroker.ClassThrottled, Code: "slow_down", RetryAfter: 10 * time.Minute})

@@ -75,7 +75,7 @@ func TestInvariant1UnwritableStoreMeansNoExchange(t *testing.T) {
 				}
 				first := w.get()
 				w.store.hook(failing(tokenbroker.ErrStoreUnavailable, "prove", "begin", "commit", "abort"), nil)
-				sent := w.up.count()
+				sent, begun := w.up.count(), w.log.recorded(broker.EventIntent)
 				w.pass(55 * time.Minute)
 				if got := w.get(); got.Token.AccessToken != first.Token.AccessToken || got.State != tokenbroker.StateDegraded {
 					t.Errorf("got another token, or state %s; want the valid one, DEGRADED", got.State)
@@ -87,6 +87,9 @@ func TestInvariant1UnwritableStoreMeansNoExchange(t *testing.T) {
 					t.Errorf("got %v, want ErrStoreUnavailable", err)
 				}
 				w.wantSent(sent)
+				if n := w.log.recorded(broker.EventIntent); n != begun {
+					t.Errorf("got %d records of a request that was about to be sent, want none", n-begun)
+				}
 				w.store.hook(nil, nil)
 				w.pass(11 * time.Second) // however long it lasted
 				w.get()

@@ -513,6 +513,18 @@ func (l *eventLog) of(k broker.Kind) []broker.Event {
 	return slices.DeleteFunc(slices.Clone(l.seen), func(ev broker.Event) bool { return ev.Kind != k })
 }
 
+// recorded is how many events of a kind went to the trail.
+func (l *eventLog) recorded(k broker.Kind) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range l.audited {
+		if ev.Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
 // reader is a subscriber that keeps what its feed gives.
 type reader struct {
 	t     testing.TB

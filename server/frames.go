@@ -28,6 +28,7 @@ type meter struct {
 	refused atomic.Int64 // streams that it began beyond those that it may have, and that budget was not charged with
 
 	writing atomic.Bool
+	written atomic.Uint64 // writes that have ended
 	during  int           // bytes read since a write began that has not ended
 	wrote   chan struct{} // holds a value when a write has ended
 }
@@ -162,7 +163,7 @@ func (m *meter) ahead(n int, patience time.Duration) error {
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for m.writing.Load() {
+	for before := m.written.Load(); m.writing.Load() && m.written.Load() == before; {
 		select {
 		case <-m.wrote:
 		case <-timer.C:
@@ -215,6 +216,7 @@ func (c *metered) Write(b []byte) (int, error) {
 	c.meter.writing.Store(true)
 	n, err := c.Conn.Write(b)
 	c.meter.writing.Store(false)
+	c.meter.written.Add(1)
 	select {
 	case c.meter.wrote <- struct{}{}:
 	default:

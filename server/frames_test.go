@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,43 @@ func TestAClientThatReadsAfterAWhileIsReadOn(t *testing.T) {
 			t.Errorf("read %d bytes, %v; want all", n, err)
 		}
 		_ = here.Close()
+	})
+}
+
+// Between two writes there may be no moment in which none is under way.
+func TestAClientThatTakesOneWriteAfterTheOtherIsReadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		c := server.Metered(here, server.Limits{}, func(r server.RefusedReason) { t.Errorf("refused: %v", r) })
+		go func() {
+			for {
+				if _, err := c.Write(make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		}()
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			for {
+				time.Sleep(100 * time.Millisecond)
+				if _, err := io.ReadFull(there, make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		})
+		go func() {
+			_, _ = there.Write([]byte(http2.ClientPreface))
+			for range 1000 {
+				_, _ = there.Write(frameOf(0, 0, 16<<10))
+			}
+			_ = there.Close()
+		}()
+		n, err := io.Copy(io.Discard, c)
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) || n != 24+1000*(9+16<<10) {
+			t.Errorf("read %d bytes, %v; want all", n, err)
+		}
+		_ = here.Close()
+		reader.Wait()
 	})
 }
 

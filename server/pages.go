@@ -11,8 +11,8 @@ import (
 	"github.com/tokenbroker/tokenbroker"
 )
 
-// pageSeal makes page tokens that show nothing, for lists of what is numbered: by the numbers a caller could count what it may not see. A
-// token is of one caller, and of one process: whoever pages over a restart begins again.
+// pageSeal makes page tokens for lists of what is numbered, by which nobody can ask for what is behind a number of their own choice. A token is
+// of one caller, and of one process: whoever pages over a restart begins again.
 type pageSeal struct{ aead cipher.AEAD }
 
 func newPageSeal() *pageSeal {
