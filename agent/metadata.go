@@ -159,7 +159,7 @@ func (m *metadata) description(r *http.Request) any {
 
 // scopes are those of the credential, for callers who may have its token; none if they can't be had. No token leaves for it.
 func (m *metadata) scopes(r *http.Request) []string {
-	if !m.a.rules.Load().decide(caller(r.Context()), m.Credential).allowed {
+	if p := caller(r.Context()); !m.a.rules.Load().decide(p, m.Credential).allowed || m.a.hurried(p.UID) != nil {
 		return nil
 	}
 	tok, err := m.a.cfg.Client.Token(r.Context(), m.Credential)
