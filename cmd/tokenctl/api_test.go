@@ -97,6 +97,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (a *api) answer(w http.ResponseWriter, r *http.Request, token string) {
 	switch path := r.URL.Path; {
+	case path == "/end": // as if the token had been revoked while it was on its way
+		a.w.Sandbox.RevokeToken(token)
+		w.WriteHeader(http.StatusUnauthorized)
 	case path == "/echo":
 		_, _ = io.Copy(w, r.Body)
 	case path == "/scope":

@@ -52,7 +52,7 @@ Exit status:
 
 func (c *cli) root() *cobra.Command {
 	root := c.group("tokenctl", "Get tokens from a tokenbroker, and keep its credentials",
-		c.getCommand(), c.headerCommand(), c.curlCommand(), c.fileCommand(), c.execCommand(), c.gitCredentialCommand(), c.subscribeCommand(),
+		c.getCommand(), c.headerCommand(), c.curlCommand(), c.fileCommand(), c.execCommand(), c.gitCredentialCommand(), c.reportCommand(), c.subscribeCommand(),
 		c.agentCommand(),
 		c.connectCommand(), c.importCommand(), c.credentialCommand(), c.clientCommand(), c.consentCommand(),
 		c.providerCommand(), c.policyCommand(), c.auditCommand(), c.explainCommand(), c.sandboxCommand(), c.manCommand(), c.versionCommand())

@@ -21,12 +21,18 @@ type variant struct {
 	validitySet       bool
 }
 
-func (v *variant) add(cmd *cobra.Command) {
+// addSelection adds the flags that say which token it is.
+func (v *variant) addSelection(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&v.scopes, "scope", nil, "a scope that the token has to have; repeatable (default: the credential's own)")
 	f.StringVar(&v.subject, "subject", "", "whom the token is to act for (default: the credential's own)")
 	f.StringVar(&v.audience, "audience", "", "whom the token is for (default: the credential's own)")
-	f.DurationVar(&v.validity, "min-validity", 0, "how long the token has to be valid yet, up to 24h")
+}
+
+// add adds these, and how long it has to be valid.
+func (v *variant) add(cmd *cobra.Command) {
+	v.addSelection(cmd)
+	cmd.Flags().DurationVar(&v.validity, "min-validity", 0, "how long the token has to be valid yet, up to 24h")
 	run := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if v.validitySet = cmd.Flags().Changed("min-validity"); run != nil {

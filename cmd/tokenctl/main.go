@@ -6,6 +6,7 @@
 //	tokenctl file PATH=CREDENTIAL…     keep access tokens in files
 //	tokenctl exec … -- COMMAND…        run a command with access tokens
 //	tokenctl git-credential …          give git access tokens, as a credential helper
+//	tokenctl report CREDENTIAL         report that an API refused a token, and wait for a newer one
 //	tokenctl subscribe CREDENTIAL…     print each change as it comes
 //	tokenctl agent                     serve tokens to the jobs of this host
 //	tokenctl connect CREDENTIAL        connect an account: a person consents in a browser

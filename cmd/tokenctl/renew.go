@@ -23,24 +23,37 @@ func (s *session) reject(ctx context.Context, req *tokenbrokerv1.GetTokenRequest
 
 // renewed reports a refusal and waits for a newer token, up to a limit. Without an error and without a token there is none yet.
 func (s *session) renewed(ctx context.Context, like *variant, req *tokenbrokerv1.GetTokenRequest, r rejection, limit time.Duration) (*tokenbrokerv1.Token, error) {
+	resp, newer, err := s.superseded(ctx, like, req, r, limit)
+	if err != nil || !newer {
+		return nil, err // that there is none is no error: the API's own answer is handed on
+	}
+	if t := resp.GetToken(); t.GetGeneration() > r.generation {
+		return t, sound(req.GetCredential(), t)
+	}
+	now, err := s.handed(ctx, req)
+	return now.GetToken(), err
+}
+
+// superseded reports a refusal and waits, up to a limit, until there is a newer token. It returns the broker's last answer, which need not
+// have that token yet.
+func (s *session) superseded(ctx context.Context, like *variant, req *tokenbrokerv1.GetTokenRequest, r rejection, limit time.Duration) (
+	resp *tokenbrokerv1.ReportRejectedResponse, newer bool, err error) {
 	for end := time.Now().Add(limit); ; {
-		resp, err := s.reject(ctx, req, r)
-		if err != nil {
-			return nil, err
-		}
-		if t := resp.GetToken(); t.GetGeneration() > r.generation {
-			return t, sound(req.GetCredential(), t)
+		if resp, err = s.reject(ctx, req, r); err != nil {
+			return nil, false, err
 		}
 		left := time.Until(end)
-		if left <= 0 {
-			return nil, nil //nolint:nilnil // that there is none is no error: the API's own answer is handed on
+		switch {
+		case resp.GetOutcome() == tokenbrokerv1.ReportOutcome_REPORT_OUTCOME_NEWER, resp.GetToken().GetGeneration() > r.generation:
+			return resp, true, nil
+		case left <= 0, r.status != unauthorized:
+			return resp, false, nil
 		}
 		if again := resp.GetRetryDelay().AsDuration(); again > 0 {
 			left = min(left, again)
 		}
 		if s.newer(ctx, like, req.GetCredential(), r.generation, left) {
-			resp, err := s.handed(ctx, req)
-			return resp.GetToken(), err
+			return resp, true, nil
 		}
 	}
 }
