@@ -87,6 +87,9 @@ func TestAHundredReportsOfOneTokenAreOneExchange(t *testing.T) {
 		if got[exitOK] != 100 || w.exchanges("rotating") != before+1 {
 			t.Errorf("%s: got the exit statuses %v and %d exchanges, want 0 for all, and one", name, got, w.exchanges("rotating")-before)
 		}
+		if got := crowd(t, 10, used, append(flags, "example/api", "--token-stdin")...); got[exitOK] != 10 || w.exchanges("rotating") != before+1 {
+			t.Errorf("%s: those who came late: got the exit statuses %v and %d exchanges, want no further one", name, got, w.exchanges("rotating")-before)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,6 +23,7 @@ import (
 type api struct {
 	*httptest.Server
 	t     testing.TB
+	away  atomic.Bool
 	valid func(token string) bool
 	root  string // of the repositories
 
@@ -47,6 +49,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	inGit := strings.Contains(r.URL.Path, ".git/")
 	switch {
+	case a.away.Load():
+		w.WriteHeader(http.StatusServiceUnavailable)
 	case !valid && inGit:
 		w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 		w.WriteHeader(http.StatusUnauthorized)
@@ -117,7 +121,8 @@ func (a *api) last() string {
 	return a.tokens[len(a.tokens)-1]
 }
 
-// apiCommand is what happens at the API: "revoke" the newest token that it saw; "log FILE": write what came since it was asked last.
+// apiCommand is what happens at the API: "revoke" the newest token that it saw; "away" and "back": it answers 503 meanwhile; "log FILE": write
+// what came since it was asked last.
 func apiCommand(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
 	switch args[0] {
@@ -125,6 +130,8 @@ func apiCommand(ts *testscript.TestScript, _ bool, args []string) {
 		if !s.Sandbox.RevokeToken(s.api.last()) {
 			ts.Fatalf("no such token")
 		}
+	case "away", "back":
+		s.api.away.Store(args[0] == "away")
 	case "log":
 		s.api.mu.Lock()
 		defer s.api.mu.Unlock()
