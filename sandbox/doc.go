@@ -8,7 +8,7 @@
 //	/{issuer}/device       device authorization (RFC 8628); /{issuer}/activate is its page
 //	/{issuer}/revoke       RFC 7009
 //	/{issuer}/introspect   RFC 7662
-//	/{issuer}/resource     200 for a live bearer token, 401 for any other (RFC 6750)
+//	/{issuer}/resource     200 for a live bearer token, 401 for any other (RFC 6750); with ?scope=…, 403 where it lacks one of these
 //	/{issuer}/userinfo     OpenID Connect; an id_token comes with the scope openid
 //	/{issuer}/jwks         the keys of its JWTs
 //	/{issuer}/.well-known/openid-configuration and /.well-known/oauth-authorization-server/{issuer} (RFC 8414)

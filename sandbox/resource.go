@@ -6,11 +6,19 @@ import (
 	"strings"
 )
 
-// serveResource is a protected resource, so that a job can try its token (RFC 6750).
+// serveResource is a protected resource, so that a job can try its token (RFC 6750). A scope in the query, as "?scope=a+b", is what it wants.
 func serveResource(v *visit) answer {
 	a, refused := v.bearerToken()
 	if a == nil {
 		return refused
+	}
+	wanted := strings.Fields(v.request.URL.Query().Get("scope"))
+	lacks := func(scope string) bool { return !slices.Contains(a.scopes, scope) }
+	switch {
+	case !wellFormed(wanted): // it could end the challenge
+		return bearerError(http.StatusBadRequest, "invalid_request")
+	case slices.ContainsFunc(wanted, lacks):
+		return insufficientScope(wanted)
 	}
 	return jsonAnswer(http.StatusOK, map[string]string{
 		"client_id": a.client.ID, "scope": strings.Join(a.scopes, " "), "sub": a.subject(),
@@ -54,6 +62,13 @@ func (v *visit) bearerKind() Bearer {
 		return BearerLive
 	}
 	return BearerDead
+}
+
+// insufficientScope names the scopes that a resource wants (RFC 6750 §3).
+func insufficientScope(wanted []string) answer {
+	a := bearerError(http.StatusForbidden, "insufficient_scope")
+	a.header.Set("WWW-Authenticate", a.header.Get("WWW-Authenticate")+`, scope="`+strings.Join(wanted, " ")+`"`)
+	return a
 }
 
 // bearerError answers with the code in WWW-Authenticate alone; without credentials there is no code (RFC 6750 §3.1).
