@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +53,10 @@ func (c *cli) curlCommand() *cobra.Command {
 		Example: `  tokenctl curl example/reports -- -fsS https://api.example/reports
   tokenctl curl example/reports --scope reports.write -- -fsS --json @report.json https://api.example/reports`,
 	}
-	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) (err error) {
+	cmd.RunE = c.do(func(ctx context.Context, cmd *cobra.Command, args []string) (err error) {
+		if j.loopback, err = loopbackHTTP(cmd, j.loopback); err != nil {
+			return err
+		}
 		if j.line, err = parseCurl(args[1:]); err != nil {
 			return err
 		}
@@ -66,9 +71,24 @@ func (c *cli) curlCommand() *cobra.Command {
 		return j.run(ctx)
 	})
 	j.like.add(cmd)
-	cmd.Flags().BoolVar(&j.loopback, "loopback-http", false, "allow http to an address of this host that is written as a number")
+	cmd.Flags().BoolVar(&j.loopback, "loopback-http", false, "allow http to an address of this host that is written as a number ("+loopbackVariable+")")
 	cmd.Flags().DurationVar(&j.wait, "retry-wait", 5*time.Second, "how long to wait for a newer token after a 401")
 	return cmd
+}
+
+const loopbackVariable = "TOKENBROKER_LOOPBACK_HTTP"
+
+// loopbackHTTP is what the flag says, else the variable, which "tokenbrokerd dev" sets for the shell that joins in: its API speaks http.
+func loopbackHTTP(cmd *cobra.Command, flag bool) (bool, error) {
+	value := os.Getenv(loopbackVariable)
+	if value == "" || cmd.Flags().Changed("loopback-http") {
+		return flag, nil
+	}
+	allowed, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, usagef("%s: give true or false", loopbackVariable)
+	}
+	return allowed, nil
 }
 
 // prepare looks at the URLs and at curl, and sets its arguments.
