@@ -139,7 +139,7 @@ func (s *stage) substitutions() *strings.Replacer {
 		"broker.example.org:8443", s.Daemon.Addr().String(), "127.0.0.1:8081", s.opsAddr(), "127.0.0.1:8174", "127.0.0.1:"+s.port, "users: [runner]", "users: ["+strconv.Itoa(os.Getuid())+"]",
 		"spiffe://example.org/", "spiffe://"+brokertest.TrustDomain+"/",
 		"/usr/local/bin/", s.dir+"/bin/", "/etc/", s.dir+"/etc/", "/run/", s.dir+"/run/", "/var/lib/tokenbroker", s.Dir, "/var/", s.dir+"/var/",
-		"/opt/", s.dir+"/opt/", "/srv/", s.dir+"/srv/", "/home/", s.dir+"/home/", "/root/", s.dir+"/root/", "/spiffe-workload-api/", s.dir+"/spiffe/", "examples/python/", s.repository+"/examples/python/",
+		"/tmp/tb", s.dir+"/tmp/tb", "/opt/", s.dir+"/opt/", "/srv/", s.dir+"/srv/", "/home/", s.dir+"/home/", "/root/", s.dir+"/root/", "/spiffe-workload-api/", s.dir+"/spiffe/", "examples/python/", s.repository+"/examples/python/",
 	)
 }
 

@@ -18,9 +18,9 @@ import (
 // people is the provider at which a person consents in a browser, and the OAuth client that asks for it. Its pages are on a loopback port;
 // its tokens are had without a socket, like those of the other providers.
 const (
-	people       = "people"
-	peopleLife   = 30 * time.Second // of access tokens: long enough to look at one
-	peopleScopes = "files.read files.write"
+	people     = "people"
+	peopleLife = 30 * time.Second // of access tokens: long enough to look at one
+	mine       = "example/mine"   // the credential that the texts have a newcomer connect
 )
 
 // front is where a browser finds the sandbox's pages.
@@ -43,9 +43,9 @@ func openFront() (*front, error) {
 // url is the address of the pages of "people".
 func (f *front) url() string { return "http://" + f.listener.Addr().String() + "/" + people }
 
-// serve shows the sandbox's pages until close.
+// serve shows the sandbox's pages, and the API, until close.
 func (f *front) serve(sb *sandbox.Server) {
-	f.server = &http.Server{Handler: sb, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	f.server = &http.Server{Handler: api(sb), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	f.done = make(chan struct{})
 	go func() {
 		defer close(f.done)

@@ -125,7 +125,7 @@ func (sample) hints(w *world) []string {
 }
 
 // populate adds an OAuth client for each credential, the credentials, and workers. Fifty callers want the first one's token at once.
-func (sample) populate(ctx context.Context, s *session) (string, error) {
+func (p sample) populate(ctx context.Context, s *session) (string, error) {
 	w := s.world
 	operator, err := w.client("operator")
 	if err != nil {
@@ -149,11 +149,11 @@ func (sample) populate(ctx context.Context, s *session) (string, error) {
 	s.fleet = newFleet(s)
 	s.fleet.start(ctx)
 	for name, identity := range map[string]string{"env": "operator", "worker.env": "worker"} {
-		if err := w.dir.writeSecret(name, w.dir.Env(w.Addr, identity)); err != nil {
+		if err := w.dir.writeSecret(name, w.dir.Env(w.Addr, identity)+p.front.env()); err != nil {
 			return "", err
 		}
 	}
-	return fill(sampleText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Env": starter.Quote(w.dir.Path("env"))})
+	return fill(sampleText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Env": starter.Quote(w.dir.Path("env")), "API": p.front.api()})
 }
 
 // fill fills in a text that is printed.
