@@ -189,7 +189,7 @@ func (j *reportJob) tell(ctx context.Context, req *tokenbrokerv1.GetTokenRequest
 }
 
 // unhelped is that there is no newer token, and who has to act.
-func (j *reportJob) unhelped(credential string, r rejection, again time.Duration) error {
+func (j *reportJob) unhelped(credential string, r rejection, again time.Duration) *failure {
 	what := fmt.Sprintf("credential %s: the broker was told of the API's %d; ", credential, r.status)
 	f := &failure{exit: exitFix, what: what + "a newer token would not help", action: "correct the request to the API"}
 	switch {

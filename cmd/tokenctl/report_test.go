@@ -38,8 +38,8 @@ func TestARefusedTokenIsReadAsTokenctlWritesIt(t *testing.T) {
 
 func TestTheExitStatusOfAReportSaysWhoHasToAct(t *testing.T) {
 	for status, want := range map[int]int{401: exitLater, 403: exitDenied, 429: exitLater, 500: exitLater, 599: exitLater, 400: exitFix, 404: exitFix} {
-		f, ok := (&reportJob{}).unhelped("example/api", rejection{status: status}, 0).(*failure)
-		if !ok || f.exit != want || f.action == "" || !strings.Contains(f.what, fmt.Sprint(status)) {
+		f := (&reportJob{}).unhelped("example/api", rejection{status: status}, 0)
+		if f.exit != want || f.action == "" || !strings.Contains(f.what, fmt.Sprint(status)) {
 			t.Errorf("%d: got %+v, want the exit status %d", status, f, want)
 		}
 	}
