@@ -23,7 +23,8 @@ token at the start, nothing is written, and the exit status says why.
   json    access_token, token_type, expire_time, scope, generation
 
 A file has to be in a folder that nobody else may write to, and may not be a symbolic link. --once writes and ends, for ExecStartPre or cron.
-After a change, --signal tells the process whose number is in a file, and --run runs a command with sh; if that fails, it is told and goes on.`
+After a change, --signal tells the process whose number is in a file, and --run runs a command with sh; if that fails, it is told and goes on.
+A program that an API answers with 401 tells the broker by tokenctl report --token-file, and then reads the file anew.`
 
 // fileJob is one tokenctl file.
 type fileJob struct {

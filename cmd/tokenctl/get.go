@@ -58,7 +58,8 @@ func (c *cli) headerCommand() *cobra.Command {
 		Long: `Prints the line that carries the token in an HTTP request, and nothing else: the same as get -o header. curl reads it from standard input,
 so that the token is on no command line. Where a credential is an API key with a header of its own, that is what is printed.
 
-Of curl's output nothing is known here: where an API refuses the token, tokenctl curl tells the broker and tries again with a newer one.`,
+Of curl's output nothing is known here: where an API refuses the token, tell the broker by tokenctl report, or use tokenctl curl, which does so and
+tries again with a newer one.`,
 		Example: `  tokenctl header example/reports | curl -fsS -H @- https://api.example/reports`,
 	}
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {

@@ -36,6 +36,26 @@ func TestARefusedTokenIsReadAsTokenctlWritesIt(t *testing.T) {
 	}
 }
 
+func FuzzRefusedToken(f *testing.F) {
+	for _, seed := range []string{"abc", "Bearer abc\n", `{"access_token":"abc","generation":3}`, `{"access_token":"Bearer abc"}`, "{", " ", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := refusedIn(text)
+		if got.bare != bare(got.bare) {
+			t.Errorf("%q: got %q, which has more than a token in it", text, got.bare)
+		}
+		if strings.ContainsAny(text, "{ ") || text != strings.TrimSpace(text) {
+			return
+		}
+		for _, form := range []string{text, text + "\n", "Authorization: Bearer " + text, "X-Api-Key: " + text + "\r\n"} {
+			if again := refusedIn(form); again.bare != text || again.generation != 0 {
+				t.Errorf("%q: got %+v, want the token", form, again)
+			}
+		}
+	})
+}
+
 func TestTheExitStatusOfAReportSaysWhoHasToAct(t *testing.T) {
 	for status, want := range map[int]int{401: exitLater, 403: exitDenied, 429: exitLater, 500: exitLater, 599: exitLater, 400: exitFix, 404: exitFix} {
 		f := (&reportJob{}).unhelped("example/api", rejection{status: status}, 0)
