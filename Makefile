@@ -42,7 +42,7 @@ test: ## everything that has to pass: lint, protocol, tests under the race detec
 
 .PHONY: go-test
 go-test: need-cc $(PEERS) ## the tests alone, under the race detector
-	go test -race -p 4 -timeout 20m $(PACKAGES)
+	go test -race -p 4 -timeout 40m $(PACKAGES)
 
 .PHONY: lint
 lint: $(LINT) bin/messagevet ## golangci-lint and messagevet, and checks that they still find what they have to find

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
@@ -78,6 +79,11 @@ func TestAHerdOnAnExpiredCredentialCausesOneExchange(t *testing.T) {
 	var conns []*grpc.ClientConn
 	for i := range connections {
 		conns = append(conns, dialTLS(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker(fmt.Sprint(i)), Client: true})))
+	}
+	for _, conn := range conns { // before the herd takes all processors from the handshakes
+		conn.Connect()
+		for s := conn.GetState(); s != connectivity.Ready && conn.WaitForStateChange(brief(t), s); s = conn.GetState() {
+		}
 	}
 	ask := func(conn *grpc.ClientConn) string {
 		r, err := tokensOf(conn).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/drive"})
