@@ -180,7 +180,7 @@ func tailThatEnds(t *testing.T, r *rig) tailStream {
 
 func TestATailWhoseReaderIsSlowIsCut(t *testing.T) {
 	m := newMemory()
-	r := auditRig(t, m, true, func(c *server.Config) { c.Limits.SlowReader = 200 * time.Millisecond })
+	r := auditRig(t, m, true, func(c *server.Config) { c.Limits.SlowReader = 3 * time.Second }) // a busy machine holds up the connection itself for less
 	r.serve(auditor)
 	s := tailOf(t, auditsOf(r, auditor), 0, &tokenbrokerv1.AuditFilter{Kinds: []string{"system"}})
 	if _, err := s.Header(); err != nil {
