@@ -66,11 +66,11 @@ func Metered(conn net.Conn, l Limits, refused func(RefusedReason)) net.Conn {
 // Idle counts the frames that bring no work in what a client sent, given in pieces.
 func Idle(pieces ...[]byte) int {
 	m := newMeter(Limits{}.filled())
-	m.budget = 1e9
+	m.idle.left = 1e9
 	for _, p := range pieces {
 		_ = m.take(p)
 	}
-	return int(1e9 - m.budget)
+	return int(1e9 - m.idle.left)
 }
 
 // Refusals counts the streams that are refused in what goes to a client, given in pieces.

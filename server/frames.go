@@ -10,19 +10,20 @@ import (
 )
 
 var (
-	errFlood   = errors.New("the client takes back calls faster than it may")
+	errFlood   = errors.New("the client begins or takes back calls faster than it may")
 	errBlocked = errors.New("the client sends and does not read")
 )
 
 // readAhead is how much is read of a client who does not take what it is sent. What it asks for is held in memory meanwhile.
 const readAhead = 256 << 10
 
-// meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds three things that grpc-go does not: how often a
+// meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds four things that grpc-go does not: how often a
 // client may have the broker begin something and take it back (rapid reset), how often it may begin more than it may have at once, which
-// whoever leaves answers waiting can do without end, and how much it may ask for while it does not read.
+// whoever leaves answers waiting can do without end, how many calls it may make that grpc-go refuses before the broker sees them, and how much
+// it may ask for while it does not read.
 type meter struct {
-	budget, most, perSecond float64 // of frames that bring no work
-	filled                  time.Time
+	idle  allowance // of frames that bring no work
+	calls allowance // of calls, of any kind: more than a client may make whom the limits of its identity let be
 
 	in, out frames
 	refused atomic.Int64 // streams that it began beyond those that it may have, and that budget was not charged with
@@ -39,14 +40,39 @@ const prefaceBytes = 24
 const refusalCosts = 8
 
 func newMeter(l Limits) *meter {
-	most := max(1000, 2*float64(l.StreamsPerConn))
-	return &meter{budget: most, most: most, perSecond: l.ResetsPerSecond, filled: time.Now(), wrote: make(chan struct{}, 1),
-		in: frames{skip: prefaceBytes}}
+	calls := max(1000, 2*l.CallsPerSecond)
+	return &meter{idle: newAllowance(max(1000, 2*float64(l.StreamsPerConn)), l.ResetsPerSecond), calls: newAllowance(2*calls, calls),
+		wrote: make(chan struct{}, 1), in: frames{skip: prefaceBytes}}
 }
 
-// The types of frames that bring no work, and are not answered for by grpc-go itself.
+// allowance is a bucket of what there may be so many of a second, and at most so many at once.
+type allowance struct {
+	left, most, perSecond float64
+	filled                time.Time
+}
+
+func newAllowance(most, perSecond float64) allowance {
+	return allowance{left: most, most: most, perSecond: perSecond, filled: time.Now()}
+}
+
+// spend takes one, if there is one.
+func (a *allowance) spend() bool {
+	if a.left < 1 {
+		now := time.Now()
+		a.left = min(a.most, a.left+now.Sub(a.filled).Seconds()*a.perSecond)
+		a.filled = now
+	}
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
+
+// The types of frames that begin a call, or bring no work and are not answered for by grpc-go itself.
 const (
 	frameData      = 0x0
+	frameHeaders   = 0x1
 	framePriority  = 0x2
 	frameReset     = 0x3
 	frameSettings  = 0x4
@@ -105,12 +131,13 @@ func (f *frames) refuses() bool {
 // take looks at what came.
 func (m *meter) take(b []byte) error {
 	for n := refusalCosts * m.refused.Swap(0); n > 0; n-- {
-		if !m.spend() {
+		if !m.idle.spend() {
 			return errFlood
 		}
 	}
 	for b, found := m.in.next(b); found; b, found = m.in.next(b) {
-		if idle(m.in.head[3], m.in.head[4], m.in.length()) && !m.spend() {
+		kind := m.in.head[3]
+		if kind == frameHeaders && !m.calls.spend() || idle(kind, m.in.head[4], m.in.length()) && !m.idle.spend() {
 			return errFlood
 		}
 	}
@@ -135,20 +162,6 @@ func idle(kind, flags byte, length int) bool {
 		return length == 0 && flags&flagEnd == 0
 	}
 	return false
-}
-
-// spend takes one from the budget, if there is one.
-func (m *meter) spend() bool {
-	if m.budget < 1 {
-		now := time.Now()
-		m.budget = min(m.most, m.budget+now.Sub(m.filled).Seconds()*m.perSecond)
-		m.filled = now
-	}
-	if m.budget < 1 {
-		return false
-	}
-	m.budget--
-	return true
 }
 
 // ahead notes that so many bytes were read, and waits for a write that is under way once it was too much. patience is how long.

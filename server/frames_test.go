@@ -208,6 +208,32 @@ func TestAClientThatTakesOneWriteAfterTheOtherIsReadOn(t *testing.T) {
 	})
 }
 
+// grpc-go answers some calls before the broker sees them, e.g. those of another content type. They are in no limit of an identity.
+func TestCallsThatNoLimitSeesAreCutWhenTheyAreTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var why atomic.Value
+		here, there := net.Pipe()
+		c := server.Metered(here, server.Limits{CallsPerSecond: 10}, func(r server.RefusedReason) { why.Store(r) })
+		sent := make(chan int, 1)
+		go func() {
+			n := 0
+			_, err := there.Write([]byte(http2.ClientPreface))
+			for ; err == nil; n++ {
+				if n == 2000 {
+					time.Sleep(time.Second) // for a thousand more
+				}
+				_, err = there.Write(frameOf(1, 5, 30))
+			}
+			sent <- n
+		}()
+		_, err := io.Copy(io.Discard, c)
+		_, _ = here.Close(), there.Close()
+		if n := <-sent; err == nil || why.Load() != server.RefusedFlood || n < 3000 || n > 3002 {
+			t.Errorf("got %v and %v after %d calls, want it cut for a flood after 3000", err, why.Load(), n)
+		}
+	})
+}
+
 func frameOf(kind, flags byte, length int) []byte {
 	return append([]byte{byte(length >> 16), byte(length >> 8), byte(length), kind, flags, 0, 0, 0, 1}, make([]byte, length)...)
 }
