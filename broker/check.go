@@ -15,7 +15,8 @@ type Checked struct {
 	Missing []string          // scopes that were asked for and that the token does not have
 }
 
-// Check gets a variant's token as a worker would, and asks what a resource server would say of it. Nobody is handed the token.
+// Check gets a variant's token as a worker would, and asks what a resource server would say of it. Where nobody can be asked, the reply has no
+// code but that of a worker's report of a 401. Nobody is handed the token.
 func (b *Broker) Check(ctx context.Context, sel Selection) (Checked, error) {
 	s, err := b.Token(ctx, Request{Selection: sel})
 	if err != nil {
@@ -23,7 +24,7 @@ func (b *Broker) Check(ctx context.Context, sel Selection) (Checked, error) {
 	}
 	e := s.of.e
 	e.mu.Lock()
-	cred := e.cred
+	cred, rejected := e.cred, s.of.rejected == s.Order.Generation
 	e.mu.Unlock()
 	client, err := b.clientOf(ctx, cred)
 	if err != nil {
@@ -38,6 +39,9 @@ func (b *Broker) Check(ctx context.Context, sel Selection) (Checked, error) {
 			RetryAfter: max(retryBase, f.RetryAfter), Metadata: map[string]string{"code": f.Code}}
 	}
 	b.noteSkew(cred.Provider, r.Skew, nil)
+	if r.Method == tokenbroker.CheckNone && rejected {
+		r.Code = "reported_401" // nobody can be asked, and somebody has said it
+	}
 	if r.Scopes == nil {
 		r.Scopes = s.Token.Scopes
 	}

@@ -95,10 +95,11 @@ func (b *Broker) judgeReport(ctx context.Context, v *variant, r Report) (*Snapsh
 	return b.refreshReported(ctx, v, s, r.Generation)
 }
 
-// waitToReport is reportWait, with the state that there is by then.
+// waitToReport notes that the token was refused, and is reportWait, with the state that there is by then.
 func (v *variant) waitToReport(s *Snapshot, now time.Time) (time.Duration, *Snapshot) {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
+	v.rejected = max(v.rejected, s.Order.Generation)
 	return v.reportWait(s, now), v.snap.Load()
 }
 

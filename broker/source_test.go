@@ -149,3 +149,37 @@ func TestCheckJudgesTheTokenAndShowsNone(t *testing.T) {
 		wantCode(t, err, tokenbroker.ErrUpstream, "connect_failed")
 	})
 }
+
+// Where nobody can be asked, what jobs have reported is what is known.
+func TestCheckKnowsOfTheNewestTokensReport(t *testing.T) {
+	run(t, plan{answer: gives(time.Hour, false)}, func(t *testing.T, w *world) {
+		w.createMachine("a")
+		w.up.check = func(tokenbroker.CheckRequest) (tokenbroker.CheckReply, error) {
+			return tokenbroker.CheckReply{Method: tokenbroker.CheckNone}, nil
+		}
+		code := func() string {
+			c, err := w.b.Check(t.Context(), broker.Selection{Credential: "acme/jobs"})
+			fatal(t, err)
+			return c.Reply.Code
+		}
+		s, err := w.ask(broker.Request{Holder: "job"})
+		fatal(t, err)
+		if got := code(); got != "" {
+			t.Errorf("got %q of a token that nobody reported", got)
+		}
+		_, _, _, err = w.report("job", s.Order.Generation, 403)
+		fatal(t, err)
+		if got := code(); got != "" {
+			t.Errorf("got %q of a token that lacks a scope", got)
+		}
+		_, outcome, _, err := w.report("job", s.Order.Generation, 401)
+		if got := code(); err != nil || outcome != broker.ReportWait || got != "reported_401" {
+			t.Errorf("got %q, %s, %v of a token that was just refused", got, outcome, err)
+		}
+		w.pass(time.Minute)
+		_, outcome, _, err = w.report("job", s.Order.Generation, 401)
+		if got := code(); err != nil || outcome != broker.ReportNewer || got != "" {
+			t.Errorf("got %q, %s, %v of the next token", got, outcome, err)
+		}
+	})
+}

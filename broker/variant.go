@@ -34,11 +34,12 @@ type variant struct {
 	refusedAs   error     // what callers are told until then
 	refusals    int       // of the variant's own input, in a row
 	refreshAt   time.Time
-	fetched     time.Time // when an exchange last brought or confirmed a token
-	attempted   time.Time // when an exchange was last begun
-	reported    int       // report-driven refreshes in a row that did not help
-	lost        int       // flights in a row whose result lost to a new grant
-	published   *Snapshot // what subscribers were last told of
+	fetched     time.Time              // when an exchange last brought or confirmed a token
+	attempted   time.Time              // when an exchange was last begun
+	reported    int                    // report-driven refreshes in a row that did not help
+	rejected    tokenbroker.Generation // the newest that an API refused with 401
+	lost        int                    // flights in a row whose result lost to a new grant
+	published   *Snapshot              // what subscribers were last told of
 	subs        map[*slot]struct{}
 	inOrder     []*slot // subs, as they are told; nil after a change
 	gone        bool

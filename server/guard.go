@@ -100,6 +100,9 @@ func (s *Server) guardUnary(ctx context.Context, peer *caller, in incoming) (any
 		return nil, auditErr
 	}
 	if err == nil {
+		if c.need.change && s.refuses.CompareAndSwap(true, false) {
+			s.cfg.Log.Info("the store takes changes again")
+		}
 		s.used(c)
 		s.remember(c, in)
 	}

@@ -132,6 +132,7 @@ func (s *Server) statusStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServe
 // status is toStatus, with a word in the log, once a second at most, about why the store can't be written: callers are not told.
 func (s *Server) status(err error) error {
 	if errors.Is(err, tokenbroker.ErrStoreUnavailable) {
+		s.refuses.Store(true)
 		s.trouble.Do(func() { s.cfg.Log.Error("the store refuses", "error", err) })
 	}
 	return toStatus(s.cfg.Log, err)

@@ -77,7 +77,7 @@ func (c *credentialService) CheckCredential(ctx context.Context, r *tokenbrokerv
 	}
 	verdict := checked.Reply
 	resp := &tokenbrokerv1.CheckCredentialResponse{Credential: r.GetCredential(), Method: checkMethods[verdict.Method], Code: verdict.Code,
-		Active:     verdict.Active || verdict.Method == tokenbroker.CheckNone,
+		Active:     verdict.Active || verdict.Method == tokenbroker.CheckNone && verdict.Code == "",
 		Generation: uint64(checked.Order.Generation), ExpireTime: timeToProto(checked.Token.Expiry),
 		ProviderExpireTime: timeToProto(verdict.Expiry), Scopes: verdict.Scopes, MissingScopes: checked.Missing, Audience: verdict.Audience,
 		Account: verdict.Account}

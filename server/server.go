@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -74,6 +75,7 @@ type Server struct {
 	logged  grpc.UnaryServerInterceptor // logs calls of operators
 	guarded grpc.UnaryServerInterceptor // the recovery of handlers
 	trouble rate.Sometimes              // limits what is logged of a store that refuses
+	refuses atomic.Bool                 // the store has refused since a change last went well
 	denials *identityLimits             // denied calls that are recorded one by one
 	tally   *tally                      // of what is not
 

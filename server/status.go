@@ -59,7 +59,7 @@ var table = []row{
 	{tokenbroker.ErrQuarantined, codes.FailedPrecondition, "CREDENTIAL_QUARANTINED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrTampered, codes.FailedPrecondition, "CREDENTIAL_QUARANTINED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrMinValidity, codes.FailedPrecondition, "MIN_VALIDITY_UNATTAINABLE", tokenbroker.RecoveryFixConfiguration},
-	{tokenbroker.ErrNotHanded, codes.FailedPrecondition, "GENERATION_NOT_HANDED", tokenbroker.RecoveryRetry},
+	{tokenbroker.ErrNotHanded, codes.FailedPrecondition, "GENERATION_NOT_HANDED", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrConsentNotFound, codes.NotFound, "CONSENT_NOT_FOUND", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrConsentEnded, codes.FailedPrecondition, "CONSENT_ENDED", tokenbroker.RecoveryReauthorize},
 	{tokenbroker.ErrAccountMismatch, codes.FailedPrecondition, "ACCOUNT_MISMATCH", tokenbroker.RecoveryReauthorize},

@@ -82,6 +82,10 @@ func TestStoreDiskFull(t *testing.T) {
 	if got := up.Count(tokens) - before; got != 0 {
 		t.Errorf("got %d exchanges whose result could not be stored, want none", got)
 	}
+	operator := s.conn("operator")
+	if err := tryAdd(t, operator, "example/more", "steady", "steady", "", "reports.read"); reason(err) != "STORE_UNAVAILABLE" {
+		t.Errorf("got %v for a new credential while nothing can be stored, want STORE_UNAVAILABLE", err)
+	}
 	s.full(false)
 	for _, name := range []string{"example/brief", "example/drive"} {
 		eventually(t, "a token of "+name, func() bool {
@@ -89,6 +93,8 @@ func TestStoreDiskFull(t *testing.T) {
 			return err == nil && up.Valid(r.GetToken().GetAccessToken())
 		})
 	}
+	add(t, operator, "example/more", "steady", "steady", "", "reports.read")
+	s.proc.line("takes changes again")
 	onceOnly(t, up)
 	s.stop()
 }

@@ -18,7 +18,7 @@ func (c *cli) credentialCheck() *cobra.Command {
 	cmd := &cobra.Command{Use: "check CREDENTIAL", Short: "Judge the current token as a resource server would", Args: takes("CREDENTIAL"), ValidArgsFunction: c.credentialNames(1),
 		Long: `Judges the current access token as a resource server would: it asks the provider (RFC 7662), else reads the token as a JWT against the
 provider's keys, else makes the cheap test call of the provider's profile. The token is not shown. The exit status is 0 if it would be
-accepted.`}
+accepted. Where the provider offers no such way, the token passes if it has not expired and no job has reported a 401 of it.`}
 	cmd.RunE = c.with(func(ctx context.Context, s *session, args []string) error {
 		req.Credential = args[0]
 		resp, err := call(ctx, s, s.creds.CheckCredential, &req)
@@ -38,8 +38,11 @@ accepted.`}
 
 func verdict(r *tokenbrokerv1.CheckCredentialResponse, now time.Time) []section {
 	word := "accepted"
-	if !r.GetActive() {
+	switch {
+	case !r.GetActive():
 		word = "refused (" + or(r.GetCode(), "inactive") + ")"
+	case r.GetMethod() == tokenbrokerv1.CheckCredentialResponse_METHOD_NONE:
+		word = "not expired, and nobody has reported a 401"
 	}
 	method := map[tokenbrokerv1.CheckCredentialResponse_Method]string{
 		tokenbrokerv1.CheckCredentialResponse_METHOD_INTROSPECTION: "introspection at the provider (RFC 7662)",
@@ -86,7 +89,7 @@ func inactive(r *tokenbrokerv1.CheckCredentialResponse) error {
 		f.exit, f.action, f.do = exitLater, "try again later: the provider did not judge it", "tokenctl credential check "+word(r.GetCredential())
 	case code == "wrong_audience", code == "http_403":
 		f.action, f.do = "correct audience and scopes of the credential", "tokenctl credential describe "+word(r.GetCredential())
-	case code == "inactive", code == "revoked":
+	case code == "inactive", code == "revoked", code == "reported_401":
 		f.exit, f.action = exitReauthorize, "fetch another token; if that fails, a person has to consent again"
 	}
 	return f

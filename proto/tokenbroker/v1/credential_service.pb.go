@@ -2097,9 +2097,9 @@ type CheckCredentialResponse struct {
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
 	// How it was judged.
 	Method CheckCredentialResponse_Method `protobuf:"varint,2,opt,name=method,proto3,enum=tokenbroker.v1.CheckCredentialResponse_Method" json:"method,omitempty"`
-	// A resource server would accept the token. With METHOD_NONE: it has not expired as far as the broker knows.
+	// A resource server would accept the token. With METHOD_NONE: it has not expired as far as the broker knows, and no worker reported a 401.
 	Active bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
-	// Why not, e.g. "http_401", "expired", "wrong_audience", "bad_signature". Empty if it is active.
+	// Why not, e.g. "http_401", "expired", "wrong_audience", "bad_signature", "reported_401". Empty if it is active.
 	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	// Generation of the token that was judged.
 	Generation uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
