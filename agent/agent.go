@@ -59,6 +59,7 @@ type Agent struct {
 	place     *audit.Place   // nil = checkpoints have no second place
 	witness   *audit.Witness // the same
 	hurry     rate.Sometimes // lines of the log on users who make too many calls
+	news      trailNews
 	unplaced  rate.Sometimes // lines of the log on a second place that takes nothing
 	socket    *net.UnixListener
 	ending    chan struct{} // closed when streams have to end
@@ -87,6 +88,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	a := &Agent{cfg: cfg, denials: newDenials(), pace: newPace(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute},
 		hurry: rate.Sometimes{First: 1, Interval: time.Minute}, unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
+	a.news.log, a.news.file = cfg.Log, cfg.AuditFile
 	a.health = newHealthService(a.ail)
 	a.shares = newShares(cmp.Or(cfg.TokensPerUser, maxTokensPerUser), func(q *question) { cfg.Client.Forget(q.credential, q.options()...) })
 	if a.namespace, err = thisNamespace(); err != nil {
@@ -155,7 +157,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	failed := make(chan error, 4+len(a.fronts))
+	failed := make(chan error, 5+len(a.fronts))
 	run := func(what string, do func() error) {
 		wg.Go(func() {
 			if err := do(); err != nil && life.Err() == nil {
@@ -168,6 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.record(ctx, a.system("agent.start", a.listeners())); err != nil {
 		return err
 	}
+	run("trail", func() error { return a.watchTrail(life) })
 	run("health", func() error { return a.health.watch(life) })
 	run("broker", func() error { return a.watchBroker(life) })
 	for _, f := range a.fronts {
@@ -216,7 +219,11 @@ func (a *Agent) SetRules(ctx context.Context, rules []Rule) error {
 
 // record writes a record. A caller who leaves does not take back what was done for it.
 func (a *Agent) record(ctx context.Context, r audit.Record) error {
-	return a.log.Write(context.WithoutCancel(ctx), r)
+	err := a.log.Write(context.WithoutCancel(ctx), r)
+	if err != nil {
+		a.news.note(err)
+	}
+	return err
 }
 
 func (a *Agent) system(action, reason string) audit.Record {

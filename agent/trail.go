@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/tokenbroker/tokenbroker/audit"
 )
@@ -71,4 +74,49 @@ func (a *Agent) checkpointFailed(err error) {
 // trailDeleted tells that the trail was deleted while it was written. It goes on in a new file.
 func (a *Agent) trailDeleted() {
 	a.cfg.Log.Error("the audit trail was deleted while it was written, with the records in it: a new file goes on", "file", a.cfg.AuditFile)
+}
+
+// unrecorded is what a job is told of a trail that can't be written, which it must not take for the broker's. The agent's log says more.
+const unrecorded = "the agent's audit log can't be written: nothing is handed out until it can"
+
+// lookAtTrail is between looks at whether the trail can be written again.
+const lookAtTrail = time.Second
+
+// trailNews tells the log when the trail can't be written, and when it can again: one line each.
+type trailNews struct {
+	log  *slog.Logger
+	file string
+
+	mu  sync.Mutex
+	ill bool
+}
+
+// note takes up how the trail is.
+func (n *trailNews) note(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case err != nil && !n.ill:
+		n.log.Error("the audit trail can't be written: nothing is handed out", "file", n.file, "error", err)
+	case err == nil && n.ill:
+		n.log.Info("the audit trail can be written again", "file", n.file)
+	}
+	n.ill = err != nil
+}
+
+// watchTrail looks at the trail until ctx ends. What a record meets is noted at once; here it shows when that is over.
+func (a *Agent) watchTrail(ctx context.Context) error {
+	tick := time.NewTicker(lookAtTrail)
+	defer tick.Stop()
+	for {
+		err := a.log.Healthy()
+		if ctx.Err() != nil { // the trail ends, too
+			return nil
+		}
+		a.news.note(err)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }

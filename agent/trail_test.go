@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -102,6 +103,43 @@ func TestATrailThatIsDeletedIsWorthALine(t *testing.T) {
 	for end := time.Now().Add(patience); !strings.Contains(log.text(), "the audit trail was deleted"); {
 		if r := w.do("GET", "/v1/token/example/api", ""); r.code() != 200 || time.Now().After(end) {
 			t.Fatalf("got %d and log\n%s\nwant a new file, and a line on it", r.code(), log.text())
+		}
+	}
+}
+
+func TestATrailThatCanNotBeWrittenIsWorthALineAndAnotherWhenItCan(t *testing.T) {
+	var log lines
+	w := start(t, func(c *agent.Config) { c.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+	await := func(text string) {
+		t.Helper()
+		for end := time.Now().Add(patience); !strings.Contains(log.text(), text); w.do("GET", "/healthz", "") {
+			if time.Now().After(end) {
+				t.Fatalf("the log does not say %q:\n%s", text, log.text())
+			}
+		}
+	}
+	w.do("GET", "/v1/token/example/api", "")                                          // the agent runs
+	if err := errors.Join(os.Remove(w.trail), os.Mkdir(w.trail, 0o700)); err != nil { // where the trail was is a folder now
+		t.Fatal(err)
+	}
+	for range 3 {
+		r := w.do("GET", "/v1/token/example/api", "")
+		if message, _ := r.field("error", "message").(string); r.code() != 503 || !strings.HasPrefix(message, "the agent's audit log can't be written") {
+			t.Errorf("a token without a record: got %d %q, want 503 and whose log it is", r.code(), message)
+		}
+	}
+	await("the audit trail can't be written")
+	if r := w.do("GET", "/healthz", ""); r.code() != 503 || !strings.Contains(r.text, "the agent's audit log") {
+		t.Errorf("healthz: got %d %s, want 503 and whose log it is", r.code(), r.text)
+	}
+	if err := os.Remove(w.trail); err != nil {
+		t.Fatal(err)
+	}
+	await("can be written again")
+	w.stop()
+	for line, want := range map[string]string{"the audit trail can't be written": `"level":"ERROR"`, "can be written again": `"level":"INFO"`} {
+		if got := log.text(); strings.Count(got, line) != 1 || !strings.Contains(got, want) || !strings.Contains(got, w.trail) {
+			t.Errorf("got log\n%s\nwant one line %q, %s", got, line, want)
 		}
 	}
 }
