@@ -138,7 +138,7 @@ type during struct {
 // Context implements grpc.ServerStream.
 func (d during) Context() context.Context { return d.ctx() }
 
-func (a *Agent) status(err error) error { return statusOf(a.explained(err, false)).Err() }
+func (a *Agent) status(err error) error { return statusOf(a.explained(err, false, noToken)).Err() }
 
 // tokenService is the TokenService of an agent.
 type tokenService struct {

@@ -278,7 +278,7 @@ func problem(w http.ResponseWriter, code int, st *status.Status) {
 		Reason     string `json:"reason"`
 		Message    string `json:"message"`
 		Recovery   string `json:"recovery_action"`
-		RetryAfter int64  `json:"retry_after_seconds"`
+		RetryAfter int64  `json:"retry_after_seconds,omitempty"`
 	}{info.GetReason(), messageOf(st), info.GetMetadata()["recoveryAction"], after}})
 }
 

@@ -104,6 +104,17 @@ func TestAReportBringsANewerToken(t *testing.T) {
 	}
 }
 
+func TestAReportOfWhatWasNotHandedIsNotToBeSentAgain(t *testing.T) {
+	w := start(t)
+	r := w.do("POST", "/v1/rejected/example/api", `{"generation": "999", "http_status": 401}`)
+	if r.code() != http.StatusConflict || r.field("error", "recovery_action") != "FIX_CONFIGURATION" || !strings.Contains(r.text, "ask the agent for the token first") {
+		t.Errorf("got %d %s, want 409 and what to do first", r.code(), r.text)
+	}
+	if after := r.field("error", "retry_after_seconds"); after != nil || r.Header.Get("Retry-After") != "" {
+		t.Errorf("got retry_after_seconds %v, want none: to wait does not help", after)
+	}
+}
+
 func TestTheAgentIsWellWhileTheBrokerIsAway(t *testing.T) {
 	w := start(t)
 	before := w.do("GET", "/v1/token/example/api", "")
@@ -118,6 +129,11 @@ func TestTheAgentIsWellWhileTheBrokerIsAway(t *testing.T) {
 	r := w.do("GET", "/v1/token/example/other", "")
 	if r.code() != http.StatusServiceUnavailable || r.field("error", "reason") != "TRANSPORT" || r.Header.Get("Retry-After") == "" {
 		t.Errorf("what nobody holds: got %d %s, want 503 TRANSPORT with Retry-After", r.code(), r.text)
+	}
+	report := fmt.Sprintf(`{"generation": "%v", "http_status": 401}`, before.field("generation"))
+	r = w.do("POST", "/v1/rejected/example/api", report)
+	if r.code() != http.StatusServiceUnavailable || !strings.Contains(r.text, "does not answer: report again later") || strings.Contains(r.text, "no token is held") {
+		t.Errorf("a report of a token that is held: got %d %s, want 503 and that the report has to come again", r.code(), r.text)
 	}
 	w.Restart()
 	if r := w.do("GET", "/v1/token/example/api", ""); r.code() != http.StatusOK {

@@ -1,8 +1,15 @@
 package agent_test
 
 import (
+	"os"
 	"strings"
 	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker/agent"
 )
 
 func TestAnAnswerToAMistakeNamesWhatIsWrong(t *testing.T) {
@@ -49,4 +56,35 @@ func TestAHeaderThatIsMissingIsNamedAsTheCallersMistake(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d and %q", front, r.code(), r.text, c.status, c.want)
 		}
 	}
+}
+
+func TestAUserWhomNoRuleKnowsIsToldWhoseRulesTheyAre(t *testing.T) {
+	me := uint32(os.Geteuid())
+	w := start(t, func(c *agent.Config) { c.Rules = []agent.Rule{rule(t, "others", []uint32{me + 1}, nil, "**")} })
+	for _, name := range []string{"example/api", "example/none"} { // whether there is such a credential is not told
+		r := w.do("GET", "/v1/token/"+name, "")
+		if r.code() != 404 || r.field("error", "reason") != "CREDENTIAL_NOT_FOUND" || !strings.Contains(r.text, "no rule of the agent on this host (agent.yaml) is for this user") {
+			t.Errorf("%s: got %d %s, want 404 and that the agent's own rules decided", name, r.code(), r.text)
+		}
+	}
+	_, err := w.ask("example/api")
+	if status.Code(err) != codes.NotFound || originOf(err) != "agent" {
+		t.Errorf("got %v of origin %q, want NOT_FOUND of the agent", err, originOf(err))
+	}
+	if err := w.SetRules(t.Context(), []agent.Rule{rule(t, "mine", []uint32{me}, nil, "example/*")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ask("example/none"); status.Code(err) != codes.NotFound || originOf(err) != "" {
+		t.Errorf("got %v of origin %q, want NOT_FOUND as the broker says it", err, originOf(err))
+	}
+}
+
+// originOf is who made an error, as its details say.
+func originOf(err error) string {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetMetadata()["origin"]
+		}
+	}
+	return "no details"
 }

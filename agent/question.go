@@ -69,6 +69,9 @@ func (q *question) record(action string, d decision) audit.Record {
 // errNoRule is what a caller without a rule is told: the same as of a credential that does not exist.
 var errNoRule = fmt.Errorf("agent: %w", tokenbroker.ErrNotFound)
 
+// errStranger is errNoRule for a user of whom no rule speaks, whatever he asks for: it tells of no credential.
+var errStranger = &unserved{errNoRule, "no rule of the agent on this host (agent.yaml) is for this user"}
+
 // token answers a question for a token: by the rules, from the client, and with a record before anybody sees it.
 func (a *Agent) token(ctx context.Context, q question) (tokenbroker.Token, error) {
 	if err := cmp.Or(q.check(), a.hurried(q.peer.UID)); err != nil {
@@ -100,7 +103,7 @@ func (a *Agent) report(ctx context.Context, q question, generation tokenbroker.G
 		return tokenbroker.Token{}, 0, a.told(ctx, q, q.record(actionReport, d), nil, err)
 	}
 	tok, wait, err := a.cfg.Client.ReportRejected(ctx, q.credential, tokenbroker.Token{Generation: generation}, status, append(q.options(), client.ErrorCode(code))...)
-	err = a.explained(err, false)
+	err = a.explained(err, false, reportLater)
 	return tok, wait, a.told(ctx, q, q.record(actionReport, d), &tok, err)
 }
 
@@ -153,5 +156,8 @@ func (a *Agent) denied(ctx context.Context, q question, r audit.Record) error {
 		r.Count = passed + 1
 	}
 	_ = a.record(ctx, r) // a denial gives nothing away, recorded or not
+	if !a.rules.Load().knows(q.peer) {
+		return errStranger
+	}
 	return errNoRule
 }

@@ -19,7 +19,7 @@ const (
 
 var (
 	// errUnreachable is what a job is told when the broker does not answer the agent, or not as a broker does. The agent's log says more.
-	errUnreachable = errors.New("the agent's broker does not answer, and no token is held that is still good")
+	errUnreachable = errors.New("the agent's broker does not answer" + noToken)
 	// errCertificate is for when the agent can't show the broker who it is any more.
 	errCertificate = errors.New("the agent's certificate has ended")
 )
@@ -57,13 +57,19 @@ func (a *Agent) fetch(ctx context.Context, q question) (tokenbroker.Token, error
 	}
 	tok, err := a.cfg.Client.Token(asking, q.credential, q.options()...)
 	if err != nil && ctx.Err() == nil {
-		err = a.explained(err, asking.Err() != nil)
+		err = a.explained(err, asking.Err() != nil, noToken)
 	}
 	return tok, err
 }
 
-// explained is an error of the client, with what the agent knows of why the broker did not answer.
-func (a *Agent) explained(err error, gaveUp bool) error {
+// What it means for a job that the broker does not answer.
+const (
+	noToken     = ", and no token is held that is still good"
+	reportLater = ": report again later"
+)
+
+// explained is an error of the client, with what the agent knows of why the broker did not answer, and what that means.
+func (a *Agent) explained(err error, gaveUp bool, means string) error {
 	if err == nil || !gaveUp && reasonOf(statusOf(err)) != "TRANSPORT" {
 		return err
 	}
@@ -71,7 +77,7 @@ func (a *Agent) explained(err error, gaveUp bool) error {
 	if ended := a.certificate(); ended != nil {
 		return ended
 	}
-	return &unserved{errUnreachable, "the agent's broker " + a.cfg.Client.Addr() + " does not answer, and no token is held that is still good"}
+	return &unserved{errUnreachable, "the agent's broker " + a.cfg.Client.Addr() + " does not answer" + means}
 }
 
 // noRetry tells the job's gRPC library that the agent has tried as long as makes sense (gRFC A6).

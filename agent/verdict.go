@@ -21,6 +21,9 @@ const domain = "github.com/tokenbroker/tokenbroker"
 // errInternal is what a job is told of a fault of the agent. The agent's log says more.
 var errInternal = errors.New("a fault of the agent, of which its log says more")
 
+// origin is what the details of an agent's own errors name: those that it passes on name none.
+const origin = "agent"
+
 // own are the errors that an agent makes itself. All others come from the broker with a status, which is passed on as it is.
 var own = []struct {
 	err      error
@@ -32,7 +35,7 @@ var own = []struct {
 	{tokenbroker.ErrNotFound, codes.NotFound, "CREDENTIAL_NOT_FOUND", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrNotAllowed, codes.PermissionDenied, "CALLER_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
 	{tokenbroker.ErrScopeNotAllowed, codes.PermissionDenied, "SCOPE_NOT_ALLOWED", tokenbroker.RecoveryAskOperator},
-	{tokenbroker.ErrNotHanded, codes.FailedPrecondition, "GENERATION_NOT_HANDED", tokenbroker.RecoveryRetry},
+	{tokenbroker.ErrNotHanded, codes.FailedPrecondition, "GENERATION_NOT_HANDED", tokenbroker.RecoveryFixConfiguration},
 	{tokenbroker.ErrTooMany, codes.ResourceExhausted, "TOO_MANY", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrAuditUnavailable, codes.Unavailable, "AUDIT_UNAVAILABLE", tokenbroker.RecoveryRetry},
 	{tokenbroker.ErrDraining, codes.Unavailable, "SHUTTING_DOWN", tokenbroker.RecoveryRetry},
@@ -64,10 +67,13 @@ func statusOf(err error) *status.Status {
 
 func dress(code codes.Code, err, sentinel error, reason string, recovery tokenbroker.Recovery) *status.Status {
 	text, details := sentinel.Error(), []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: domain,
-		Metadata: map[string]string{"recoveryAction": string(recovery)}}}
+		Metadata: map[string]string{"recoveryAction": string(recovery), "origin": origin}}}
 	var after time.Duration
 	if u, ok := errors.AsType[*unserved](err); ok {
 		text = u.text
+	}
+	if sentinel == tokenbroker.ErrAuditUnavailable { //nolint:errorlint // it is a row of the table
+		text = unrecorded
 	}
 	if p, ok := errors.AsType[*tokenbroker.Problem](err); ok {
 		text, after = p.Error(), p.RetryAfter
