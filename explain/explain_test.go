@@ -255,3 +255,17 @@ func words(t *testing.T, dir string, find func(ast.Node) []string) (list []strin
 	slices.Sort(list)
 	return slices.Compact(list)
 }
+
+func TestWordsThatABrokerAndAnAgentSaySpeakOfBoth(t *testing.T) {
+	for word, wants := range map[string][]string{
+		"TRANSPORT":         {"no answer came", "gRPC refused", "agent's broker does not answer", "too large", "ask again later", "correct the request"},
+		"AUDIT_UNAVAILABLE": {"broker's", "agent's", "on the host"},
+	} {
+		e, _ := explain.Lookup(word)
+		for _, want := range wants {
+			if all := e.Title + " " + e.Meaning + " " + e.Do; !strings.Contains(all, want) {
+				t.Errorf("%s: got %q, want %q", word, all, want)
+			}
+		}
+	}
+}

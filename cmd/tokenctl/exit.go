@@ -99,6 +99,14 @@ var remedies = map[string]remedy{
 	"INTERNAL":                  {exitOther, "report it: it is a fault of the broker, and its log says more", ""},
 }
 
+// ofAgents are the rows of errors that an agent made itself: who has to act is on its host, and the broker's commands do not help there.
+var ofAgents = map[string]remedy{
+	"CREDENTIAL_NOT_FOUND": {exitNotFound, "check the name; or whoever runs the agent on this host has to give this user a rule for it in agent.yaml", ""},
+	"AUDIT_UNAVAILABLE":    {exitLater, "whoever runs the agent on this host has to look at the disk of the agent's audit log; the agent's log says more", ""},
+	"CERTIFICATE_EXPIRED":  {exitDenied, "whoever runs the agent on this host has to renew its certificate", ""},
+	"INTERNAL":             {exitOther, "report it: it is a fault of the agent, and its log says more", ""},
+}
+
 // lastSecret is IN_USE where a secret was to be retired.
 var lastSecret = remedy{exitFix, "add the new secret first", "tokenctl client secret add {name} --secret-stdin"}
 

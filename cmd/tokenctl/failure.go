@@ -191,6 +191,9 @@ func refusal(err error, t target) *failure {
 		return nil
 	}
 	r := remedyOf(f.reason, st.Code(), t, meta["grantType"])
+	if own, known := ofAgents[f.reason]; known && meta["origin"] == "agent" {
+		r = own
+	}
 	told := meta["recoveryAction"]
 	f.exit, f.action, f.do = r.exit, cmp.Or(r.action, recoveries[told], told), t.command(r.do)
 	if t.name != "" && !strings.Contains(f.what, t.name) {

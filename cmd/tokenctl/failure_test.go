@@ -145,3 +145,34 @@ func TestAnErrorNamesTheFieldThatIsWrong(t *testing.T) {
 		t.Errorf("got %s, want the fields", f.text())
 	}
 }
+
+// agentError is an error that an agent made, as it sends it.
+func agentError(t *testing.T, code codes.Code, text, reason string) error {
+	t.Helper()
+	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Metadata: map[string]string{"recoveryAction": "RETRY", "origin": "agent"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
+}
+
+func TestWhatAnAgentRefusesIsForItsHostToMend(t *testing.T) {
+	for reason, c := range map[string]struct {
+		code codes.Code
+		want string
+	}{
+		"AUDIT_UNAVAILABLE":    {codes.Unavailable, "on this host has to look at the disk of the agent's audit log"},
+		"CREDENTIAL_NOT_FOUND": {codes.NotFound, "in agent.yaml"},
+		"CERTIFICATE_EXPIRED":  {codes.Unauthenticated, "whoever runs the agent"},
+		"INTERNAL":             {codes.Internal, "a fault of the agent"},
+	} {
+		f := refusal(agentError(t, c.code, "no", reason), workers("example/api"))
+		of := refusal(brokerError(t, c.code, "no", reason, 0), workers("example/api"))
+		if !strings.Contains(f.action, c.want) || strings.Contains(f.text(), "broker's") || f.do != "" || f.exit != of.exit {
+			t.Errorf("%s: got exit status %d and\n%s\nwant %d, %q and no command that the agent refuses", reason, f.exit, f.text(), of.exit, c.want)
+		}
+		if strings.Contains(of.text(), "agent") {
+			t.Errorf("%s of a broker: got\n%s\nwant nothing of an agent", reason, of.text())
+		}
+	}
+}
