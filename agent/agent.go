@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 	"github.com/tokenbroker/tokenbroker/client"
 )
@@ -72,14 +73,15 @@ type Agent struct {
 	mu sync.Mutex // of SetRules
 }
 
-// Open opens the trail and all listeners: from then on jobs may connect, and are answered once Run runs. ctx governs opening.
+// Open opens the trail and all listeners: from then on jobs may connect, and are answered once Run runs. ctx governs opening. A value that no agent
+// could take is a tokenbroker.Problem, whose Field is that of Config.
 func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err := errors.Join(identifies(), cfg.check()); err != nil {
 		return nil, err
 	}
 	rules, err := newRuleset(cfg.Rules)
 	if err != nil {
-		return nil, fmt.Errorf("agent: %w", err)
+		return nil, fmt.Errorf("agent: %w", tokenbroker.Invalid("Rules", err))
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -18,13 +18,14 @@ import (
 )
 
 // listenLoopback listens on a port of 127.0.0.1, and on nothing else: not on a name, which a resolver could lead elsewhere.
-func listenLoopback(ctx context.Context, what, addr string) (*net.TCPListener, error) {
+// field is that of Config which holds the address.
+func listenLoopback(ctx context.Context, field, addr string) (*net.TCPListener, error) {
 	if at, err := netip.ParseAddrPort(addr); err != nil || at.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		return nil, fmt.Errorf("%s: %q is no address as 127.0.0.1:8173; an agent serves its own host alone", what, addr)
+		return nil, tokenbroker.Invalid(field, fmt.Errorf("%q is no address as 127.0.0.1:8173; an agent serves its own host alone", addr))
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", field, err)
 	}
 	return l.(*net.TCPListener), nil
 }
@@ -127,9 +128,9 @@ func (a *Agent) openLoopback(ctx context.Context) error {
 		return nil
 	}
 	if a.cfg.BearerFile == "" {
-		return errors.New("the HTTP port needs a bearer file: where the secret goes that its callers have to show")
+		return tokenbroker.Invalid("BearerFile", errors.New("is missing: the HTTP port needs one, where the secret goes that its callers have to show"))
 	}
-	l, err := listenLoopback(ctx, "http", a.cfg.HTTP)
+	l, err := listenLoopback(ctx, "HTTP", a.cfg.HTTP)
 	if err != nil {
 		return err
 	}

@@ -41,12 +41,12 @@ func (a *Agent) openMetadata(ctx context.Context) error {
 		return nil
 	}
 	if err := tokenbroker.ValidateName(m.Credential); err != nil {
-		return fmt.Errorf("metadata: the credential whose tokens it gives: %w", err)
+		return tokenbroker.Invalid("Metadata.Credential", fmt.Errorf("the credential whose tokens the metadata server gives: %w", err))
 	}
 	if m.Email = cmp.Or(m.Email, "default"); strings.ContainsAny(m.Email, "/ ?#") {
-		return errors.New("metadata: email: is no address")
+		return tokenbroker.Invalid("Metadata.Email", errors.New("is no address"))
 	}
-	l, err := listenLoopback(ctx, "metadata", m.Listen)
+	l, err := listenLoopback(ctx, "Metadata.Listen", m.Listen)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/audit"
 )
 
@@ -49,7 +50,7 @@ func (a *Agent) openCheckpoints() (audit.Checkpoints, error) {
 	var points audit.Checkpoints
 	c := a.cfg.Checkpoints
 	if err := c.check(a.cfg.AuditFile); err != nil || c.KeyFile == "" {
-		return points, err
+		return points, tokenbroker.Invalid("Checkpoints", err)
 	}
 	signer, err := audit.OpenSigner(c.KeyFile)
 	if err != nil {

@@ -43,7 +43,7 @@ func (c *cli) agentCommand() *cobra.Command {
 		}
 		cfg, err := s.load()
 		if err != nil {
-			return &failure{exit: exitUsage, what: err.Error(), err: err}
+			return err
 		}
 		cl, err := c.upstream()
 		if err != nil {
@@ -74,7 +74,7 @@ func (c *cli) upstream() (*client.Client, error) {
 func (c *cli) serveAgent(ctx context.Context, cfg agent.Config, s *agentSettings) error {
 	a, err := agent.Open(ctx, cfg)
 	if err != nil {
-		return &failure{exit: exitFix, what: strings.TrimPrefix(err.Error(), "agent: "), err: err}
+		return s.refused(cfg, err)
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

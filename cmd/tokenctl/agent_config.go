@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
+	"github.com/tokenbroker/tokenbroker"
 	"github.com/tokenbroker/tokenbroker/agent"
 	"github.com/tokenbroker/tokenbroker/policy"
 )
@@ -31,7 +32,7 @@ type agentFile struct {
 	HTTP         agentHTTP   `yaml:"http"`
 	Metadata     agentGoogle `yaml:"metadata"`
 	Unidentified string      `yaml:"unidentified_callers"`
-	PerUser      int         `yaml:"tokens_per_user"`
+	PerUser      *int        `yaml:"tokens_per_user"`
 	Rules        []agentRule `yaml:"rules"`
 }
 
@@ -100,11 +101,14 @@ func (s *agentSettings) load() (agent.Config, error) {
 		HTTP:        cmp.Or(s.http, f.HTTP.Listen), BearerFile: cmp.Or(s.bearer, in(f.HTTP.BearerFile)),
 		Metadata: agent.Metadata{Listen: cmp.Or(s.metadata, f.Metadata.Listen), Credential: cmp.Or(s.metadataFor, f.Metadata.Credential),
 			Email: f.Metadata.Email, Project: f.Metadata.Project, Number: f.Metadata.Number, IgnoreScopes: f.Metadata.IgnoreScopes},
-		UnidentifiedAsOwn: f.Unidentified == "as_own_user", TokensPerUser: f.PerUser,
+		UnidentifiedAsOwn: f.Unidentified == "as_own_user",
+	}
+	if f.PerUser != nil {
+		cfg.TokensPerUser = *f.PerUser
 	}
 	rules, err := agentRules(f.Rules)
 	if err != nil {
-		return cfg, err
+		return cfg, badAgentFile(s.config, "rules: "+err.Error(), err)
 	}
 	cfg.Rules = rules
 	if err := fillPaths(&cfg); err != nil {
@@ -118,30 +122,63 @@ func (s *agentSettings) load() (agent.Config, error) {
 func readAgentFile(path string) (f agentFile, err error) {
 	in, err := os.Open(path)
 	if err != nil {
-		return f, fmt.Errorf("the agent's config: %w", err)
+		return f, badAgentFile(path, err.Error(), err)
 	}
 	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, maxAgentConfig+1))
 	if err != nil {
-		return f, fmt.Errorf("the agent's config: %w", err)
+		return f, badAgentFile(path, err.Error(), err)
 	}
 	if len(data) > maxAgentConfig {
-		return f, fmt.Errorf("the agent's config %s has more than %d bytes", path, maxAgentConfig)
+		return f, badAgentFile(path, fmt.Sprintf("has more than %d bytes", maxAgentConfig), nil)
 	}
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.DisallowUnknownField()).Decode(&f); err != nil {
-		return f, fmt.Errorf("the agent's config %s: %s", path, yaml.FormatError(err, false, false))
+		return f, badAgentFile(path, yaml.FormatError(err, false, false), err)
 	}
 	switch {
 	case f.Version != 1:
-		return f, fmt.Errorf("the agent's config %s: write \"version: 1\"", path)
+		return f, badAgentFile(path, `write "version: 1"`, nil)
 	case f.Rules != nil && len(f.Rules) == 0:
-		return f, fmt.Errorf("the agent's config %s: rules is an empty list, which would let nobody ask; leave it out for the agent's own user", path)
+		return f, badAgentFile(path, "rules is an empty list, which would let nobody ask; leave it out for the agent's own user", nil)
 	case f.Unidentified != "" && f.Unidentified != "refuse" && f.Unidentified != "as_own_user":
-		return f, fmt.Errorf("the agent's config %s: unidentified_callers: give refuse or as_own_user", path)
-	case f.PerUser < 0:
-		return f, fmt.Errorf("the agent's config %s: tokens_per_user: give a number above 0, or leave it out for 512", path)
+		return f, badAgentFile(path, "unidentified_callers: give refuse or as_own_user", nil)
+	case f.PerUser != nil && *f.PerUser <= 0:
+		return f, badAgentFile(path, "tokens_per_user: give a number above 0, or leave it out for 512", nil)
 	}
 	return f, nil
+}
+
+// badAgentFile is an error of whoever wrote the config file, in which what names the key.
+func badAgentFile(path, what string, err error) error {
+	return &failure{exit: exitFix, what: "the agent's config " + path + ": " + what, err: err}
+}
+
+// refused is why an agent can't be opened: for a mistake of the command line it names the flag, for one of the config file the key.
+func (s *agentSettings) refused(cfg agent.Config, err error) error {
+	p, ok := errors.AsType[*tokenbroker.Problem](err)
+	if !ok || p.Field == "" {
+		return &failure{exit: exitFix, what: strings.TrimPrefix(err.Error(), "agent: "), err: err}
+	}
+	for field, at := range map[string]struct {
+		flag, key string
+		byFlag    bool // what is missing belongs where the port is set
+	}{
+		"HTTP":                {"--http", "http.listen", s.http != ""},
+		"BearerFile":          {"--bearer-file", "http.bearer_file", s.http != ""},
+		"Metadata.Listen":     {"--metadata", "metadata.listen", s.metadata != ""},
+		"Metadata.Credential": {"--metadata-credential", "metadata.credential", s.metadataFor != "" || s.metadata != "" && cfg.Metadata.Credential == ""},
+		"Metadata.Email":      {"", "metadata.email", false},
+		"Rules":               {"", "rules", false},
+	} {
+		switch {
+		case field != p.Field:
+		case at.byFlag:
+			return &failure{exit: exitUsage, what: at.flag + ": " + p.Detail, err: err}
+		default:
+			return badAgentFile(s.config, at.key+": "+p.Detail, err)
+		}
+	}
+	return badAgentFile(s.config, p.Detail, err) // which names the key
 }
 
 // agentRules resolves the names of users and groups. One that is missing is an error: a rule for nobody is a mistake.
@@ -226,7 +263,7 @@ func fillPaths(cfg *agent.Config) error {
 		case root:
 			cfg.Socket = "/run/tokenbroker/agent.sock"
 		default:
-			return errors.New("XDG_RUNTIME_DIR is not set: say with --socket where the socket is to be")
+			return usagef("XDG_RUNTIME_DIR is not set: say with --socket where the socket is to be")
 		}
 	}
 	if cfg.AuditFile != "" {
@@ -235,12 +272,15 @@ func fillPaths(cfg *agent.Config) error {
 	folder := "/var/log/tokenbroker"
 	if state, home := os.Getenv("XDG_STATE_HOME"), os.Getenv("HOME"); !root {
 		if state == "" && home == "" {
-			return errors.New("neither XDG_STATE_HOME nor HOME is set: say with --audit where the audit trail is to go")
+			return usagef("neither XDG_STATE_HOME nor HOME is set: say with --audit where the audit trail is to go")
 		}
 		folder = filepath.Join(cmp.Or(state, filepath.Join(home, ".local", "state")), "tokenbroker")
 	}
 	cfg.AuditFile = filepath.Join(folder, "agent-audit.jsonl")
-	return os.MkdirAll(folder, 0o700)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return &failure{exit: exitFix, what: "the folder of the audit trail: " + err.Error() + "; --audit FILE puts it elsewhere", err: err}
+	}
+	return nil
 }
 
 // sameButRules says what of a config can't be taken up without a restart.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -202,6 +203,7 @@ func TestAConfigOfAnAgentIsReadStrictly(t *testing.T) {
 		"characters that no name":        "version: 1\nrules: [{name: x, users: [0], credentials: [A/b]}]",
 		"give refuse or as_own_user":     "version: 1\nunidentified_callers: all",
 		"give a number above 0":          "version: 1\ntokens_per_user: -1",
+		"or leave it out for 512":        "version: 1\ntokens_per_user: 0",
 		"restart the agent for another ": "",
 	} {
 		path := filepath.Join(t.TempDir(), "agent.yaml")
@@ -253,23 +255,45 @@ rules:
 	}
 }
 
+// An exit status of 2 is for the command line, 7 for what else has to be corrected: a supervisor's unit is not wrong because the config is.
 func TestAnAgentThatCanNotServeSaysWhy(t *testing.T) {
 	w := newWorld(t, folder(t))
-	for want, args := range map[string][]string{
-		"127.0.0.1:8173":  {"--http", "0.0.0.0:0", "--bearer-file", filepath.Join(w.dir, "b")},
-		"bearer file":     {"--http", "127.0.0.1:0"},
-		"no such file":    {"--config", filepath.Join(w.dir, "none.yaml")},
-		"GOTRACEBACK":     nil,
-		"credential":      {"--metadata", "127.0.0.1:0"},
-		"socket's folder": {"--socket", filepath.Join(w.dir, "no", "such", "a.sock")},
+	file := filepath.Join(w.dir, "agent.yaml")
+	for _, row := range []struct {
+		want   string
+		exit   int
+		config string
+		args   []string
+	}{
+		{`--http: "0.0.0.0:0" is no address as 127.0.0.1:8173`, exitUsage, "", []string{"--http", "0.0.0.0:0", "--bearer-file", filepath.Join(w.dir, "b")}},
+		{"--bearer-file: is missing", exitUsage, "", []string{"--http", "127.0.0.1:0"}},
+		{`--metadata: "10.0.0.1:1" is no address`, exitUsage, "", []string{"--metadata", "10.0.0.1:1", "--metadata-credential", "a/b"}},
+		{"--metadata-credential: the credential", exitUsage, "", []string{"--metadata", "127.0.0.1:0"}},
+		{"--metadata-credential: the credential", exitUsage, "metadata: {credential: a/b}", []string{"--metadata", "127.0.0.1:0", "--metadata-credential", "No Name"}},
+		{file + `: http.listen: "0.0.0.0:0" is no address`, exitFix, `http: {listen: "0.0.0.0:0", bearer_file: b}`, nil},
+		{file + ": http.bearer_file: is missing", exitFix, `http: {listen: "127.0.0.1:0"}`, nil},
+		{file + ": metadata.credential: the credential", exitFix, `metadata: {credential: No Name}`, []string{"--metadata", "127.0.0.1:0"}},
+		{file + ": metadata.email: is no address", exitFix, `metadata: {listen: "127.0.0.1:0", credential: a/b, email: a b}`, nil},
+		{file + `: rules: rule "x" names no credential`, exitFix, "rules: [{name: x, users: [0]}]", nil},
+		{file + `: rules: rule "x": users: there is no user`, exitFix, "rules: [{name: x, users: [nosuchuser], credentials: [a/b]}]", nil},
+		{file + ": audit.checkpoint_file is of no use", exitFix, "audit: {checkpoint_file: points}", nil},
+		{"unknown field", exitFix, "colour: green", nil},
+		{"none.yaml: no such file", exitFix, "", []string{"--config", filepath.Join(w.dir, "none.yaml")}},
+		{"socket's folder", exitFix, "", []string{"--socket", filepath.Join(w.dir, "no", "such", "a.sock")}},
+		{"GOTRACEBACK", exitFix, "", nil},
 	} {
-		cmd := exec.Command("tokenctl", append([]string{"agent", "--socket", filepath.Join(w.dir, "a.sock"), "--audit", filepath.Join(w.dir, "x")}, args...)...)
-		cmd.Env = w.environ()
-		if args == nil {
+		args := append([]string{"agent", "--socket", filepath.Join(w.dir, "a.sock"), "--audit", filepath.Join(w.dir, "x")}, row.args...)
+		if row.config != "" {
+			w.write("agent.yaml", []byte("version: 1\n"+row.config+"\n"))
+			args = append(args, "--config", file)
+		}
+		cmd := exec.Command("tokenctl", args...)
+		if cmd.Env = w.environ(); row.want == "GOTRACEBACK" {
 			cmd.Env = append(cmd.Env, "GOTRACEBACK=crash")
 		}
-		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
-			t.Errorf("%v: got %v, %s, want %q", args, err, out, want)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != row.exit || !strings.Contains(string(out), row.want) {
+			t.Errorf("%s %v: got exit status %d and\n%s\nwant %d and %q", row.config, row.args, got, out, row.exit, row.want)
 		}
 	}
 }
@@ -283,4 +307,38 @@ func folder(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
+}
+
+func TestWhoAsksAnAgentIsSentToItsHostNotToTheBrokers(t *testing.T) {
+	w := newWorld(t, folder(t))
+	w.AddClientCredentials("example/api", "files.read")
+	config := func(uid int) string {
+		return fmt.Sprintf("version: 1\nrules:\n  - name: one\n    users: [%d]\n    credentials: [\"**\"]\n", uid)
+	}
+	p := w.startAgent(t, config(os.Getuid()+1))
+	get := func(status int, wants ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "tokenctl", "get", "example/api")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TOKENBROKER_ADDR=unix://" + p.socket}
+		out, _ := cmd.CombinedOutput()
+		for _, want := range wants {
+			if got := cmd.ProcessState.ExitCode(); got != status || !strings.Contains(string(out), want) || strings.Contains(string(out), "broker's") || strings.Contains(string(out), "  do ") {
+				t.Errorf("got exit status %d and\n%s\nwant %d, %q and nothing of the broker's", got, out, status, want)
+			}
+		}
+	}
+	get(exitNotFound, "no rule of the agent on this host (agent.yaml) is for this user", "whoever runs the agent on this host")
+	w.write("agent.yaml", []byte(config(os.Getuid())))
+	p.signal(syscall.SIGHUP)
+	p.await("are in force")
+	if err := errors.Join(os.Remove(p.trail), os.Mkdir(p.trail, 0o700)); err != nil { // where the trail was is a folder now
+		t.Fatal(err)
+	}
+	get(exitLater, "the agent's audit log can't be written", "on this host has to look at the disk of the agent's audit log")
+	p.await("the audit trail can't be written")
+	if err := os.Remove(p.trail); err != nil {
+		t.Fatal(err)
+	}
+	p.await("the audit trail can be written again")
+	p.end()
 }
