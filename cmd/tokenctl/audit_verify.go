@@ -70,13 +70,21 @@ func verifyTrail(ctx context.Context, files []string, key string, checkpoints []
 		trail = append(trail, audit.FileSource(path))
 	}
 	if err := audit.Sort(ctx, trail); err != nil {
-		return audit.Report{}, unreadable("FILE", err)
+		return audit.Report{}, unreadableOf("FILE", err)
 	}
 	r, err := audit.Verify(ctx, trail, opts)
 	if err != nil {
-		return r, unreadable("FILE", err)
+		return r, unreadableOf("FILE", err)
 	}
 	return r, nil
+}
+
+// unreadableOf is unreadable with the name of the file, where there are several and none can be a secret.
+func unreadableOf(what string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		what = e.Path
+	}
+	return unreadable(what, err)
 }
 
 // unreadable is an error of reading, without the name if that may be misplaced.

@@ -159,11 +159,12 @@ func TestAuditVerifyRefuses(t *testing.T) {
 		"a file that is no trail":   {[]string{file("policy.yaml", "version: 1\nrules: []\n")}, "no line of what was given is a record"},
 		"half a line":               {[]string{file("half", `{"v":2,"trail":"t","se`)}, "no line of what was given is a record"},
 		"no file":                   {nil, "FILE is missing"},
-		"a file that is not there":  {[]string{dir + "/no"}, "no such file"},
+		"a file that is not there":  {[]string{path, dir + "/no"}, "tokenctl: " + dir + "/no can't be read: no such file"},
+		"a file that is not packed": {[]string{file("trail.gz", "{}")}, "read " + dir + "/trail.gz: "},
 		"a key that is not there":   {[]string{path, "--key", dir + "/no"}, "--key can't be read"},
 		"a key that is none":        {[]string{path, "--key", path}, "not a public key"},
 		"checkpoints without a key": {[]string{path, "--checkpoints", dir + "/points.jsonl"}, "--checkpoints needs --key"},
-		"checkpoints not there":     {[]string{path, "--key", dir + "/audit.pub", "--checkpoints", dir + "/no"}, "no such file"},
+		"checkpoints not there":     {[]string{path, "--key", dir + "/audit.pub", "--checkpoints", dir + "/no"}, dir + "/no can't be read: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, _, errs := runs(t, append([]string{"audit", "verify"}, tt.args...)...)
