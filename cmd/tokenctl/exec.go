@@ -47,11 +47,12 @@ type execJob struct {
 	vars    map[string]string // variable → credential, of --env
 	files   map[string]string // the same, of --file
 	latest  map[string]handout
-	dir     string // of the files
+	told    map[string]string // credential → end of its token, once that was told
+	dir     string            // of the files
 }
 
 func (c *cli) execCommand() *cobra.Command {
-	j := &execJob{vars: map[string]string{}, files: map[string]string{}}
+	j := &execJob{vars: map[string]string{}, files: map[string]string{}, told: map[string]string{}}
 	cmd := &cobra.Command{
 		Use: "exec [flags] {--env|--file} VAR=CREDENTIAL… -- COMMAND ARGUMENTS…", DisableFlagsInUseLine: true, Short: "Run a command with access tokens", Long: execLong,
 		Args: func(cmd *cobra.Command, args []string) error { return takes("COMMAND")(cmd, args[:min(1, len(args))]) },

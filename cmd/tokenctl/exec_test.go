@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // TestTheCommandDoesNotOutliveTokenctl kills tokenctl in a way that it can't do anything about, and looks for the token in all processes before.
@@ -36,6 +39,34 @@ func TestTheCommandDoesNotOutliveTokenctl(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the command goes on: %s", stat)
 		}
+	}
+}
+
+func TestExecTellsThatATokenHasEnded(t *testing.T) {
+	w := &world{t: t, dir: t.TempDir(), Broker: brokertest.Start(t, brokertest.Config{TCP: true, Issuers: []sandbox.Issuer{
+		{Name: "fast", Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}, AccessLife: 10 * time.Second}}})}
+	w.certificate("operator", brokertest.OperatorID)
+	for name, value := range w.env() {
+		t.Setenv(name, value)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", w.dir)
+	w.AddClientCredentials("example/a", "files.read")
+	in, keys, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, ended := &page{more: make(chan struct{}, 1)}, make(chan int, 1)
+	go func() {
+		c := &cli{in: in, out: out, errs: out}
+		ended <- c.run(context.Background(), []string{"exec", "--file", "F=example/a", "--", "sh", "-c", "echo began; read x; exit 7"})
+	}()
+	out.await(t, "began", 1)
+	w.Sandbox.Fail("fast", sandbox.Fault{Times: sandbox.Forever, Refuse: true})
+	out.await(t, "tokenctl: credential example/a: its token ended at 2", 1)
+	_ = keys.Close()
+	if got := <-ended; got != 7 {
+		t.Errorf("got exit status %d, want that of the command:\n%s", got, out.shown())
 	}
 }
 

@@ -36,8 +36,12 @@ func (j *execJob) supervise(ctx context.Context, path string, names []string) er
 	}
 	f := j.followTokens(ctx, &j.like, names)
 	defer f.Close()
+	end := time.NewTimer(0)
+	defer end.Stop()
 	for {
+		end.Reset(j.tellEnds(j.latest, j.told, time.Now()))
 		select {
+		case <-end.C:
 		case <-r.done:
 			if r.exit != 0 {
 				return &childExit{r.exit}

@@ -39,11 +39,11 @@ type fileJob struct {
 
 	sinks  map[string][]*sink // credential → files
 	latest map[string]handout // by credential
-	dead   map[string]bool    // credentials whose end was told
+	told   map[string]string  // credential → end of its token, once that was told
 }
 
 func (c *cli) fileCommand() *cobra.Command {
-	j := &fileJob{sinks: map[string][]*sink{}, dead: map[string]bool{}}
+	j := &fileJob{sinks: map[string][]*sink{}, told: map[string]string{}}
 	cmd := &cobra.Command{
 		Use: "file PATH=CREDENTIAL…", Short: "Keep access tokens in files", Long: fileLong,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -126,7 +126,7 @@ func (j *fileJob) keep(ctx context.Context) (err error) {
 	end := time.NewTimer(0)
 	defer end.Stop()
 	for {
-		end.Reset(j.tellEnds(time.Now()))
+		end.Reset(j.tellEnds(j.latest, j.told, time.Now()))
 		select {
 		case <-ctx.Done():
 			return nil // that is how it ends
@@ -151,7 +151,7 @@ func (j *fileJob) take(ctx context.Context, n renewal) error {
 	if n.token.Generation < j.latest[n.credential].Generation {
 		return nil
 	}
-	j.latest[n.credential], j.dead[n.credential] = n.token, false
+	j.latest[n.credential] = n.token
 	return j.write(ctx, n.credential)
 }
 
@@ -196,23 +196,6 @@ func (j *fileJob) tell(ctx context.Context) {
 	} else if ctx.Err() != nil {
 		j.note("--run: it took longer than --timeout, or was interrupted")
 	}
-}
-
-// tellEnds tells which tokens are over, each once, and says when the next one will be.
-func (j *fileJob) tellEnds(now time.Time) (next time.Duration) {
-	next = time.Hour
-	for name, h := range j.latest {
-		left := h.expiry.Sub(now)
-		switch {
-		case h.ExpireTime == "":
-		case left > 0:
-			next = min(next, left)
-		case !j.dead[name]:
-			j.dead[name] = true
-			j.note("credential %s: the token in the file ended at %s, and there is no newer one", name, h.ExpireTime)
-		}
-	}
-	return next
 }
 
 // clear removes the files.

@@ -70,13 +70,13 @@ func TestTheEndOfATokenIsToldOnce(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	errs := &page{more: make(chan struct{}, 1)}
-	j := &fileJob{session: &session{cli: &cli{errs: errs}}, dead: map[string]bool{}, latest: map[string]handout{
+	j := &fileJob{session: &session{cli: &cli{errs: errs}}, told: map[string]string{}, latest: map[string]handout{
 		"a": {expiry: now.Add(time.Minute), ExpireTime: "soon"}, "b": {expiry: now.Add(-time.Minute), ExpireTime: "before"}, "c": {}}}
-	if got := j.tellEnds(now); got != time.Minute {
+	if got := j.tellEnds(j.latest, j.told, now); got != time.Minute {
 		t.Errorf("got %v, want the end of a", got)
 	}
-	j.tellEnds(now)
-	if got := strings.Count(errs.shown(), "credential b: the token in the file ended at before"); got != 1 || strings.Count(errs.shown(), "\n") != 1 {
+	j.tellEnds(j.latest, j.told, now)
+	if got := strings.Count(errs.shown(), "credential b: its token ended at before"); got != 1 || strings.Count(errs.shown(), "\n") != 1 {
 		t.Errorf("got %q, want one line", errs.shown())
 	}
 }

@@ -85,6 +85,23 @@ func (s *session) first(ctx context.Context, like *variant, names []string) (map
 	return all, nil
 }
 
+// tellEnds tells which tokens are over, each once, and says when the next one will be. told is what was told before.
+func (c *cli) tellEnds(latest map[string]handout, told map[string]string, now time.Time) (next time.Duration) {
+	next = time.Hour
+	for name, h := range latest {
+		left := h.expiry.Sub(now)
+		switch {
+		case h.ExpireTime == "":
+		case left > 0:
+			next = min(next, left)
+		case told[name] != h.ExpireTime:
+			told[name] = h.ExpireTime
+			c.note("credential %s: its token ended at %s, and there is no newer one", name, h.ExpireTime)
+		}
+	}
+	return next
+}
+
 // followTokens sends the news of credentials until ctx ends. Close ends it, and waits.
 func (s *session) followTokens(ctx context.Context, like *variant, names []string) *following {
 	ctx, cancel := context.WithCancel(ctx)
