@@ -141,6 +141,12 @@ func misflag(cmd *cobra.Command, err error) error {
 	if _, ok := errors.AsType[*pflag.NotExistError](err); ok && cmd.Name() == "curl" {
 		return errors.New("a flag that tokenctl curl does not have: curl's own arguments come after --, as in tokenctl curl CREDENTIAL -- -fsS URL")
 	}
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && (e.GetSpecifiedName() == "o" || e.GetSpecifiedName() == "output") {
+		if cmd.Name() == "header" {
+			return errors.New("tokenctl header has no -o: tokenctl get has it")
+		}
+		return fmt.Errorf("%s has no -o", cmd.CommandPath())
+	}
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return fmt.Errorf("--%s: give a value of the type %s", e.GetFlag().Name, e.GetFlag().Value.Type())
 	}

@@ -19,12 +19,15 @@ import (
 func TestAMistakeOnTheCommandLineIsAnsweredWithWhatIsRight(t *testing.T) {
 	t.Setenv("TOKENBROKER_ADDR", "unix:///nowhere/agent.sock")
 	for want, args := range map[string][]string{
-		"curl's own arguments come after --":   {"curl", "example/api", "-fsS", "https://api.example"},
-		"tokenctl curl CREDENTIAL -- -fsS URL": {"curl", "example/api", "--silent", "https://api.example"},
-		"write 127.0.0.1":                      {"curl", "example/api", "--loopback-http", "--", "http://localhost:1/"},
-		"--format goes with --file":            {"exec", "--env", "T=example/api", "--format", "header", "--", "true"},
-		"can't run no-such-command-here":       {"exec", "--env", "T=example/api", "--", "no-such-command-here"},
-		"--format json has the time":           {"file", "--help"},
+		"curl's own arguments come after --":    {"curl", "example/api", "-fsS", "https://api.example"},
+		"tokenctl curl CREDENTIAL -- -fsS URL":  {"curl", "example/api", "--silent", "https://api.example"},
+		"write 127.0.0.1":                       {"curl", "example/api", "--loopback-http", "--", "http://localhost:1/"},
+		"header has no -o: tokenctl get has it": {"header", "example/api", "-o", "table"},
+		"no -o: tokenctl get has it":            {"header", "example/api", "--output=table"},
+		"tokenctl report has no -o do":          {"report", "example/api", "-ojson"},
+		"--format goes with --file":             {"exec", "--env", "T=example/api", "--format", "header", "--", "true"},
+		"can't run no-such-command-here":        {"exec", "--env", "T=example/api", "--", "no-such-command-here"},
+		"--format json has the time":            {"file", "--help"},
 	} {
 		var out bytes.Buffer
 		c := &cli{in: strings.NewReader(""), out: &out, errs: &out}
