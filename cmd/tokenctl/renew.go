@@ -55,6 +55,9 @@ func (s *session) superseded(ctx context.Context, like *variant, req *tokenbroke
 		if s.newer(ctx, like, req.GetCredential(), r.generation, left) {
 			return resp, true, nil
 		}
+		if time.Until(end) <= 0 {
+			return resp, false, nil // a further report would count one refusal twice, and nobody would wait for what it leads to
+		}
 	}
 }
 
