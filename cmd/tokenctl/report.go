@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +26,7 @@ Which token was refused:
   --generation N     the one of that generation
   none of these      the present one. If several jobs share a credential that may be one that another job's report has brought
 
-A token may be there alone, as a header, or as JSON of tokenctl file. If it is not the present one, there is a newer one already.
+A token may be there alone, as one header line, or as JSON of tokenctl file, of tokenctl get, or of an agent. If it is not the present one, there is a newer one already.
 
 Another --status than 401 is counted, and nothing is waited for, as a newer token would not help: the exit status is 4 for 403, 6 for 429 and from
 500 on, else 7.`
@@ -43,12 +41,6 @@ type reportJob struct {
 	status     int
 	code       string
 	wait       time.Duration
-}
-
-// refusedToken is what a job knows of the token that was refused.
-type refusedToken struct {
-	bare       string // "" = not known
-	generation uint64 // 0 = not known
 }
 
 func (c *cli) reportCommand() *cobra.Command {
@@ -82,8 +74,6 @@ func (c *cli) reportCommand() *cobra.Command {
 	f.IntVar(&j.status, "status", unauthorized, "the API's HTTP status")
 	f.StringVar(&j.code, "error-code", "", "the error of the API's WWW-Authenticate, e.g. invalid_token")
 	f.DurationVar(&j.wait, "wait", 5*time.Second, "how long to wait for a newer token")
-	cmd.MarkFlagsMutuallyExclusive("generation", "token-stdin")
-	cmd.MarkFlagsMutuallyExclusive("generation", "token-file")
 	complete(cmd, "error-code", "invalid_token", "insufficient_scope", "invalid_request")
 	return cmd
 }
@@ -95,8 +85,14 @@ func (j *reportJob) check(cmd *cobra.Command) error {
 	switch {
 	case j.status < 400 || j.status > 599:
 		return usagef("--status: give the API's status, from 400 to 599")
+	case j.wait < 0:
+		return usagef("--wait: give 0s or more")
 	case cmd.Flags().Changed("generation") && j.generation == 0:
 		return usagef("--generation: no token has the generation 0")
+	case j.generation > 0 && j.stdin:
+		return usagef("give --generation or --token-stdin, not both")
+	case j.generation > 0 && j.file != "":
+		return usagef("give --generation or --token-file, not both")
 	}
 	return nil
 }
@@ -114,26 +110,7 @@ func (j *reportJob) which(ctx context.Context, c *cli) (refusedToken, error) {
 	if err != nil {
 		return refusedToken{}, err
 	}
-	refused := refusedIn(text.Reveal())
-	if refused.bare == "" {
-		return refused, usagef("the token is empty")
-	}
-	return refused, nil
-}
-
-// refusedIn reads a token as tokenctl writes one: alone, as a header, or as JSON.
-func refusedIn(text string) refusedToken {
-	var h handout
-	if err := json.Unmarshal([]byte(text), &h); err == nil && h.AccessToken != "" {
-		return refusedToken{bare(h.AccessToken), h.Generation}
-	}
-	return refusedToken{bare: bare(text)}
-}
-
-// bare is a token without what is before it in a header.
-func bare(text string) string {
-	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, ' ')+1:]
+	return refusedIn(text.Reveal())
 }
 
 // run tells the broker. It goes well if there is a newer token where the job looks for one.
@@ -211,9 +188,10 @@ func (j *reportJob) replaced(ctx context.Context, credential string, refused ref
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
-		text, err := readFile("token-file", j.file)
-		if now := refusedIn(string(text)).bare; err == nil && now != "" && now != refused.bare {
-			return nil
+		if text, err := readFile("token-file", j.file); err == nil {
+			if now, err := refusedIn(string(text)); err == nil && now.bare != refused.bare {
+				return nil
+			}
 		}
 		if !time.Now().Before(end) {
 			return &failure{exit: exitLater, what: "credential " + credential + ": there is a newer token, and the file still holds the one that was refused",

@@ -3,55 +3,77 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
-func TestARefusedTokenIsReadAsTokenctlWritesIt(t *testing.T) {
+func TestARefusedTokenIsReadAsTokenctlAndAgentsWriteIt(t *testing.T) {
 	const token = "hush.a-b_c"
-	for name, text := range map[string]string{
-		"alone": token, "a line": token + "\r\n", "a header": "Authorization: Bearer " + token + "\n", "a key's own header": "X-Api-Key: " + token,
-		"JSON": `{"access_token": "` + token + `", "token_type": "Bearer", "generation": 7}`, "JSON of an agent": `{"access_token":"` + token + `","expires_in":5,"generation":7}`,
+	for text, generation := range map[string]uint64{
+		token: 0, token + "\r\n": 0, "Authorization: Bearer " + token + "\n": 0, "X-Api-Key: " + token: 0, "a:b": 0, "null": 0, "[1]": 0,
+		`{"access_token": "` + token + `", "token_type": "Bearer", "generation": 7}`:      7,
+		`{"access_token":"` + token + `","expires_in":5,"generation":"2157"}`:             2157,
+		` {"token":{"accessToken":"` + token + `","generation":"224"},"state":"READY"} `:  224,
+		`{"kind":"ExecCredential","status":{"token":"` + token + `"}}`:                    0,
+		`{"access_token":"` + token + `","generation":"new"}`:                             0,
+		`{"access_token":"` + token + `","generation":-1}`:                                0,
+		`{"access_token":"` + token + `","generation":"18446744073709551616","scope":[]}`: 0,
 	} {
-		got := refusedIn(text)
-		if want := uint64(0); got.bare != token || strings.HasPrefix(name, "JSON") == (got.generation == want) {
-			t.Errorf("%s: got %d bytes and generation %d", name, len(got.bare), got.generation)
+		want := token
+		if !strings.Contains(text, token) {
+			want = text
+		}
+		if got, err := refusedIn(text); err != nil || got != (refusedToken{want, generation}) {
+			t.Errorf("%s: got %+v and %v, want the token and the generation %d", text, got, err, generation)
 		}
 	}
-	for _, odd := range []string{"{", `{"access_token": 5}`, "{}", "null", "[1]"} {
-		if got := refusedIn(odd); got.bare != odd && !strings.Contains(odd, " ") || got.generation != 0 {
-			t.Errorf("%s: got %+v, want it taken for a token", odd, got)
+}
+
+func TestWhatIsNoTokenIsNotTakenForOne(t *testing.T) {
+	for _, text := range []string{
+		"", " ", "\n\t", "{", "{}", "{hush", `{"access_token": 5}`, `{"access_token":" "}`, `{"error":"hush"}`, `{"token":"hush"}`, `{"token":{"generation":"5"}}`,
+		"hush hush", "hush\nhush", "hush\thush", "Authorization: Bearer hush hush", "Authorization: Bearer hush\nAccept: hush", "Authorization:\nhush",
+		": hush", "a b: hush", "token:\n  accessToken: hush\n", "<html> hush </html>",
+	} {
+		if got, err := refusedIn(text); err == nil || got != (refusedToken{}) || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: got %+v and %v, want an error that does not quote it", text, got, err)
 		}
-	}
-	for _, blank := range []string{"", " ", "\n\t"} {
-		if got := refusedIn(blank); got != (refusedToken{}) {
-			t.Errorf("%q: got %+v, want none", blank, got)
+		c := &cli{in: strings.NewReader(text)}
+		_, err := (&reportJob{stdin: true}).which(t.Context(), c)
+		if f, ok := errors.AsType[*failure](err); !ok || f.exit != exitUsage || strings.Contains(f.what+f.action, "hush") {
+			t.Errorf("%q: got %v, want the exit status %d", text, err, exitUsage)
 		}
 	}
 }
 
 func FuzzRefusedToken(f *testing.F) {
-	for _, seed := range []string{"abc", "Bearer abc\n", `{"access_token":"abc","generation":3}`, `{"access_token":"Bearer abc"}`, "{", " ", ""} {
+	for _, seed := range []string{"abc", "Bearer abc\n", `{"access_token":"abc","generation":"3"}`, `{"access_token":"Bearer abc"}`, "{", " ", "", "a\u0085b",
+		`{"token":{"accessToken":"abc","generation":"3"}}`, `{"status":{"token":"abc"}}`, "A: b\nC: d"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got := refusedIn(text)
-		if got.bare != bare(got.bare) {
-			t.Errorf("%q: got %q, which has more than a token in it", text, got.bare)
+		got, err := refusedIn(text)
+		if got.bare != bare(got.bare) || (got.bare == "") != (err != nil) {
+			t.Errorf("%q: got %q and %v, want a token alone, or an error", text, got.bare, err)
 		}
-		if text == "" || strings.ContainsAny(text, "{ ") || text != strings.TrimSpace(text) {
+		if text == "" || strings.Contains(text, "{") || strings.ContainsFunc(text, unicode.IsSpace) {
 			return
 		}
 		for _, form := range []string{text, text + "\n", "Authorization: Bearer " + text, "X-Api-Key: " + text + "\r\n"} {
-			if again := refusedIn(form); again.bare != text || again.generation != 0 {
-				t.Errorf("%q: got %+v, want the token", form, again)
+			if again, err := refusedIn(form); err != nil || again.bare != text || again.generation != 0 {
+				t.Errorf("%q: got %+v and %v, want the token", form, again, err)
 			}
+		}
+		if again, err := refusedIn(text + "\n" + text); err == nil {
+			t.Errorf("%q twice: got %+v, want an error", text, again)
 		}
 	})
 }
@@ -133,6 +155,35 @@ func TestReportsOfATokenThatCameJustNowWaitForTheFloorInterval(t *testing.T) {
 	}
 }
 
+func TestA401IsOneRecordIfNoNewerTokenCanComeInTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, folder(t))
+	w.AddClientCredentials("example/api", "files.read") // at "fast", whose floor interval is longer than any of these waits
+	_ = w.tokenOf("example/api")
+	flags := append(ways(t, w)["the broker"], "example/api", "--wait")
+	for i, wait := range []string{"0s", "10ms", "300ms"} {
+		got := crowd(t, 1, "", append(flags, wait)...)
+		if records := w.reports(); got[exitLater] != 1 || records != i+1 {
+			t.Errorf("--wait %s: got the exit statuses %v and %d records in all, want %d and %d", wait, got, records, exitLater, i+1)
+		}
+	}
+}
+
+func TestAReportIsRefusedForWhatItIsTold(t *testing.T) {
+	t.Setenv("TOKENBROKER_ADDR", "unix:///nowhere/agent.sock")
+	for line, want := range map[string]string{
+		"--wait -1s":                      "--wait: give 0s or more\n",
+		"--generation 5 --token-stdin":    "give --generation or --token-stdin, not both\n",
+		"--generation 5 --token-file run": "give --generation or --token-file, not both\n",
+		"--generation 0":                  "--generation: no token has the generation 0\n",
+	} {
+		status, out, errs := runs(t, append([]string{"report", "example/api"}, strings.Fields(line)...)...)
+		if status != exitUsage || out != "" || !strings.HasPrefix(errs, "tokenctl: "+want) {
+			t.Errorf("%s: got the exit status %d and %q, want %d and %q", line, status, errs, exitUsage, want)
+		}
+	}
+}
+
 func TestAReportThatIsInterruptedEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, folder(t))
@@ -146,10 +197,7 @@ func TestAReportThatIsInterruptedEnds(t *testing.T) {
 		c := &cli{in: strings.NewReader(""), out: &out, errs: &out}
 		ended <- c.run(ctx, append([]string{"report", "example/api", "--wait", "1h"}, flags...))
 	}()
-	reported := func() bool {
-		return strings.Contains(readIfThere(filepath.Join(w.Dir, "audit.jsonl")), `"token.report"`)
-	}
-	for end := time.Now().Add(patience); !reported() && time.Now().Before(end); {
+	for end := time.Now().Add(patience); w.reports() == 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	cancel()
@@ -162,6 +210,11 @@ func TestAReportThatIsInterruptedEnds(t *testing.T) {
 func (w *world) tokenOf(credential string) string {
 	w.t.Helper()
 	return w.Token(credential).GetAccessToken()
+}
+
+// reports is how many reports the audit trail has.
+func (w *world) reports() int {
+	return strings.Count(readIfThere(filepath.Join(w.Dir, "audit.jsonl")), `"token.report"`)
 }
 
 // exchanges is how often an issuer gave tokens.
