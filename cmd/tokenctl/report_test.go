@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,9 +161,9 @@ func TestA401IsOneRecordIfNoNewerTokenCanComeInTime(t *testing.T) {
 	w := newWorld(t, folder(t))
 	w.AddClientCredentials("example/api", "files.read") // at "fast", whose floor interval is longer than any of these waits
 	_ = w.tokenOf("example/api")
-	flags := append(ways(t, w)["the broker"], "example/api", "--wait")
+	flags := ways(t, w)["the broker"]
 	for i, wait := range []string{"0s", "10ms", "300ms"} {
-		got := crowd(t, 1, "", append(flags, wait)...)
+		got := crowd(t, 1, "", append(slices.Clone(flags), "example/api", "--wait", wait)...)
 		if records := w.reports(); got[exitLater] != 1 || records != i+1 {
 			t.Errorf("--wait %s: got the exit statuses %v and %d records in all, want %d and %d", wait, got, records, exitLater, i+1)
 		}
