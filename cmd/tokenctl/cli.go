@@ -73,10 +73,13 @@ func (c *cli) root() *cobra.Command {
 	return root
 }
 
-// do is a RunE that notes that the command line was understood.
+// do is a RunE that notes that the command line was understood, and refuses numbers that no command could use.
 func (c *cli) do(run func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.started = true
+		if err := c.negative(cmd); err != nil {
+			return err
+		}
 		return run(cmd.Context(), cmd, args)
 	}
 }

@@ -89,7 +89,7 @@ func (p *pages) flags(cmd *cobra.Command) {
 // every reads all pages of a list, and keeps what is wanted.
 func every[T any](ctx context.Context, p pages, page func(context.Context, int32, string) ([]T, string, error), wanted func(T) bool) ([]T, error) {
 	if p.size < 1 {
-		return nil, usagef("--page-size %d: give more than 0", p.size)
+		return nil, usagef("--page-size: give 1 or more")
 	}
 	var all []T
 	for token := ""; ; {

@@ -85,8 +85,6 @@ func (j *reportJob) check(cmd *cobra.Command) error {
 	switch {
 	case j.status < 400 || j.status > 599:
 		return usagef("--status: give the API's status, from 400 to 599")
-	case j.wait < 0:
-		return usagef("--wait: give 0s or more")
 	case cmd.Flags().Changed("generation") && j.generation == 0:
 		return usagef("--generation: no token has the generation 0")
 	case j.generation > 0 && j.stdin:
