@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -207,8 +208,11 @@ func required(path string, f file, c daemon.Config) error {
 	values := append([]setting{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)},
 		{"tls.workload_api_wait", float64(f.TLS.WorkloadWait)}}, f.Limits.values()...)
 	for _, r := range values {
-		if r.value < 0 {
+		switch {
+		case r.value < 0:
 			errs = append(errs, fmt.Errorf("%s: %s is negative", path, r.key))
+		case math.IsNaN(r.value) || math.IsInf(r.value, 0):
+			errs = append(errs, fmt.Errorf("%s: %s is no number that a limit can be", path, r.key))
 		}
 	}
 	return errors.Join(errs...)

@@ -17,6 +17,9 @@ func healthcheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "healthcheck", Short: "Ask the ops listener of a running broker whether it is ready; exit status 0 if so", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return errors.New("--timeout: give more than 0s")
+			}
 			c, err := s.load()
 			if err != nil {
 				return err
