@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -172,6 +173,26 @@ func TestWhatIsAskedForAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnErrorThatStaysIsToldInTheWordsOfTheBroker(t *testing.T) {
+	said, err := status.New(codes.Unavailable, "the record of this could not be written").WithDetails(&errdetails.ErrorInfo{Reason: "AUDIT_UNAVAILABLE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{get: func(int) (*tokenbrokerv1.GetTokenResponse, error) { return nil, said.Err() }}
+	faked(t, f, func(t *testing.T, c *client.Client) {
+		_, err := c.Token(t.Context(), "example/api")
+		if gets, _ := f.seen(); gets < 2 || !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+			t.Errorf("got %v after %d calls, want AUDIT_UNAVAILABLE after several", err, gets)
+		}
+		if !strings.Contains(err.Error(), said.Message()) || strings.Contains(err.Error(), "rpc error") || strings.Contains(err.Error(), "retries") {
+			t.Errorf("got %q, want what the broker said and no words of grpc", err)
+		}
+		if got := status.Convert(err).Message(); got != said.Message() {
+			t.Errorf("passed on: got %q, want %q", got, said.Message())
+		}
+	})
 }
 
 func TestABrokerWithoutStreamsIsAskedForWhatSubscribersWant(t *testing.T) {

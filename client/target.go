@@ -15,6 +15,7 @@ import (
 	_ "google.golang.org/grpc/health" // asks brokers whether they are well
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 
 	"github.com/tokenbroker/tokenbroker/mtls"
 )
@@ -93,7 +94,7 @@ func reconnect() grpc.ConnectParams {
 // options are what grpc has to know of the target. source is nil for a socket.
 func (t target) options(server string, source *mtls.Source) ([]grpc.DialOption, error) {
 	if t.local {
-		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(), grpc.WithChainUnaryInterceptor(plainly),
 			grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, "")), grpc.WithConnectParams(reconnect())}, nil
 	}
 	hosts := t.hosts
@@ -109,13 +110,25 @@ func (t target) options(server string, source *mtls.Source) ([]grpc.DialOption, 
 		creds.TransportCredentials = credentials.NewTLS(cfg)
 		creds.by[host] = creds.TransportCredentials
 	}
-	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(),
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithChainUnaryInterceptor(plainly),
 		grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, balanced)), grpc.WithConnectParams(reconnect()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second})}
 	if t.list != nil {
 		opts = append(opts, grpc.WithResolvers(list(t.list)))
 	}
 	return opts, nil
+}
+
+// plainly has the error of a call be what the server said: grpc, when it has made a call as often as it may, puts words of its own around it,
+// which would stand in what people read.
+func plainly(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if inner := errors.Unwrap(err); inner != nil {
+		if st, ok := status.FromError(inner); ok {
+			return st.Err()
+		}
+	}
+	return err
 }
 
 // peers expects of each of several addresses a certificate of its own host. With one address, or one name for all, it is what it embeds.
