@@ -96,9 +96,6 @@ func (c *cli) connect() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.timeout <= 0 {
-		return nil, usagef("--timeout %s: give more than 0", c.timeout)
-	}
 	cl, err := client.New(cfg)
 	if err != nil {
 		return nil, badFiles(cfg, err)
