@@ -18,7 +18,7 @@ var (
 	ErrScopeNotGranted   = errors.New("the provider did not grant a scope")
 	ErrDisabled          = errors.New("credential is disabled")
 	ErrQuarantined       = errors.New("credential is quarantined")
-	ErrReauthorize       = errors.New("there is no grant that works: a person has to consent")
+	ErrReauthorize       = errors.New("the grant is dead")
 	ErrMisconfigured     = errors.New("the provider refuses the configuration")
 	ErrUpstream          = errors.New("the provider did not give a token")
 	ErrThrottled         = errors.New("the provider asks us to wait")

@@ -105,7 +105,8 @@ func (e *entry) why(sentinel error, code string, cause tokenbroker.Cause, retryA
 	if kind, ok := e.kind.Load().(tokenbroker.GrantType); ok && errors.Is(sentinel, tokenbroker.ErrReauthorize) {
 		p.Metadata["grantType"] = string(kind) // how to consent again depends on it
 	}
-	if errors.Is(sentinel, tokenbroker.ErrReauthorize) || errors.Is(sentinel, tokenbroker.ErrMisconfigured) {
+	bare := errors.Is(sentinel, tokenbroker.ErrReauthorize) && code == "invalid_grant" && cause == "" // of which the grant tells the way out
+	if !bare && (errors.Is(sentinel, tokenbroker.ErrReauthorize) || errors.Is(sentinel, tokenbroker.ErrMisconfigured)) {
 		if advice := e.advise(code, cause); advice != "" {
 			p.Detail += ": " + advice
 		}

@@ -56,7 +56,8 @@ var reasons = []Entry{
 	{Name: "REAUTHORIZATION_REQUIRED", Kind: KindReason, Status: "FAILED_PRECONDITION", Recovery: tokenbroker.RecoveryReauthorize,
 		Title:   "the grant is dead",
 		Meaning: "The provider refuses what the credential lives on: it was revoked, it expired, or it was used up elsewhere. The error code and the cause say more.",
-		Do:      "A person consents again, or brings a new refresh token; name, rules and subscribers stay.",
+		Do: "Where a person consented, one consents again, as here. Where somebody brought a refresh token, a static token, a password or a subject token, bring a new one " +
+			"with tokenctl credential import. The error, and tokenctl credential describe, name the one command for the credential; name, rules and subscribers stay.",
 		Command: "tokenctl connect {credential} --reauthorize"},
 	{Name: "SCOPE_NOT_GRANTED", Kind: KindReason, Status: "FAILED_PRECONDITION", Recovery: tokenbroker.RecoveryReauthorize,
 		Title:   "the account did not grant the scope",

@@ -26,7 +26,7 @@ var states = []Entry{
 	{Name: "REAUTHORIZE", Kind: KindState, Recovery: tokenbroker.RecoveryReauthorize,
 		Title:   "the grant is dead",
 		Meaning: "The provider refuses what the credential lives on. A token that is still valid is served on.",
-		Do:      "A person consents again, or brings a new refresh token.",
+		Do:      "A person consents again, as here, or brings a new refresh token, by what the credential lives on: tokenctl credential describe names the command.",
 		Command: "tokenctl connect {credential} --reauthorize"},
 	{Name: "MISCONFIGURED", Kind: KindState, Recovery: tokenbroker.RecoveryFixConfiguration,
 		Title:   "the provider refuses the configuration",

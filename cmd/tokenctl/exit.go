@@ -73,7 +73,7 @@ var remedies = map[string]remedy{
 	"CALLER_NOT_ALLOWED":        {exitDenied, "an operator has to give this identity a rule", ""},
 	"SCOPE_NOT_ALLOWED":         {exitDenied, "ask for less, or an operator for more", credentialDescribe},
 	"GRANT_NOT_SUPPORTED":       {exitFix, "", "tokenctl {noun} describe {name}"},
-	"REAUTHORIZATION_REQUIRED":  {exitReauthorize, "", "tokenctl credential import {name} --refresh-token-stdin"},
+	"REAUTHORIZATION_REQUIRED":  {exitReauthorize, "", credentialDescribe},
 	"CREDENTIAL_MISCONFIGURED":  {exitFix, "correct the credential or its OAuth client; it is tried again at once", credentialDescribe},
 	"CREDENTIAL_DISABLED":       {exitFix, "an operator switched it off, and can switch it on", "tokenctl credential enable {name}"},
 	"CREDENTIAL_QUARANTINED":    {exitFix, "an operator has to restore the store, or delete it and create it anew", credentialDescribe},
@@ -113,22 +113,24 @@ var lastSecret = remedy{exitFix, "add the new secret first", "tokenctl client se
 // noSecret is OAUTH_CLIENT_NOT_FOUND where a secret was to be retired.
 var noSecret = remedy{exitNotFound, "check the name and the id", "tokenctl client describe {name}"}
 
-// consentAgain is REAUTHORIZATION_REQUIRED by grant, where another secret than a refresh token, or none, is to be brought.
-var consentAgain = map[string]string{
-	"authorization_code": "tokenctl connect {name} --reauthorize",
-	"device_code":        "tokenctl connect {name} --reauthorize --device",
-	"static":             "tokenctl credential import {name} --static-token-stdin",
-	"password":           "tokenctl credential import {name} --password-stdin",
-	"token_exchange":     "tokenctl credential import {name} --subject-token-stdin",
+// revivals are REAUTHORIZATION_REQUIRED by grant: each has one way out. Of one that is not known, both are told.
+var revivals = map[string]remedy{
+	"authorization_code": {exitReauthorize, "a person has to consent again", "tokenctl connect {name} --reauthorize"},
+	"device_code":        {exitReauthorize, "a person has to consent again", "tokenctl connect {name} --device --reauthorize"},
+	"refresh_token":      {exitReauthorize, "bring a new refresh token", "tokenctl credential import {name} --refresh-token-stdin"},
+	"static":             {exitReauthorize, "bring a new token or API key", "tokenctl credential import {name} --static-token-stdin"},
+	"password":           {exitReauthorize, "bring the password that holds now", "tokenctl credential import {name} --password-stdin"},
+	"token_exchange":     {exitReauthorize, "bring a new subject token", "tokenctl credential import {name} --subject-token-stdin"},
 }
 
 // remedyOf finds the row of a reason. grant is the credential's, where the error names it.
 func remedyOf(reason string, code codes.Code, t target, grant string) remedy {
 	r, known := remedies[reason]
 	switch {
-	case reason == "SCOPE_NOT_GRANTED" && strings.HasPrefix(consentAgain[grant], "tokenctl connect "),
-		reason == "REAUTHORIZATION_REQUIRED" && consentAgain[grant] != "":
-		r.do = consentAgain[grant]
+	case reason == "SCOPE_NOT_GRANTED" && strings.HasPrefix(revivals[grant].do, "tokenctl connect "):
+		r.do = revivals[grant].do
+	case reason == "REAUTHORIZATION_REQUIRED" && revivals[grant].do != "":
+		return revivals[grant]
 	case !known:
 		r.exit = exitOf(code)
 	case reason == "TRANSPORT": // gRPC itself, which has codes only

@@ -13,7 +13,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker"
 )
 
 // documented are the reasons of the broker's errors with their codes, as docs/errors.md lists them.
@@ -271,12 +275,34 @@ func TestAnInterruptedCommandSaysSo(t *testing.T) {
 	}
 }
 
+func TestADeadGrantHasOneWayOutAndSaysItOnce(t *testing.T) {
+	for grant, want := range map[string]string{
+		"":                   "a person has to consent again, or bring a new refresh token",
+		"authorization_code": "a person has to consent again",
+		"refresh_token":      "bring a new refresh token",
+		"static":             "bring a new token or API key",
+	} {
+		info := &errdetails.ErrorInfo{Reason: "REAUTHORIZATION_REQUIRED", Metadata: map[string]string{"grantType": grant, "recoveryAction": "REAUTHORIZE"}}
+		st, err := status.New(codes.FailedPrecondition, tokenbroker.ErrReauthorize.Error()+": invalid_grant").WithDetails(info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := refusal(st.Err(), workers("a"))
+		if f.exit != exitReauthorize || f.action != want || f.do == "" {
+			t.Errorf("%s: got %+v, want the action %q", grant, f, want)
+		}
+		if text := f.text(); strings.Count(text, "consent") != strings.Count(want, "consent") {
+			t.Errorf("%s: got a text that says things twice, or another way out:\n%s", grant, text)
+		}
+	}
+}
+
 func TestHowToConsentAgainDependsOnTheGrant(t *testing.T) {
 	for grant, want := range map[string]string{
-		"":                   "tokenctl credential import a --refresh-token-stdin",
+		"":                   "tokenctl credential describe a",
 		"refresh_token":      "tokenctl credential import a --refresh-token-stdin",
 		"authorization_code": "tokenctl connect a --reauthorize",
-		"device_code":        "tokenctl connect a --reauthorize --device",
+		"device_code":        "tokenctl connect a --device --reauthorize",
 		"static":             "tokenctl credential import a --static-token-stdin",
 	} {
 		at := target{noun: "credential", name: "a"}

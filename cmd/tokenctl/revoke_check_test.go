@@ -63,7 +63,7 @@ func TestAScopeThatIsMissingIsAskedForAsTheGrantWants(t *testing.T) {
 	b := newStandIn(t)
 	for grant, command := range map[string]string{
 		"authorization_code": "tokenctl connect example/drive --reauthorize\n",
-		"device_code":        "tokenctl connect example/drive --reauthorize --device\n",
+		"device_code":        "tokenctl connect example/drive --device --reauthorize\n",
 		"refresh_token":      "tokenctl credential describe example/drive\n",
 	} {
 		b.fails["CheckCredentialRequest"] = refuseGrant(codes.FailedPrecondition, "SCOPE_NOT_GRANTED", "the provider did not grant a scope", grant)
