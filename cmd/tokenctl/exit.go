@@ -25,17 +25,19 @@ const (
 var exits = []struct {
 	status int
 	means  string
+	do     string
 }{
-	{exitOK, "done"},
-	{exitOther, "another error, such as a fault of the broker"},
-	{exitUsage, "the command line or what was asked is malformed"},
-	{exitNotFound, "no such credential, OAuth client, consent or provider, or it is not for you"},
-	{exitDenied, "denied by the policy, or your certificate is not accepted"},
-	{exitReauthorize, "the grant is dead: a person has to consent again or bring a new refresh token"},
-	{exitLater, "not now: the broker or the provider can't be reached, is busy or slow; try again later"},
-	{exitFix, "fix the configuration: of the credential, the OAuth client, the request or this client"},
-	{exitConflict, "conflict: it exists already, or somebody else changed it"},
-	{exitInterrupted, "interrupted"},
+	{exitOK, "done", "Nothing."},
+	{exitOther, "another error, such as a fault of the broker", "Read the error: it says what it is. Of a fault of the broker its log says more."},
+	{exitUsage, "the command line or what was asked is malformed", "Correct what the error names; --help of the command shows how it is meant."},
+	{exitNotFound, "no such credential, OAuth client, consent or provider, or it is not for you", "Check the name; or have an operator give your identity a rule. The two answer alike, so that names can not be guessed."},
+	{exitDenied, "denied by the policy, or your certificate is not accepted", "Have an operator give your identity a rule, or get a certificate that the broker takes: the error says which."},
+	{exitReauthorize, "the grant is dead: a person has to consent again or bring a new refresh token", "Have an operator run the command that the error names: a consent anew, or a new secret, by what the credential lives on."},
+	{exitLater, "not now: the broker or the provider can't be reached, is busy or slow; try again later",
+		"Run it again later, after the time that the error names if it does. If it stays: see that the broker runs and that you have its address, and what the broker says of the provider."},
+	{exitFix, "fix the configuration: of the credential, the OAuth client, the request or this client", "Correct what the error names: it would be the same if it were run again."},
+	{exitConflict, "conflict: it exists already, or somebody else changed it", "Look at what is there now, then decide anew."},
+	{exitInterrupted, "interrupted", "Nothing: Ctrl-C or a signal ended it. What was begun goes on in the broker."},
 }
 
 func exitHelp() string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,12 +16,13 @@ import (
 )
 
 func (c *cli) explainCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "explain [WORD]", Short: "Say what a reason, state, cause or error code means, and what to do", Args: atMost("WORD"),
+	cmd := &cobra.Command{Use: "explain [WORD]", Short: "Say what a reason, state, cause, error code or exit status means, and what to do", Args: atMost("WORD"),
 		Long: `Says what a word of an error, a status or an event means: the reason of an error, the state of a credential, the cause that the
-broker found, the error code of a provider, a finding of policy lint, a fault that audit verify found. Without a word it lists all
-that there are. It needs no broker.`,
+broker found, the error code of a provider, a finding of policy lint, a fault that audit verify found; and an exit status of tokenctl, as 6.
+Without a word it lists all but these. It needs no broker.`,
 		Example: `  tokenctl explain REAUTHORIZATION_REQUIRED
-  tokenctl explain invalid_grant`,
+  tokenctl explain invalid_grant
+  tokenctl explain 6`,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
@@ -30,6 +32,9 @@ that there are. It needs no broker.`,
 	cmd.RunE = c.do(func(_ context.Context, _ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.explainAll()
+		}
+		if status, err := strconv.Atoi(args[0]); err == nil {
+			return c.explainExit(status)
 		}
 		e, ok := explain.Lookup(args[0])
 		if !ok {
@@ -46,6 +51,33 @@ that there are. It needs no broker.`,
 	return cmd
 }
 
+// explainExit says what an exit status means.
+func (c *cli) explainExit(status int) error {
+	for _, e := range exits {
+		if e.status != status {
+			continue
+		}
+		m, err := structpb.NewStruct(map[string]any{"name": strconv.Itoa(status), "kind": "exit status", "title": e.means, "do": e.do})
+		if err != nil {
+			return err
+		}
+		return c.emit(m, func(w io.Writer) error {
+			rows := [][2]string{{"What", e.means}}
+			return describe(w, []section{{strconv.Itoa(status) + ", an exit status of tokenctl", append(rows, folded("Do", e.do)...)}})
+		})
+	}
+	return &failure{exit: exitNotFound, what: "tokenctl ends with no such status by itself: it may be that of the command that tokenctl exec or tokenctl curl ran",
+		action: "look it up there; an HTTP status is explained as http_503", do: "tokenctl --help"}
+}
+
+// folded are the rows of a long text.
+func folded(name, text string) (rows [][2]string) {
+	for i, line := range fold(text, 100) {
+		rows = append(rows, [2]string{map[bool]string{true: name}[i == 0], line})
+	}
+	return rows
+}
+
 // beginning are the names that begin with what was typed, in any case.
 func beginning(all []explain.Entry, begun string) (names []string) {
 	for _, e := range all {
@@ -57,13 +89,7 @@ func beginning(all []explain.Entry, begun string) (names []string) {
 }
 
 func (c *cli) explainOne(w io.Writer, e explain.Entry) error {
-	rows := [][2]string{{"What", e.Title}}
-	for i, line := range fold(e.Meaning, 100) {
-		rows = append(rows, [2]string{map[bool]string{true: "Means"}[i == 0], line})
-	}
-	for i, line := range fold(e.Do, 100) {
-		rows = append(rows, [2]string{map[bool]string{true: "Do"}[i == 0], line})
-	}
+	rows := slices.Concat([][2]string{{"What", e.Title}}, folded("Means", e.Meaning), folded("Do", e.Do))
 	if command := e.Fill("CREDENTIAL", "CLIENT"); command != "" {
 		rows = append(rows, [2]string{"Command", command})
 	}

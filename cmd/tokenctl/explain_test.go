@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,16 @@ func local(t *testing.T, in string, args ...string) result {
 	c := &cli{in: strings.NewReader(in), out: out, errs: errs}
 	exit := c.run(t.Context(), args)
 	return result{out: out.shown(), errs: errs.shown(), exit: exit}
+}
+
+func TestAnExitStatusIsExplained(t *testing.T) {
+	for _, e := range exits {
+		wants(t, local(t, "", "explain", strconv.Itoa(e.status)), exitOK, ", an exit status of tokenctl", e.means, strings.Fields(e.do)[0])
+	}
+	wants(t, local(t, "", "explain", "6", "-o", "json"), exitOK, `"kind": "exit status"`, `"do": "Run it again later`)
+	for _, other := range []string{"127", "22", "400000"} {
+		wants(t, local(t, "", "explain", other), exitNotFound, "the command that tokenctl exec or tokenctl curl ran", "tokenctl --help")
+	}
 }
 
 func TestAWordIsExplained(t *testing.T) {
