@@ -42,6 +42,9 @@ func listenUnix(ctx context.Context, path string, shared bool) (*net.UnixListene
 
 // makeFolder makes the socket's folder, or looks whether the one that is there keeps others from putting a socket of theirs in its place.
 func makeFolder(path string, mode fs.FileMode) error {
+	if err := checkWay(filepath.Dir(path)); err != nil {
+		return err
+	}
 	if err := os.Mkdir(path, mode); err == nil {
 		return os.Chmod(path, mode) // whatever the umask is
 	} else if !errors.Is(err, fs.ErrExist) {
@@ -55,23 +58,6 @@ func makeFolder(path string, mode fs.FileMode) error {
 		return fmt.Errorf("look at the socket's folder: %w", err)
 	}
 	return adapt(path, info, mode)
-}
-
-// checkFolder looks whether others could put something of theirs in place of what the agent makes in a folder.
-func checkFolder(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("look at the folder: %w", err)
-	}
-	switch owner, known := ownerOf(info); {
-	case !info.IsDir():
-		return fmt.Errorf("%s is no folder", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("the folder %s may be written to by others, who could put something of theirs in place of the agent's: give it one of its own", path)
-	case known && owner != ownUID() && owner != 0:
-		return fmt.Errorf("the folder %s belongs to another user (%d): give the agent one of its own", path, owner)
-	}
-	return nil
 }
 
 // adapt changes the mode of a folder that an agent made, when other rules ask for another one.
