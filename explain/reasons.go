@@ -138,7 +138,7 @@ var reasons = []Entry{
 	{Name: "STORE_UNAVAILABLE", Kind: KindReason, Status: "UNAVAILABLE", Recovery: tokenbroker.RecoveryRetry,
 		Title:   "the store can't be written",
 		Meaning: "Nothing is fetched; valid tokens are still served.",
-		Do:      "Look at the disk of the broker."},
+		Do:      "Look at the disk of the broker. If the store is at its max_size, raise that, or delete credentials and OAuth clients that are not needed."},
 	{Name: "AUDIT_UNAVAILABLE", Kind: KindReason, Status: "UNAVAILABLE", Recovery: tokenbroker.RecoveryRetry,
 		Title:   "the audit log can't be written",
 		Meaning: "Nothing is handed out without a record. It is the broker's, or the agent's if the one that was asked is an agent and its error says so.",

@@ -287,4 +287,11 @@ func TestAStoreThatCanNotBeWrittenIsToldAndLogged(t *testing.T) {
 	if again := b.Token("example/api"); again.GetAccessToken() != tok.GetAccessToken() {
 		t.Error("got another token, want the one that is still good")
 	}
+	clients := tokenbrokerv1.NewOAuthClientServiceClient(b.Operator())
+	for i := 0; err != nil && i < 1000; i++ { // and whoever deletes gets out of it
+		_, err = clients.DeleteOAuthClient(brief(t), &tokenbrokerv1.DeleteOAuthClientRequest{OauthClient: fmt.Sprintf("big-%d", i)})
+		must(t, err)
+		err = createClient("small", func(*tokenbrokerv1.CreateOAuthClientRequest) {})(brief(t), b.Operator())
+	}
+	must(t, err)
 }

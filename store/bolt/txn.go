@@ -82,16 +82,29 @@ func (e *Engine) commitGroup() {
 		return
 	}
 	err := e.commit(group)
-	if errors.Is(err, berrors.ErrMaxSizeReached) && len(group) > 1 {
-		// One that is too big must not fail the others.
-		for _, r := range group {
-			r.finish(e.commit([]*request{r}))
-		}
-		return
-	}
 	for _, r := range group {
+		if errors.Is(err, berrors.ErrMaxSizeReached) { // one that is too big must not fail the others
+			r.finish(e.commitAlone(r))
+			continue
+		}
 		r.finish(err)
 	}
+}
+
+// commitAlone commits one request of a group for which the file has no room. One that deletes and does nothing else is let past the maximum: a
+// page is copied before something is taken out of it, so that a full file could not be emptied. It takes a few pages, which the next one finds
+// free again.
+func (e *Engine) commitAlone(r *request) error {
+	if r.deletes() {
+		defer func(most int) { e.db.MaxSize = most }(e.db.MaxSize)
+		e.db.MaxSize = 0 // bbolt reads it in a write alone, and who has the seat is the only one that writes
+	}
+	return e.commit([]*request{r})
+}
+
+// deletes reports whether a transaction takes something away and puts nothing in.
+func (r *request) deletes() bool {
+	return len(r.txn.Do) > 0 && !slices.ContainsFunc(r.txn.Do, func(op store.Op) bool { return !op.Delete })
 }
 
 func (e *Engine) takeGroup() []*request {
@@ -190,7 +203,7 @@ func outcome(err error, began bool) error {
 	case errors.Is(err, berrors.ErrDatabaseNotOpen):
 		return store.ErrClosed
 	case errors.Is(err, berrors.ErrMaxSizeReached):
-		return fmt.Errorf("the file has reached its maximum size: raise it: %w", err)
+		return fmt.Errorf("the file has reached its maximum size: raise it, or delete what is not needed: %w", err)
 	case began:
 		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}

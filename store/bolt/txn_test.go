@@ -43,6 +43,38 @@ func TestAFullFileRefusesWritesAndKeepsWhatItHas(t *testing.T) {
 	put(t, openIn(t, dir), "more", value) // with a higher limit it goes on
 }
 
+// TestAFullFileIsEmptiedByDeleting fills a file until not even one byte fits, at which a page to copy can't be had either.
+func TestAFullFileIsEmptiedByDeleting(t *testing.T) {
+	const most = 256 << 10
+	e, err := bolt.Open(filepath.Join(t.TempDir(), "store.db"), bolt.Options{MaxSize: most})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var keys []store.Key
+	for size := 16 << 10; size > 0; size /= 2 {
+		for err = nil; err == nil && len(keys) < 2000; {
+			key := store.Key{Bucket: "test", Name: fmt.Sprintf("%04d", len(keys))}
+			if _, err = e.Txn(t.Context(), store.Txn{Do: []store.Op{{Key: key, Value: make([]byte, size)}}}); err == nil {
+				keys = append(keys, key)
+			}
+		}
+		if !errors.Is(err, berrors.ErrMaxSizeReached) {
+			t.Fatalf("after %d writes: got %v, want the maximum size", len(keys), err)
+		}
+	}
+	for _, key := range keys {
+		if _, err := e.Txn(t.Context(), store.Txn{Do: []store.Op{{Key: key, Delete: true}}}); err != nil {
+			t.Fatalf("delete %s: %v", key.Name, err)
+		}
+	}
+	put(t, e, "more", make([]byte, 32<<10))
+	_, err = e.Txn(t.Context(), store.Txn{Do: []store.Op{{Key: store.Key{Bucket: "test", Name: "big"}, Value: make([]byte, 512<<10)}}})
+	if !errors.Is(err, berrors.ErrMaxSizeReached) {
+		t.Errorf("got %v, want the maximum to hold again", err)
+	}
+}
+
 func TestOneThatIsTooBigDoesNotFailItsGroup(t *testing.T) {
 	e, err := bolt.Open(filepath.Join(t.TempDir(), "store.db"), bolt.Options{MaxSize: 1 << 20})
 	if err != nil {
