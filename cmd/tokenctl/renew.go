@@ -52,7 +52,7 @@ func (s *session) superseded(ctx context.Context, like *variant, req *tokenbroke
 		if again := resp.GetRetryDelay().AsDuration(); again > 0 {
 			left = min(left, again)
 		}
-		if s.newer(ctx, like, req.GetCredential(), r.generation, left) {
+		if s.newer(ctx, like, req, r.generation, left) {
 			return resp, true, nil
 		}
 		if time.Until(end) <= 0 {
@@ -61,17 +61,26 @@ func (s *session) superseded(ctx context.Context, like *variant, req *tokenbroke
 	}
 }
 
-// newer waits until there is a newer generation.
-func (s *session) newer(ctx context.Context, like *variant, credential string, than uint64, limit time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// newer waits until there is a newer generation. Who may get tokens and not subscribe hears of none, and asks at the end of the wait: another job
+// may have brought one meanwhile.
+func (s *session) newer(ctx context.Context, like *variant, req *tokenbrokerv1.GetTokenRequest, than uint64, limit time.Duration) bool {
+	bound, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for u, err := range s.client.Subscribe(ctx, credential, like.options()...) {
-		if err == nil && u.Token != nil && uint64(u.Token.Generation) > than {
+	heard := false
+	for u, err := range s.client.Subscribe(bound, req.GetCredential(), like.options()...) {
+		if err != nil || u.Token == nil {
+			continue
+		}
+		if heard = true; uint64(u.Token.Generation) > than {
 			return true
 		}
 	}
-	<-ctx.Done() // the stream is not for us: wait all the same, and ask again
-	return false
+	<-bound.Done() // the stream may have ended before its time
+	if heard || ctx.Err() != nil {
+		return false
+	}
+	now, err := call(ctx, s, s.tokens.GetToken, req)
+	return err == nil && now.GetToken().GetGeneration() > than
 }
 
 // note tells something on standard error that does not end the command.

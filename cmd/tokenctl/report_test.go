@@ -13,6 +13,11 @@ import (
 	"time"
 	"unicode"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
@@ -183,6 +188,52 @@ func TestAReportIsRefusedForWhatItIsTold(t *testing.T) {
 			t.Errorf("%s: got the exit status %d and %q, want %d and %q", line, status, errs, exitUsage, want)
 		}
 	}
+}
+
+// TestWhoMayNotSubscribeLearnsOfATokenThatAnotherJobBrought has the report of a token that came just now, which is not replaced at once, and the
+// credential brought anew while it waits.
+func TestWhoMayNotSubscribeLearnsOfATokenThatAnotherJobBrought(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, folder(t))
+	flags := ways(t, w)["the broker"]
+	w.AddClientCredentials("example/api", "files.read")
+	_ = w.tokenOf("example/api")
+	w.SetPolicy(strings.Replace(brokertest.DefaultPolicy, `["token.*"]`, `["token.get", "token.report"]`, 1))
+	w.untilUnheard("example/api")
+	ended := make(chan map[int]int, 1)
+	go func() { ended <- crowd(t, 1, "", append(flags, "example/api", "--wait", "5s")...) }()
+	for end := time.Now().Add(patience); w.reports() == 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	_, err := tokenbrokerv1.NewCredentialServiceClient(w.Operator()).DeleteCredential(t.Context(), &tokenbrokerv1.DeleteCredentialRequest{Credential: "example/api"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.AddClientCredentials("example/api", "files.read")
+	if got := <-ended; got[exitOK] != 1 || w.reports() != 1 {
+		t.Errorf("got the exit statuses %v and %d reports, want %d and one", got, w.reports(), exitOK)
+	}
+}
+
+// untilUnheard waits until the worker may not subscribe.
+func (w *world) untilUnheard(credential string) {
+	w.t.Helper()
+	tokens := tokenbrokerv1.NewTokenServiceClient(w.Worker())
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		stream, err := tokens.Subscribe(ctx, &tokenbrokerv1.SubscribeRequest{
+			Selectors: []*tokenbrokerv1.Selector{{Credential: credential}}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := stream.Recv(); status.Code(err) == codes.PermissionDenied {
+			return
+		} else if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.t.Fatal("the policy is not in force")
 }
 
 func TestAReportThatIsInterruptedEnds(t *testing.T) {
