@@ -40,6 +40,7 @@ type Config struct {
 	UnidentifiedAsOwn bool
 
 	TokensPerUser int // different ones (by credential, scopes, subject, audience) that a user may have in use at once; 0 = 512
+	CallsPerUser  int // that a user may make in a second, ten times as many at once; 0 = 500
 
 	DrainFor   time.Duration // how long calls may take to end; 0 = 5 s
 	SlowReader time.Duration // a subscriber that does not read what it is sent for this long is cut; 0 = 10 s
@@ -87,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
-	a := &Agent{cfg: cfg, denials: newDenials(), pace: newPace(), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
+	a := &Agent{cfg: cfg, denials: newDenials(), pace: newPace(cmp.Or(cfg.CallsPerUser, callsPerSecond)), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
 		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute},
 		hurry: rate.Sometimes{First: 1, Interval: time.Minute}, unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
 	a.news.log, a.news.file = cfg.Log, cfg.AuditFile

@@ -12,17 +12,21 @@ import (
 
 // pace bounds how many calls a user makes in a second: each costs a record in the trail that all share, and many a call at the broker.
 type pace struct {
+	perSecond int
+
 	mu   sync.Mutex
 	uids map[uint32]*rate.Limiter
 }
 
 const (
-	callsPerSecond = 500
-	callsBurst     = 5000
+	callsPerSecond = 500 // unless the config says otherwise
+	burstSeconds   = 10  // so many seconds' calls may come at once
 	maxPacedUIDs   = 1024
 )
 
-func newPace() *pace { return &pace{uids: map[uint32]*rate.Limiter{}} }
+func newPace(perSecond int) *pace {
+	return &pace{perSecond: perSecond, uids: map[uint32]*rate.Limiter{}}
+}
 
 // take reports whether a user may make a call now.
 func (p *pace) take(uid uint32) bool {
@@ -33,7 +37,7 @@ func (p *pace) take(uid uint32) bool {
 		if len(p.uids) >= maxPacedUIDs {
 			clear(p.uids)
 		}
-		l = rate.NewLimiter(callsPerSecond, callsBurst)
+		l = rate.NewLimiter(rate.Limit(p.perSecond), burstSeconds*p.perSecond)
 		p.uids[uid] = l
 	}
 	return l.Allow()
@@ -45,7 +49,7 @@ func (a *Agent) hurried(uid uint32) error {
 		return nil
 	}
 	a.hurry.Do(func() {
-		a.cfg.Log.Warn("a user makes more calls than one may: some are refused, and not recorded", "uid", uid, "per_second", callsPerSecond)
+		a.cfg.Log.Warn("a user makes more calls than one may: some are refused, and not recorded", "uid", uid, "per_second", a.pace.perSecond)
 	})
-	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: fmt.Sprintf("calls of this user in a second, which may be %d", callsPerSecond), RetryAfter: time.Second}
+	return &tokenbroker.Problem{Err: tokenbroker.ErrTooMany, Detail: fmt.Sprintf("calls of this user in a second, which may be %d", a.pace.perSecond), RetryAfter: time.Second}
 }

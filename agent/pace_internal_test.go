@@ -16,7 +16,7 @@ func TestAUserMakesNoMoreCallsThanHisPaceAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t)
 		defer b.end()
-		b.pace, b.hurry = newPace(), rate.Sometimes{First: 1, Interval: time.Minute}
+		b.pace, b.hurry = newPace(7), rate.Sometimes{First: 1, Interval: time.Minute}
 		calls := func(n int) (passed int) {
 			for range n {
 				if err := b.hurried(1); err == nil {
@@ -27,18 +27,21 @@ func TestAUserMakesNoMoreCallsThanHisPaceAllows(t *testing.T) {
 			}
 			return passed
 		}
-		if got := calls(2 * callsBurst); got != callsBurst {
-			t.Errorf("got %d calls at once, want %d", got, callsBurst)
+		if got := calls(200); got != 70 {
+			t.Errorf("got %d calls at once, want 70", got)
 		}
 		if err := b.hurried(2); err != nil {
 			t.Errorf("another user: got %v, want a pace of his own", err)
 		}
 		time.Sleep(time.Second)
-		if got := calls(2 * callsBurst); got != callsPerSecond {
-			t.Errorf("got %d calls a second later, want %d", got, callsPerSecond)
+		if got := calls(200); got != 7 {
+			t.Errorf("got %d calls a second later, want 7", got)
 		}
 		if got := strings.Count(b.log.String(), `"uid":1`); got != 1 {
 			t.Errorf("got %d lines of the log, want one", got)
+		}
+		if err := b.hurried(1); err == nil || !strings.Contains(err.Error(), "which may be 7") {
+			t.Errorf("got %v, want how many there may be", err)
 		}
 	})
 }

@@ -124,3 +124,16 @@ func TestCallsOverAUsersPaceAreRefusedByAnyProtocolAndNotRecorded(t *testing.T) 
 		t.Errorf("healthz: got %d, want 200", r.code())
 	}
 }
+
+func TestAUserMakesAsManyCallsAsTheConfigSays(t *testing.T) {
+	w := start(t, func(c *agent.Config) { c.CallsPerUser = 1 })
+	for range 300 { // which no machine takes five minutes for
+		if r := w.do("GET", "/v1/token/example/api", ""); r.code() == 429 {
+			if !strings.Contains(r.text, "which may be 1") {
+				t.Errorf("got %q, want how many there may be", r.text)
+			}
+			return
+		}
+	}
+	t.Error("300 calls passed, want 10 at once and then one a second")
+}

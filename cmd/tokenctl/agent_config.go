@@ -23,6 +23,9 @@ import (
 // maxAgentConfig bounds what is read of a config file.
 const maxAgentConfig = 1 << 20
 
+// maxCallsPerUser is more than an agent answers: a number above is a mistake.
+const maxCallsPerUser = 1_000_000
+
 // agentFile is the config file of an agent. docs/agent.md describes it.
 type agentFile struct {
 	Version      int         `yaml:"version"`
@@ -33,6 +36,7 @@ type agentFile struct {
 	Metadata     agentGoogle `yaml:"metadata"`
 	Unidentified string      `yaml:"unidentified_callers"`
 	PerUser      *int        `yaml:"tokens_per_user"`
+	CallsPerUser *int        `yaml:"calls_per_user"`
 	Rules        []agentRule `yaml:"rules"`
 }
 
@@ -106,6 +110,9 @@ func (s *agentSettings) load() (agent.Config, error) {
 	if f.PerUser != nil {
 		cfg.TokensPerUser = *f.PerUser
 	}
+	if f.CallsPerUser != nil {
+		cfg.CallsPerUser = *f.CallsPerUser
+	}
 	rules, err := agentRules(f.Rules)
 	if err != nil {
 		return cfg, badAgentFile(s.config, "rules: "+err.Error(), err)
@@ -144,6 +151,8 @@ func readAgentFile(path string) (f agentFile, err error) {
 		return f, badAgentFile(path, "unidentified_callers: give refuse or as_own_user", nil)
 	case f.PerUser != nil && *f.PerUser <= 0:
 		return f, badAgentFile(path, "tokens_per_user: give a number above 0, or leave it out for 512", nil)
+	case f.CallsPerUser != nil && (*f.CallsPerUser <= 0 || *f.CallsPerUser > maxCallsPerUser):
+		return f, badAgentFile(path, fmt.Sprintf("calls_per_user: give a number from 1 to %d, or leave it out for 500", maxCallsPerUser), nil)
 	}
 	return f, nil
 }
@@ -290,6 +299,7 @@ func sameButRules(running, now agent.Config) error {
 		"socket": running.Socket == now.Socket, "audit_file": running.AuditFile == now.AuditFile, "audit": running.Checkpoints == now.Checkpoints, "metadata": running.Metadata == now.Metadata,
 		"http":                 running.HTTP == now.HTTP && running.BearerFile == now.BearerFile,
 		"unidentified_callers": running.UnidentifiedAsOwn == now.UnidentifiedAsOwn, "tokens_per_user": running.TokensPerUser == now.TokensPerUser,
+		"calls_per_user": running.CallsPerUser == now.CallsPerUser,
 	} {
 		if !same {
 			changed = append(changed, name)

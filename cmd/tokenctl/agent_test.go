@@ -204,6 +204,8 @@ func TestAConfigOfAnAgentIsReadStrictly(t *testing.T) {
 		"give refuse or as_own_user":     "version: 1\nunidentified_callers: all",
 		"give a number above 0":          "version: 1\ntokens_per_user: -1",
 		"or leave it out for 512":        "version: 1\ntokens_per_user: 0",
+		"or leave it out for 500":        "version: 1\ncalls_per_user: 0",
+		"give a number from 1 to":        "version: 1\ncalls_per_user: 9000000",
 		"restart the agent for another ": "",
 	} {
 		path := filepath.Join(t.TempDir(), "agent.yaml")
@@ -229,6 +231,7 @@ audit_file: audit.jsonl
 audit: {checkpoint_key_file: audit.key, checkpoint_file: /mnt/points.jsonl}
 unidentified_callers: as_own_user
 tokens_per_user: 2000
+calls_per_user: 50
 http: {listen: "127.0.0.1:8173", bearer_file: bearer}
 metadata: {listen: "127.0.0.1:8174", credential: example/drive, ignore_scopes: true}
 rules:
@@ -250,7 +253,7 @@ rules:
 	}
 	in := filepath.Dir(path)
 	if cfg.Socket != in+"/run/agent.sock" || cfg.AuditFile != in+"/audit.jsonl" || cfg.BearerFile != in+"/bearer" || cfg.Checkpoints.KeyFile != in+"/audit.key" || cfg.Checkpoints.File != "/mnt/points.jsonl" || cfg.HTTP != "127.0.0.1:9" ||
-		!cfg.UnidentifiedAsOwn || cfg.TokensPerUser != 2000 || !cfg.Metadata.IgnoreScopes || len(cfg.Rules) != 1 || cfg.Rules[0].UIDs[1] != 7 || cfg.Rules[0].GIDs[0] != 12 {
+		!cfg.UnidentifiedAsOwn || cfg.TokensPerUser != 2000 || cfg.CallsPerUser != 50 || !cfg.Metadata.IgnoreScopes || len(cfg.Rules) != 1 || cfg.Rules[0].UIDs[1] != 7 || cfg.Rules[0].GIDs[0] != 12 {
 		t.Errorf("got %+v, want what the file says, with the flag over it", cfg)
 	}
 }
