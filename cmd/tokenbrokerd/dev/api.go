@@ -16,16 +16,41 @@ func api(sandbox http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", sandbox)
 	for _, c := range append(samples(), credential{name: mine, issuer: people, scope: "files.read"}) {
-		resource := &url.URL{Path: "/" + c.issuer + "/resource", RawQuery: url.Values{"scope": {c.scope}}.Encode()}
-		answer := func(w http.ResponseWriter, r *http.Request) {
-			r = r.Clone(r.Context())
-			r.URL = resource
-			sandbox.ServeHTTP(w, r)
-		}
+		answer := resource(sandbox, c.issuer, url.Values{"scope": {c.scope}})
 		at := apiPath + "/" + path.Base(c.name)
 		mux.HandleFunc("GET "+at, answer)
 		mux.HandleFunc("GET "+at+"/", answer)
 	}
+	return mux
+}
+
+// resource answers as the protected resource of an issuer.
+func resource(sandbox http.Handler, issuer string, query url.Values) http.HandlerFunc {
+	at := &url.URL{Path: "/" + issuer + "/resource", RawQuery: query.Encode()}
+	return func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.URL = at
+		sandbox.ServeHTTP(w, r)
+	}
+}
+
+// ownAPI is the API of an operator's own providers: /api/PROVIDER takes the live tokens of that provider, whatever their scopes. A name may
+// hold what a pattern of http.ServeMux can't, so it is looked up.
+func ownAPI(sandbox http.Handler, roles map[string]role) http.Handler {
+	answers := map[string]http.HandlerFunc{}
+	for name, r := range roles {
+		answers[name] = resource(sandbox, r.issuer, nil)
+	}
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		if of, known := answers[r.PathValue("provider")]; known {
+			of(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+apiPath+"/{provider}", answer)
+	mux.HandleFunc("GET "+apiPath+"/{provider}/{rest...}", answer)
 	return mux
 }
 

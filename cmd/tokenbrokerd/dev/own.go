@@ -30,6 +30,7 @@ const (
 
 // own is the scene of an operator's own config and policy.
 type own struct {
+	front      *front
 	cfg        daemon.Config
 	catalogue  *provider.Catalogue
 	policy     *policy.Policy
@@ -97,10 +98,11 @@ func (o *own) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[strin
 		r := role{fmt.Sprintf("provider-%d", i+1), []string{ownClient}, p.Traits().Floor} // a provider's name may hold what an issuer's can't
 		issuers, roles[name], profiles[name] = append(issuers, issuer(r.issuer, p)), r, standIn(r.issuer, p)
 	}
-	sb, err := sandbox.New(sandbox.Config{Issuers: issuers})
+	sb, err := sandbox.New(sandbox.Config{Issuers: issuers, AllowHTTP: true}) // its API is on loopback
 	if err != nil {
 		return nil, nil, err
 	}
+	o.front.serve(ownAPI(sb, roles))
 	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(kekFile), o.cfg.PolicyFile, profiles, inPlace(sb)
 	cfg.AllowDNS, cfg.Limits, cfg.AuditSync, cfg.Exchange = o.cfg.AllowDNS, o.cfg.Limits, o.cfg.AuditSync, o.cfg.Exchange
 	return sb, roles, nil
@@ -157,10 +159,10 @@ func (o *own) populate(_ context.Context, s *session) (string, error) {
 		}
 		all = append(all, o.ready(name, who.ID))
 	}
-	if err := w.dir.writeSecret("env", w.dir.Env(w.Addr, who.File)); err != nil {
+	if err := w.dir.writeSecret("env", w.dir.Env(w.Addr, who.File)+o.front.env()); err != nil {
 		return "", err
 	}
-	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "Dir": starter.Quote(w.dir.Dir), "Policy": o.cfg.PolicyFile, "Client": ownClient,
+	return fill(ownText, map[string]any{"Addr": w.Addr, "Ops": w.Ops, "API": o.front.api(), "Dir": starter.Quote(w.dir.Dir), "Policy": o.cfg.PolicyFile, "Client": ownClient,
 		"Providers": all, "Identities": o.identities, "Speaker": who, "Operator": operator})
 }
 

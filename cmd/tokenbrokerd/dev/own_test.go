@@ -157,8 +157,18 @@ func TestAnOwnConfigRunsWithSandboxProviders(t *testing.T) {
 	create(t, operator, dir, "static", tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_POST)
 	create(t, operator, dir, "public", tokenbrokerv1.AuthMethod_AUTH_METHOD_NONE)
 	for _, name := range []string{"example/acme.eu", "example/static", "example/public"} {
-		if tok, err := as(t, dir, "corp.example_ns_example_job").Token(t.Context(), name); err != nil || !strings.HasPrefix(tok.AccessToken.Reveal(), "sandbox_at_") {
+		tok, err := as(t, dir, "corp.example_ns_example_job").Token(t.Context(), name)
+		if err != nil || !strings.HasPrefix(tok.AccessToken.Reveal(), "sandbox_at_") {
 			t.Errorf("%s: got no sandbox token, %v", name, err)
+		}
+		url := apiOf(t, dir) + "/" + strings.TrimPrefix(name, "example/")
+		for path, want := range map[string]int{"": 200, "/2026/11": 200, "x": 404} {
+			if status, _, body := callAPI(t, url+path, tok.AccessToken.Reveal()); status != want {
+				t.Errorf("%s: got %d %s from the API, want %d", url+path, status, body, want)
+			}
+		}
+		if status, _, _ := callAPI(t, url, "sandbox_at_dead"); status != 401 {
+			t.Errorf("%s: got %d to a dead token, want 401", url, status)
 		}
 		if _, err := operator.Token(t.Context(), name); err == nil {
 			t.Errorf("%s: the policy is not in force", name)

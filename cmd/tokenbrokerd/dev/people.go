@@ -43,9 +43,9 @@ func openFront() (*front, error) {
 // url is the address of the pages of "people".
 func (f *front) url() string { return "http://" + f.listener.Addr().String() + "/" + people }
 
-// serve shows the sandbox's pages, and the API, until close.
-func (f *front) serve(sb *sandbox.Server) {
-	f.server = &http.Server{Handler: api(sb), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+// serve shows the sandbox's pages and the API, or the API alone, until close.
+func (f *front) serve(h http.Handler) {
+	f.server = &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	f.done = make(chan struct{})
 	go func() {
 		defer close(f.done)

@@ -86,7 +86,7 @@ func (p sample) prepare(f *folder, cfg *daemon.Config) (*sandbox.Server, map[str
 	playFlaky(sb)
 	cfg.KEKFile, cfg.PolicyFile, cfg.Providers, cfg.Transport = f.Path(kekFile), f.Path(policyFile), sampleProviders(), inPlace(sb)
 	cfg.Providers[people] = p.front.profile(provider.Duration(sampleFloor))
-	p.front.serve(sb)
+	p.front.serve(api(sb))
 	return sb, roles, nil
 }
 

@@ -45,7 +45,7 @@ type role struct {
 // world is the broker with all that it stands on.
 type world struct {
 	dir       folder
-	front     *front // nil = the sandbox shows no pages
+	front     *front // where the API is, and the sandbox's pages
 	scene     scene
 	sandbox   *sandbox.Server
 	roles     map[string]role // provider → who plays it
@@ -79,13 +79,20 @@ func openWorld(ctx context.Context, cfg Config, observe func(broker.Event)) (*wo
 
 // choose chooses the scene.
 func (w *world) choose(cfg Config) (err error) {
-	if cfg.Own != nil {
-		w.scene, err = newOwn(*cfg.Own)
+	if w.front, err = openFront(); err != nil {
 		return err
 	}
-	w.front, err = openFront()
-	w.scene = sample{w.front}
-	return err
+	if cfg.Own == nil {
+		w.scene = sample{w.front}
+		return nil
+	}
+	o, err := newOwn(*cfg.Own)
+	if err != nil {
+		w.front.close()
+		return err
+	}
+	o.front, w.scene = w.front, o
+	return nil
 }
 
 // leave removes what is not to stay.
