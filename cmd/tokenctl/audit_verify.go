@@ -151,7 +151,7 @@ func reportSections(r *audit.Report) []section {
 			to = "nothing"
 		}
 		signed = [][2]string{
-			{"Checkpoints", fmt.Sprintf("%d good ones in the trail, %d in the second place", r.Checkpoints, r.Witnessed)},
+			{"Checkpoints", fmt.Sprintf("%d good ones in the trail; %d in the second place that it agrees with", r.Checkpoints, r.Witnessed)},
 			{"Signed", to},
 		}
 	}

@@ -64,7 +64,7 @@ func TestAuditVerifyConfirmsATrailOfTwoFiles(t *testing.T) {
 	writeTrail(t, dir, 20)
 	now, old, key, points := dir+"/audit.jsonl", dir+"/audit.jsonl.1", dir+"/audit.pub", dir+"/points.jsonl"
 	status, out, errs := runs(t, "audit", "verify", now, old, "--key", key, "--checkpoints", points)
-	if status != 0 || errs != "" || !strings.Contains(out, " 1 to 24") || !strings.Contains(out, "4 good ones in the trail, 4 in the second place") {
+	if status != 0 || errs != "" || !strings.Contains(out, " 1 to 24") || !strings.Contains(out, "4 good ones in the trail; 4 in the second place that it agrees with") {
 		t.Errorf("got status %d\n%s%s", status, out, errs)
 	}
 	status, out, _ = runs(t, "audit", "verify", old, now)
