@@ -341,6 +341,9 @@ func (d *Daemon) started(ctx context.Context) error {
 // listeners says where is served.
 func (d *Daemon) listeners() string {
 	text := "grpc " + d.Addr().String()
+	if a := d.AdminAddr(); a != nil {
+		text += ", admin " + a.String()
+	}
 	if a := d.OpsAddr(); a != nil {
 		text += ", ops " + a.String()
 	}

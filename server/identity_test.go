@@ -212,6 +212,18 @@ func TestADrainEndsBothListeners(t *testing.T) {
 	}
 }
 
+func TestTheRecordOfTheStartNamesTheListenerOfOperators(t *testing.T) {
+	a := startApart(t)
+	want := "admin " + a.admin.Addr().String()
+	log, err := os.ReadFile(filepath.Join(a.Dir, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), want) {
+		t.Errorf("no start in the audit log has %q", want)
+	}
+}
+
 // TestACAOfBothListenersIsRefused holds the start to what S6 needs.
 func TestACAOfBothListenersIsRefused(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{})
