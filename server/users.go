@@ -25,7 +25,7 @@ func (c *credentialService) ListCredentialUsers(ctx context.Context, r *tokenbro
 	}
 	resp := &tokenbrokerv1.ListCredentialUsersResponse{May: grantees(p, name, now), UsageSince: timeToProto(c.usage.Since()), PolicyRevision: p.Revision()}
 	allowed := func(identity string, a policy.Action) bool {
-		return p.Decide(policy.Request{Identity: identity, Action: a, Credential: name, Scopes: own.Scopes, Own: own.Scopes, Time: now}).Allowed
+		return allowsSome(p, policy.Request{Identity: identity, Action: a, Credential: name, Own: own.Scopes, Time: now})
 	}
 	for _, u := range c.usage.Users(name) {
 		resp.Did = append(resp.Did, &tokenbrokerv1.CredentialUse{Identity: u.Identity, FirstTime: timeToProto(u.First), LastTime: timeToProto(u.Last), Rule: u.Rule,
@@ -33,6 +33,18 @@ func (c *credentialService) ListCredentialUsers(ctx context.Context, r *tokenbro
 			Subscribed: slices.Contains(subscribed, u.Identity)})
 	}
 	return resp, nil
+}
+
+// allowsSome reports whether a policy allows a token with the credential's own scopes, or with one of them: whoever asks for less than all
+// uses the credential, too.
+func allowsSome(p *policy.Policy, r policy.Request) bool {
+	if r.Scopes = r.Own; p.Decide(r).Allowed {
+		return true
+	}
+	return slices.ContainsFunc(r.Own, func(scope string) bool {
+		r.Scopes = []string{scope}
+		return p.Decide(r).Allowed
+	})
 }
 
 // grantees are the rules that let somebody use a credential.

@@ -55,6 +55,43 @@ func TestTheUsersOfACredentialAreThoseWhoMayAndThoseWhoDid(t *testing.T) {
 	}
 }
 
+func TestWhoMayHaveLessThanAllScopesMayStillUseACredential(t *testing.T) {
+	rule := `
+  - name: a-workers
+    identities: ["` + workerA + `"]
+    actions: [token.get]
+    credentials: ["a/*"]
+    scopes: [`
+	operators := `version: 1
+rules:
+  - name: operators
+    identities: ["` + brokertest.OperatorID + `"]
+    actions: ["credential.*", "oauth_client.*"]
+    credentials: ["a/*"]
+    oauth_clients: ["**"]
+    scopes: ["**"]` + rule
+	b := brokertest.Start(t, brokertest.Config{Policy: operators + "\"files.*\"]\n"})
+	b.AddClientCredentials("a/api", "files.read", "files.write")
+	if _, err := tokensOf(b.Conn(workerA)).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "a/api"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, now := range []struct {
+		scopes string
+		may    bool
+	}{{"files.read", true}, {"mail.read", false}} {
+		b.SetPolicy(operators + "\"" + now.scopes + "\"]\n")
+		eventually(t, "the rule is in force", func() bool {
+			return slices.ContainsFunc(usersOf(t, b, brokertest.OperatorID, "a/api").GetMay(), func(g *tokenbrokerv1.CredentialGrantee) bool {
+				return slices.Equal(g.GetScopes(), []string{now.scopes})
+			})
+		})
+		did := usersOf(t, b, brokertest.OperatorID, "a/api").GetDid()
+		if len(did) != 1 || did[0].GetAllowed() != now.may {
+			t.Errorf("with a rule for %s: got %v, want allowed %v", now.scopes, did, now.may)
+		}
+	}
+}
+
 func TestASubscriberIsAUserOnceItIsGivenAToken(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{Policy: tenantsPolicy})
 	b.AddClientCredentials("a/api", "files.read")
