@@ -174,6 +174,12 @@ func TestS13ReadersThatReadNothing(t *testing.T) {
 // others get every newest state; the slow ones get the newest too once they read, or are cut.
 func TestP10SlowSubscribersCostNothing(t *testing.T) {
 	t.Parallel()
+	for round := range count(1, 10) {
+		t.Run(fmt.Sprint(round+1), slowSubscribers)
+	}
+}
+
+func slowSubscribers(t *testing.T) {
 	clients := count(300, 10_000)
 	perConn := 10
 	w := newWorld(t, plan{limits: "slow_reader: 2s\nstreams_per_identity: 100000"})

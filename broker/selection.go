@@ -47,6 +47,16 @@ func (b *Broker) Resolve(ctx context.Context, s Selection) (tokenbroker.Variant,
 	return e.cred.Variant(s.Scopes, s.Subject, s.Audience), nil
 }
 
+// Offers says what the grant of a selection's credential has against it: an error that wraps tokenbroker.ErrScopeNotAllowed or
+// tokenbroker.ErrScopeNotGranted is not about the caller. It asks nobody, and fails with tokenbroker.ErrNotFound too.
+func (b *Broker) Offers(ctx context.Context, s Selection) error {
+	e, err := b.entry(ctx, s.Credential)
+	if err != nil {
+		return err
+	}
+	return e.choose(s).refused
+}
+
 // Loaded reports whether a credential is in memory, so that a look at it takes no longer than one at a name that is not there.
 func (b *Broker) Loaded(credential string) bool {
 	b.mu.RLock()

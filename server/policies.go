@@ -143,6 +143,9 @@ func (p *policyService) judge(ctx context.Context, now *policy.Policy, q policy.
 	if !asked.Allowed || !slices.Contains(tokenActions, q.Action) {
 		return q, asked, "", nil
 	}
+	if err := p.b.Offers(ctx, selectionOf(r)); errors.Is(err, tokenbroker.ErrScopeNotAllowed) || errors.Is(err, tokenbroker.ErrScopeNotGranted) {
+		return q, asked, fmt.Sprintf("rule %q allows it, but this credential gives it to nobody: %v", asked.Rule, err), nil
+	}
 	granted, err := p.granted(ctx, selectionOf(r))
 	if err != nil || granted == nil {
 		return q, asked, "", err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
+	"github.com/tokenbroker/tokenbroker/sandbox"
 )
 
 // tenantsPolicy has two tenants, each with an operator and workers of its own.
@@ -134,6 +135,26 @@ func TestExplainJudgesWhatThePresentTokenHasBesides(t *testing.T) {
 	setExtra(t, b, "example/api", tokenbrokerv1.ExtraScopes_EXTRA_SCOPES_ALLOW)
 	if got := explain(); !got.GetAllowed() || got.GetRule() != "plain" {
 		t.Errorf("with the extras allowed: got %v", got)
+	}
+}
+
+func TestExplainSaysWhatTheCredentialGivesToNobody(t *testing.T) {
+	issuers := []sandbox.Issuer{{Name: "fast", Rotation: sandbox.RotateNone, Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
+	b := brokertest.Start(t, brokertest.Config{Issuers: issuers})
+	b.AddClientCredentials("example/api", "files.read", "files.write")
+	for word, scopes := range map[string][]string{"not known to narrow scopes": {"files.read"}, "does not have scope files.admin": {"files.admin"}} {
+		ask := &tokenbrokerv1.ExplainRequest{Identity: brokertest.WorkerID, Action: "token.get", Credential: "example/api", Scopes: scopes}
+		got, err := policiesOf(b.Operator()).Explain(brief(t), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := got.GetAdvice(); !got.GetAllowed() || !strings.Contains(text, word) || !strings.Contains(text, "to nobody") {
+			t.Errorf("%v: got allowed=%v, %q", scopes, got.GetAllowed(), text)
+		}
+		_, err = tokensOf(b.Worker()).GetToken(brief(t), &tokenbrokerv1.GetTokenRequest{Credential: "example/api", Scopes: scopes})
+		if f := wantFault(t, err, codes.PermissionDenied, "SCOPE_NOT_ALLOWED"); !strings.Contains(f.Text, word) {
+			t.Errorf("%v: the call itself: %v", scopes, err)
+		}
 	}
 }
 
