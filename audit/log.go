@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -41,7 +42,8 @@ type Log struct {
 	sink io.Writer
 	opts Options
 
-	scratch sync.Pool // of *[]byte: where callers encode
+	scratch sync.Pool   // of *[]byte: where callers encode
+	inSink  atomic.Bool // the sink has not come back from what it was asked to do last
 
 	wake chan struct{} // holds one token while there is something for Run to do
 
@@ -116,7 +118,7 @@ func (l *Log) enqueue(fields []byte) (*verdict, error) {
 	now := time.Now()
 	if l.stuckLocked(now) {
 		l.mu.Unlock()
-		l.letRun(3)
+		l.letRun(10)
 		l.mu.Lock()
 		now = time.Now()
 	}
@@ -156,8 +158,9 @@ func (l *Log) refuseLocked(n int, now time.Time) error {
 	return nil
 }
 
+// stuckLocked reports whether the sink hangs. A Run that is back from it, and waits for the lock or a processor behind thousands of callers, does not.
 func (l *Log) stuckLocked(now time.Time) bool {
-	return !l.began.IsZero() && now.Sub(l.began) >= l.opts.Deadline
+	return l.inSink.Load() && !l.began.IsZero() && now.Sub(l.began) >= l.opts.Deadline
 }
 
 // signal tells Run that there is something to do.

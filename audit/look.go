@@ -11,10 +11,9 @@ func (l *Log) look() {
 	if !ok {
 		return
 	}
-	l.mu.Lock()
-	l.began = time.Now() // it may hang as a write may
-	l.mu.Unlock()
+	l.enter() // it may hang as a write may
 	err := s.Look()
+	l.inSink.Store(false)
 	l.noteDeleted()
 	l.mu.Lock()
 	defer l.mu.Unlock()

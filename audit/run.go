@@ -177,11 +177,18 @@ func system(action, reason string, count uint64) []byte {
 	return r.appendFields(nil, time.Now())
 }
 
+// enter notes that the sink is going to be asked for something. Whoever asks says when it is back, by inSink.
+func (l *Log) enter() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began = time.Now()
+	l.inSink.Store(true)
+}
+
 // put writes lines to the sink and notes what of them it took.
 func (l *Log) put(lines []byte) error {
-	l.mu.Lock()
-	l.began = time.Now()
-	l.mu.Unlock()
+	l.enter()
+	defer l.inSink.Store(false)
 	n, err := l.sink.Write(lines)
 	l.noteDeleted()
 	if err == nil && n < len(lines) {

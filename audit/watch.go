@@ -67,7 +67,7 @@ func (l *Log) patienceLocked(g *group, now time.Time, patience time.Duration) ti
 	switch {
 	case left > 0 || !l.running:
 		return left
-	case l.began.IsZero(): // its turn has not come
+	case l.began.IsZero(), !l.inSink.Load(): // its turn has not come, or Run is back from the sink and has yet to say so
 		return min(most, l.opts.Deadline)
 	}
 	return min(most, l.opts.Deadline-now.Sub(l.began))
