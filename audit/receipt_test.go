@@ -18,6 +18,10 @@ func TestAReceiptIsGoodOnceTheSinkTookTheRecord(t *testing.T) {
 		must(t, l.Write(t.Context(), audit.Record{RequestID: "first"}))
 		release := make(chan struct{})
 		s.set(func() { s.hang = release })
+		if _, ok := l.Later(audit.Record{RequestID: "in the sink"}); !ok {
+			t.Fatal("a sink that is well was not given the record")
+		}
+		synctest.Wait() // until it is, and what comes now goes out together
 		one, ok := l.Later(audit.Record{RequestID: "one"})
 		other, also := l.Later(audit.Record{RequestID: "other"})
 		if !ok || !also || one != other {

@@ -158,20 +158,14 @@ func (f *follower) drain(ctx context.Context) error {
 
 // turn goes over to the file that holds the next entry, or will hold it. It reports false if there is none but the one it reads.
 func (f *follower) turn() (bool, error) {
-	segments, err := f.trail.segments()
-	if err != nil {
+	next, found, err := f.successor()
+	if err == nil && found && next.first > f.next { // the one between may have got its new name while the folder was listed, and is in a list that begins now
+		next, found, err = f.successor()
+	}
+	if err != nil || !found {
 		return false, err
 	}
-	at := 0
-	for i, s := range segments {
-		if s.first <= f.next || i > 0 && f.reads(segments[i-1].path) { // it read that one to its end, and what is missing is missing
-			at = i
-		}
-	}
-	if at == len(segments) || f.reads(segments[at].path) {
-		return false, nil
-	}
-	file, err := segments[at].open()
+	file, err := next.open()
 	if errors.Is(err, fs.ErrNotExist) { // moved just now
 		return true, nil
 	}
@@ -185,6 +179,24 @@ func (f *follower) turn() (bool, error) {
 	f.close()
 	f.file, f.reader = file, newLineReader(file, start)
 	return true, nil
+}
+
+// successor is the file to read next.
+func (f *follower) successor() (segment, bool, error) {
+	segments, err := f.trail.segments()
+	if err != nil {
+		return segment{}, false, err
+	}
+	at := 0
+	for i, s := range segments {
+		if s.first <= f.next || i > 0 && f.reads(segments[i-1].path) { // it read that one to its end, and what is missing is missing
+			at = i
+		}
+	}
+	if at == len(segments) || f.reads(segments[at].path) {
+		return segment{}, false, nil
+	}
+	return segments[at], true, nil
 }
 
 // reads reports whether it reads the file at path already.
