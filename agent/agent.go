@@ -68,6 +68,7 @@ type Agent struct {
 	bearer    *bearer       // nil = no HTTP port
 	health    *healthService
 	outage    rate.Sometimes // lines of the log on a broker that does not answer
+	crooked   rate.Sometimes // and on tokens that can't be sent
 	crowd     rate.Sometimes // lines of the log on users who use too many tokens
 	namespace namespace
 
@@ -89,7 +90,8 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	cfg.DrainFor, cfg.SlowReader = cmp.Or(cfg.DrainFor, 5*time.Second), cmp.Or(cfg.SlowReader, 10*time.Second)
 	a := &Agent{cfg: cfg, denials: newDenials(), pace: newPace(cmp.Or(cfg.CallsPerUser, callsPerSecond)), handed: newHanded(), lobby: newLobby(), ending: make(chan struct{}),
-		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crowd: rate.Sometimes{First: 1, Interval: time.Minute},
+		outage: rate.Sometimes{First: 1, Interval: 10 * time.Second}, crooked: rate.Sometimes{First: 1, Interval: 10 * time.Second},
+		crowd: rate.Sometimes{First: 1, Interval: time.Minute},
 		hurry: rate.Sometimes{First: 1, Interval: time.Minute}, unplaced: rate.Sometimes{First: 1, Interval: 5 * time.Minute}}
 	a.news.log, a.news.file = cfg.Log, cfg.AuditFile
 	a.health = newHealthService(a.ail)

@@ -90,7 +90,7 @@ func (a *Agent) ail() error { return cmp.Or(a.log.Healthy(), a.certificate()) }
 // watchBroker tells the log of a broker that can't be reached, at the start or for longer than a moment later on, and of when it can again. Else nobody
 // would hear of it until a job asks for what is not held. Jobs are served all the while.
 func (a *Agent) watchBroker(ctx context.Context) error {
-	away, err := false, a.reach(ctx, reachFor)
+	away, err := false, a.reach(ctx)
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for ctx.Err() == nil {
@@ -108,7 +108,7 @@ func (a *Agent) watchBroker(ctx context.Context) error {
 		}
 		select {
 		case <-again.C:
-			err = a.reach(ctx, reachFor, grpc.WaitForReady(true))
+			err = a.reach(ctx, grpc.WaitForReady(true))
 		case <-ctx.Done():
 		}
 	}
@@ -116,8 +116,8 @@ func (a *Agent) watchBroker(ctx context.Context) error {
 }
 
 // reach asks the broker for its health, which it tells everybody whose certificate it takes. Whatever it answers, it is reached.
-func (a *Agent) reach(ctx context.Context, limit time.Duration, opts ...grpc.CallOption) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (a *Agent) reach(ctx context.Context, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, reachFor)
 	defer cancel()
 	_, err := grpc_health_v1.NewHealthClient(a.cfg.Client.Conn()).Check(ctx, &grpc_health_v1.HealthCheckRequest{}, opts...)
 	switch status.Code(err) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,11 +89,7 @@ func (a *Agent) getToken(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	tok, err := a.token(r.Context(), q)
-	if err == nil && !sendable(tok) {
-		err = fmt.Errorf("credential %s: its token has characters that no token may have", q.credential)
-		a.unanswered(err)
-	}
+	tok, err := a.plainToken(r.Context(), q)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -186,6 +183,16 @@ func scheme(tokenType string) string {
 func header(t tokenbroker.Token) (name, value string) {
 	t.Type = scheme(t.Type)
 	return t.Header()
+}
+
+// plainToken is token for a caller who gets it as text.
+func (a *Agent) plainToken(ctx context.Context, q question) (tokenbroker.Token, error) {
+	tok, err := a.token(ctx, q)
+	if err == nil && !sendable(tok) {
+		err = fmt.Errorf("credential %s: its token has characters that no token may have", q.credential)
+		a.crooked.Do(func() { a.cfg.Log.Warn("a token of the broker is not handed out", "error", err) })
+	}
+	return tok, err
 }
 
 // sendable reports whether a token can do nothing to a header or a terminal.

@@ -175,11 +175,7 @@ func (m *metadata) token(w http.ResponseWriter, r *http.Request) {
 	if asked := r.URL.Query().Get("scopes"); asked != "" && !m.IgnoreScopes {
 		q.scopes = strings.Split(asked, ",")
 	}
-	tok, err := m.a.token(r.Context(), q)
-	if err == nil && !sendable(tok) {
-		err = fmt.Errorf("credential %s: its token has characters that no token may have", q.credential)
-		m.a.unanswered(err)
-	}
+	tok, err := m.a.plainToken(r.Context(), q)
 	if err != nil {
 		refuse(w, err)
 		return

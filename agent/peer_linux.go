@@ -2,43 +2,20 @@ package agent
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// identifies says why peers of a Unix socket can't be told apart on this system; nil if they can.
-func identifies() error { return nil }
-
 // maxGroups is more than Linux lets a process have (NGROUPS_MAX).
 const maxGroups = 65536
-
-// peerOf asks the kernel who connected.
-func peerOf(c *net.UnixConn) (Peer, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return Peer{}, err
-	}
-	var p Peer
-	var found error
-	if err := raw.Control(func(fd uintptr) { p, found = peerOfFD(int(fd)) }); err != nil {
-		return Peer{}, err
-	}
-	if found != nil {
-		return Peer{}, fmt.Errorf("ask who connected: %w", found)
-	}
-	return p, nil
-}
 
 func peerOfFD(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return Peer{}, err
 	}
-	const nobody = ^uint32(0) // a peer that is gone; for one of another user namespace see namespace
-	if cred.Uid == nobody {
+	if cred.Uid == nobody { // a peer that is gone; for one of another user namespace see namespace
 		return Peer{}, errors.New("the kernel does not know")
 	}
 	groups, err := groupsOfFD(fd)

@@ -46,7 +46,7 @@ func TestAUserHasNoMoreThanHisShareOfTokens(t *testing.T) {
 	if got := log.text(); strings.Count(got, "as many different tokens in use") != 1 || !strings.Contains(got, fmt.Sprintf(`"uid":%d`, uid)) {
 		t.Errorf("got log\n%s\nwant one line with the user", got)
 	}
-	out, err := w.curlAs(otherUID, "--unix-socket", w.socket, "http://localhost/v1/token/example/api")
+	out, err := w.curlAs(otherUID, "--unix-socket", w.socket, "http://localhost/v1/token/example/api"+fourth)
 	if strings.Contains(out, "TOO_MANY") {
 		t.Errorf("another user: got %v %s, want a share of his own", err, out)
 	}

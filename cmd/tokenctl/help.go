@@ -21,7 +21,7 @@ func readable(root *cobra.Command) {
 	})
 	usage := root.UsageTemplate()
 	for _, f := range []string{"LocalFlags.FlagUsages", "InheritedFlags.FlagUsages"} {
-		usage = strings.ReplaceAll(usage, f, f+"Wrapped 100")
+		usage = strings.ReplaceAll(usage, f, fmt.Sprintf("%sWrapped %d", f, helpWidth))
 	}
 	root.SetUsageTemplate(usage)
 }
