@@ -17,7 +17,7 @@ import (
 type Options struct {
 	Deadline   time.Duration // how long Write waits for the sink; 0 means 2 s
 	Retry      time.Duration // how often a sink that failed is tried without a caller; 0 means 1 s
-	MaxPending int           // bytes of records that may wait for the sink; 0 means 16 MiB
+	MaxPending int           // bytes of records that may wait for the sink; 0 means 16 MiB. Beyond that Write waits for room, while the sink moves
 	Sync       bool          // call Sync after each write, if the sink has it: records then survive a power cut
 	Tail       Tail          // where the sink ends, from File.Tail; the zero value is an empty sink
 
@@ -103,15 +103,37 @@ func (l *Log) Write(ctx context.Context, r Record) error {
 		stamp = time.Now()
 	}
 	*buf = r.appendFields((*buf)[:0], stamp)
-	w, err := l.enqueue(*buf)
+	w, err := l.join(ctx, *buf)
 	l.scratch.Put(buf)
 	if err != nil {
+		l.refused()
 		return err
 	}
 	return w.wait(ctx)
 }
 
-// enqueue adds a record to the group that is filling, or refuses it at once.
+// errNoRoom says that as much waits for the sink as may. It comes with the verdict on that.
+var errNoRoom = errors.New("too many records are waiting already")
+
+// join adds a record to a group. If there is no room for it, it waits for as long as what is in the way gets written, and not for ever.
+func (l *Log) join(ctx context.Context, fields []byte) (*verdict, error) {
+	w, err := l.enqueue(fields)
+	for end := time.Now().Add(maxPatience * l.opts.Deadline); errors.Is(err, errNoRoom) && w != nil && time.Now().Before(end); {
+		if err = w.wait(ctx); err == nil {
+			w, err = l.enqueue(fields)
+		}
+	}
+	return w, err
+}
+
+// refused counts a caller who was refused.
+func (l *Log) refused() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost++
+}
+
+// enqueue adds a record to the group that is filling, or refuses it at once. With errNoRoom comes what is in the way, unless nobody is told of that.
 func (l *Log) enqueue(fields []byte) (*verdict, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,11 +144,14 @@ func (l *Log) enqueue(fields []byte) (*verdict, error) {
 		l.mu.Lock()
 		now = time.Now()
 	}
-	if err := l.refuseLocked(len(fields), now); err != nil {
-		l.lost++
-		return nil, err
+	err := l.refuseLocked(len(fields), now)
+	switch {
+	case err == nil:
+		return l.joinLocked(fields, now), nil
+	case errors.Is(err, errNoRoom):
+		return l.pending.waiting, err
 	}
-	return l.joinLocked(fields, now), nil
+	return nil, err
 }
 
 // joinLocked adds a record to the group that is filling.
@@ -153,7 +178,7 @@ func (l *Log) refuseLocked(n int, now time.Time) error {
 	case l.stuckLocked(now):
 		return unavailable(fmt.Errorf("a write has been stuck since %s", l.began.UTC().Format(time.RFC3339)))
 	case l.pending != nil && len(l.pending.fields)+n > l.opts.MaxPending:
-		return unavailable(fmt.Errorf("%d records are waiting already", len(l.pending.ends)))
+		return unavailable(errNoRoom)
 	}
 	return nil
 }

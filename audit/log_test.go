@@ -231,25 +231,64 @@ func TestACrashTailIsMarked(t *testing.T) {
 	}
 }
 
+// crowd has a hundred callers write, of whose records about five may wait, while the sink hangs. It returns how many were refused, and when the
+// last of them was, once then ended.
+func crowd(t *testing.T, s *sink, l *audit.Log, then func()) (refused int, last time.Duration) {
+	t.Helper()
+	began := time.Now()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range 100 {
+		wg.Go(func() {
+			err := l.Write(t.Context(), audit.Record{RequestID: strings.Repeat("x", 100)})
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			refused, last = refused+1, time.Since(began)
+			if !errors.Is(err, tokenbroker.ErrAuditUnavailable) {
+				t.Errorf("got %v, want ErrAuditUnavailable", err)
+			}
+		})
+		synctest.Wait()
+	}
+	then()
+	wg.Wait()
+	return refused, last
+}
+
 func TestWhatMayWaitIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{hang: make(chan struct{})}
 		l := run(t, s, audit.Options{MaxPending: 1000})
-		var wg sync.WaitGroup
-		refused := 0
-		for range 100 {
-			wg.Go(func() {
-				began := time.Now()
-				if err := l.Write(t.Context(), audit.Record{RequestID: strings.Repeat("x", 100)}); err != nil && time.Since(began) == 0 {
-					refused++
-				}
-			})
-			synctest.Wait()
+		refused, last := crowd(t, s, l, func() {})
+		if refused != 100 || last != 2*time.Second {
+			t.Errorf("got %d of 100 refused, the last after %v; want all after 2s", refused, last)
 		}
 		close(s.hang)
-		wg.Wait()
-		if refused < 90 || refused > 95 { // one is being written, a few wait
-			t.Errorf("got %d of 100 refused at once, want 90 to 95", refused)
+		must(t, l.Write(t.Context(), audit.Record{RequestID: "after"}))
+		kept, gap := 0, uint64(0)
+		for _, r := range parse(t, s.text()) {
+			switch {
+			case r.Action == audit.ActionGap:
+				gap += r.Count
+			case strings.HasPrefix(r.RequestID, "x"):
+				kept++
+			}
+		}
+		if kept < 2 || kept > 10 || gap < uint64(100-kept) {
+			t.Errorf("got %d records and a gap of %d, want the few that may wait, and a gap of the others", kept, gap)
+		}
+	})
+}
+
+func TestWhoFindsNoRoomWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{hang: make(chan struct{})}
+		l := run(t, s, audit.Options{MaxPending: 1000})
+		if refused, _ := crowd(t, s, l, func() { close(s.hang) }); refused > 0 {
+			t.Errorf("got %d of 100 refused although the sink moves", refused)
 		}
 	})
 }
