@@ -174,10 +174,10 @@ func TestASecondPlaceThatFailsIsToldOfAndTriedAgain(t *testing.T) {
 		w := audit.NewWitness(failing{s}, audit.WitnessOptions{Max: 3, Failed: func(error) { mu.Lock(); failures++; mu.Unlock() }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- w.Run(ctx) }()
-		for i := range 5 {
+		for i := range 5 { // before it runs: what comes while it tries makes it try again
 			w.Take(fmt.Appendf(nil, "%d\n", i))
 		}
+		go func() { done <- w.Run(ctx) }()
 		synctest.Wait()
 		if waiting, dropped := w.Waiting(); waiting != 3 || dropped != 2 || !errors.Is(w.Healthy(), s.err) {
 			t.Errorf("got %d waiting, %d dropped, health %v", waiting, dropped, w.Healthy())
