@@ -112,7 +112,7 @@ func (l *Log) Write(ctx context.Context, r Record) error {
 	return w.wait(ctx)
 }
 
-// errNoRoom says that as much waits for the sink as may. It comes with the verdict on that.
+// errNoRoom says that as much waits for the sink as may.
 var errNoRoom = errors.New("too many records are waiting already")
 
 // join adds a record to a group. If there is no room for it, it waits for as long as what is in the way gets written, and not for ever.
@@ -133,14 +133,15 @@ func (l *Log) refused() {
 	l.lost++
 }
 
-// enqueue adds a record to the group that is filling, or refuses it at once. With errNoRoom comes what is in the way, unless nobody is told of that.
+// enqueue adds a record to the group that is filling, or refuses it at once. With errNoRoom comes the verdict to
+// wait for, or nil if those who waited for what is in the way were told that it takes too long.
 func (l *Log) enqueue(fields []byte) (*verdict, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if l.stuckLocked(now) {
 		l.mu.Unlock()
-		l.letRun(10)
+		l.letRun(3)
 		l.mu.Lock()
 		now = time.Now()
 	}
