@@ -287,6 +287,9 @@ func TestAStoreThatCanNotBeWrittenIsToldAndLogged(t *testing.T) {
 	if again := b.Token("example/api"); again.GetAccessToken() != tok.GetAccessToken() {
 		t.Error("got another token, want the one that is still good")
 	}
+	if _, err := credentialsOf(b.Operator()).DeleteCredential(brief(t), &tokenbrokerv1.DeleteCredentialRequest{Credential: "example/api"}); err != nil {
+		t.Errorf("delete a credential: %v", err)
+	}
 	clients := tokenbrokerv1.NewOAuthClientServiceClient(b.Operator())
 	for i := 0; err != nil && i < 1000; i++ { // and whoever deletes gets out of it
 		_, err = clients.DeleteOAuthClient(brief(t), &tokenbrokerv1.DeleteOAuthClientRequest{OauthClient: fmt.Sprintf("big-%d", i)})

@@ -83,7 +83,7 @@ func (e *Engine) commitGroup() {
 	}
 	err := e.commit(group)
 	for _, r := range group {
-		if errors.Is(err, berrors.ErrMaxSizeReached) { // one that is too big must not fail the others
+		if errors.Is(err, berrors.ErrMaxSizeReached) && (len(group) > 1 || r.deletes()) { // one that is too big must not fail the others
 			r.finish(e.commitAlone(r))
 			continue
 		}
