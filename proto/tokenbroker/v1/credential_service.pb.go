@@ -2465,7 +2465,7 @@ type CredentialUse struct {
 	LastTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
 	// Rule that allowed it last.
 	Rule string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
-	// The policy in force allows it still.
+	// The policy in force allows it still, with the credential's own scopes or one of them.
 	Allowed bool `protobuf:"varint,5,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	// It subscribes now.
 	Subscribed    bool `protobuf:"varint,6,opt,name=subscribed,proto3" json:"subscribed,omitempty"`

@@ -178,7 +178,7 @@ func (x *ExplainRequest) GetAudience() string {
 // ExplainResponse is the decision.
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// It would be allowed.
+	// The policy allows it. What the credential gives to nobody, such as scopes that its provider can't narrow to, is in `advice`.
 	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	// Name of the rule that allows it. Empty: denied.
 	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
@@ -197,7 +197,7 @@ type ExplainResponse struct {
 	Scopes []string `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Every rule that names the identity, in the order of the file.
 	Verdicts []*RuleVerdict `protobuf:"bytes,9,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
-	// In a sentence: what would have to change, or which rule it was.
+	// In a sentence: what would have to change, which rule it was, or why the credential does not give what that rule allows.
 	Advice        string `protobuf:"bytes,10,opt,name=advice,proto3" json:"advice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
