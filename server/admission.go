@@ -78,8 +78,8 @@ func (d *door) Accept() (net.Conn, error) {
 		if reason == "" {
 			return conn, nil
 		}
+		d.admission.edge.refused(reason) // before its peer can tell
 		_ = conn.Close()
-		d.admission.edge.refused(reason)
 	}
 }
 
@@ -163,8 +163,8 @@ func (a *admission) evictLocked(now time.Time) bool {
 	slices.SortFunc(most, func(x, y silent) int { return cmp.Compare(y.waited, x.waited) })
 	for _, s := range most[:min(len(most), 1+len(a.shaking)/evictShare)] {
 		a.shakenLocked(s.arrival)
-		_ = s.Close()
 		a.edge.refused(RefusedHandshakes)
+		_ = s.Close()
 	}
 	return len(most) > 0
 }
