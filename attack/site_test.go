@@ -59,6 +59,7 @@ type site struct {
 	ca     *mtls.CA
 	roots  *x509.CertPool
 	ops    string
+	admin  string // the listener of operators, if there is one
 	served sync.Mutex
 	addr   string // of the newest process
 }
@@ -161,6 +162,7 @@ func (s *site) start() {
 	s.served.Lock()
 	defer s.served.Unlock()
 	s.addr, s.ops = line["grpc"].(string), line["ops"].(string)
+	s.admin, _ = line["admin"].(string)
 }
 
 // refused starts a broker that must not come up, and returns what it said.
@@ -199,8 +201,13 @@ func (s *site) with(ca *mtls.CA, tmpl mtls.Template) *tls.Config {
 // conn is a connection that follows the broker wherever it is.
 func (s *site) conn(config *tls.Config, more ...grpc.DialOption) *grpc.ClientConn {
 	s.t.Helper()
+	return s.connTo(s.grpc, config, more...)
+}
+
+func (s *site) connTo(addr func() string, config *tls.Config, more ...grpc.DialOption) *grpc.ClientConn {
+	s.t.Helper()
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", s.grpc())
+		return new(net.Dialer).DialContext(ctx, "tcp", addr())
 	}
 	soon := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}
 	conn, err := grpc.NewClient("passthrough:///localhost", append([]grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(config)),

@@ -2,14 +2,9 @@ package server_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/url"
 	"testing"
@@ -26,49 +21,6 @@ import (
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 )
 
-// forge signs a certificate with the CA's own key, past the CA's checks.
-func forge(t *testing.T, ca *mtls.CA, change func(*x509.Certificate)) (cert, key []byte) {
-	t.Helper()
-	signer, err := ca.KeyPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(ca.CertPEM(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, _ := url.Parse(brokertest.WorkerID)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{id}, BasicConstraintsValid: true}
-	change(tmpl)
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, pair.Leaf, &leafKey.PublicKey, pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-}
-
-func uris(t *testing.T, list ...string) []*url.URL {
-	t.Helper()
-	var out []*url.URL
-	for _, s := range list {
-		u, err := url.Parse(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, u)
-	}
-	return out
-}
-
 func TestS01NothingRunsWithoutAGoodCertificate(t *testing.T) {
 	b := brokertest.Start(t, brokertest.Config{TCP: true})
 	b.AddClientCredentials("example/api", "files.read")
@@ -78,7 +30,7 @@ func TestS01NothingRunsWithoutAGoodCertificate(t *testing.T) {
 	}
 	issue := func(tmpl mtls.Template) *tls.Config { return clientTLS(t, b, tmpl) }
 	forged := func(ca *mtls.CA, change func(*x509.Certificate)) *tls.Config {
-		cert, key := forge(t, ca, change)
+		cert, key := brokertest.Forge(t, ca, brokertest.WorkerID, change)
 		return clientTLSWith(t, b, cert, key)
 	}
 	none := issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true})
@@ -90,20 +42,26 @@ func TestS01NothingRunsWithoutAGoodCertificate(t *testing.T) {
 	garbage.Certificates[0].Certificate, garbage.Certificates[0].Leaf = [][]byte{[]byte("no certificate at all")}, nil
 	good := func(*x509.Certificate) {}
 	for what, cfg := range map[string]*tls.Config{
-		"none":               none,
-		"garbage":            garbage,
-		"truncated":          broken,
-		"of a foreign CA":    forged(other, good),
-		"expired":            issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}),
-		"not valid yet":      forged(b.CA(), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) }),
-		"two URI names":      forged(b.CA(), func(c *x509.Certificate) { c.URIs = uris(t, brokertest.WorkerID, brokertest.OperatorID) }),
+		"none":            none,
+		"garbage":         garbage,
+		"truncated":       broken,
+		"of a foreign CA": forged(other, good),
+		"expired":         issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}),
+		"not valid yet":   forged(b.CA(), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) }),
+		"two URI names": forged(b.CA(), func(c *x509.Certificate) {
+			c.URIs = []*url.URL{brokertest.RawURI(brokertest.WorkerID), brokertest.RawURI(brokertest.OperatorID)}
+		}),
 		"a common name only": forged(b.CA(), func(c *x509.Certificate) { c.URIs, c.Subject = nil, pkix.Name{CommonName: brokertest.OperatorID} }),
 		"a DNS name only":    issue(mtls.Template{DNSNames: []string{"localhost"}, Client: true}),
-		"a root path":        forged(b.CA(), func(c *x509.Certificate) { c.URIs = uris(t, domain+"/") }),
-		"upper case":         forged(b.CA(), func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://BROKERTEST.local/worker/test") }),
-		"no SPIFFE ID":       forged(b.CA(), func(c *x509.Certificate) { c.URIs = uris(t, "https://brokertest.local/worker/test") }),
-		"of a CA":            forged(b.CA(), func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }),
-		"of a server":        issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Server: true}),
+		"a root path":        forged(b.CA(), func(c *x509.Certificate) { c.URIs = []*url.URL{brokertest.RawURI(domain + "/")} }),
+		"upper case": forged(b.CA(), func(c *x509.Certificate) {
+			c.URIs = []*url.URL{brokertest.RawURI("spiffe://BROKERTEST.local/worker/test")}
+		}),
+		"no SPIFFE ID": forged(b.CA(), func(c *x509.Certificate) {
+			c.URIs = []*url.URL{brokertest.RawURI("https://brokertest.local/worker/test")}
+		}),
+		"of a CA":     forged(b.CA(), func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }),
+		"of a server": issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Server: true}),
 	} {
 		t.Run(what, func(t *testing.T) {
 			conn := dialTLS(t, b.Daemon.Addr(), cfg)
