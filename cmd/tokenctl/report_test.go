@@ -150,7 +150,7 @@ func TestAHundredReportsOfOneTokenAreOneExchange(t *testing.T) {
 func TestReportsOfATokenThatCameJustNowWaitForTheFloorInterval(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, folder(t))
-	w.AddClientCredentials("example/api", "files.read") // at "fast", with the floor interval of any provider
+	w.AddClientCredentials("example/api", "files.read") // at "fast", whose floor interval no machine is slow enough for
 	for name, flags := range ways(t, w) {
 		_ = w.tokenOf("example/api")
 		before := w.exchanges("fast")
