@@ -55,6 +55,7 @@ type site struct {
 	dir    string
 	up     *sandbox.Server
 	flags  []string
+	dump   bool
 	proc   *process
 	ca     *mtls.CA
 	roots  *x509.CertPool
@@ -68,15 +69,17 @@ type site struct {
 type plan struct {
 	limits string        // lines of the config's limits, without indent
 	more   string        // further lines of the config
+	others string        // further entries of the config's providers, without indent
 	life   time.Duration // of access tokens
 	floor  time.Duration // between exchanges that callers cause; 0 = the broker's default
 	flags  []string      // of "tokenbrokerd serve"
+	dump   bool          // as if somebody wanted its memory in a file when it crashes
 }
 
 // newSite makes the folder and the provider. The broker is not started.
 func newSite(t testing.TB, p plan) *site {
 	t.Helper()
-	s := &site{t: t, dir: filepath.Join(t.TempDir(), "tb"), flags: p.flags, roots: x509.NewCertPool()}
+	s := &site{t: t, dir: filepath.Join(t.TempDir(), "tb"), flags: p.flags, dump: p.dump, roots: x509.NewCertPool()}
 	if out, err := exec.Command(program, "init", s.dir).CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
@@ -95,7 +98,7 @@ policy_file: policy.yaml
 audit: {file: audit.jsonl, checkpoint_file: checkpoints.jsonl, checkpoint_key_file: checkpoint.key}
 drain_timeout: 5s
 providers:
-%s%s%s`, indent(s.provider(p)), limits, p.more))
+%s%s%s`, indent(s.provider(p)+p.others), limits, p.more))
 	s.write("policy.yaml", policyText)
 	return s
 }
@@ -151,7 +154,13 @@ func (s *site) write(name, text string) {
 
 func (s *site) command() *exec.Cmd {
 	args := []string{"serve", "--config", s.path("tokenbroker.yaml"), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}
-	return exec.Command(program, append(args, s.flags...)...)
+	args = append(args, s.flags...)
+	if !s.dump {
+		return exec.Command(program, args...)
+	}
+	cmd := exec.Command("sh", append([]string{"-c", `ulimit -c "$(ulimit -H -c)"; exec "$0" "$@"`, program}, args...)...)
+	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+s.dir)
+	return cmd
 }
 
 // start starts the broker and waits until it serves.

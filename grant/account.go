@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -13,8 +14,9 @@ const (
 )
 
 // account returns whose account a consent is about: the first of the profile's places that holds a text. "" = the provider does not say.
-// The userinfo endpoint is asked once, if it comes to that; when it fails, it does not say.
-func (e *endpoint) account(ctx context.Context, top, claims fields, token tokenbroker.Secret) string {
+// The userinfo endpoint is asked once, if it comes to that; when it fails, it does not say. A text with one of the secrets in it is none.
+func (e *endpoint) account(ctx context.Context, top, claims fields, token tokenbroker.Secret, secrets []string) string {
+	secrets = append(slices.Clone(secrets), token.Reveal())
 	var info fields
 	asked := false
 	for _, path := range e.profile.Account {
@@ -31,7 +33,7 @@ func (e *endpoint) account(ctx context.Context, top, claims fields, token tokenb
 		if name == "email" && from.scalar("email_verified") == "false" {
 			continue // anybody can have written it
 		}
-		if s := shown(from.scalar(name)); s != "" {
+		if s := shown(from.scalar(name)); s != "" && !carries([]string{s}, secrets) {
 			return s
 		}
 	}

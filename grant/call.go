@@ -30,7 +30,7 @@ type call struct {
 	form    url.Values
 	format  string // how the form is written; "" = form
 	header  http.Header
-	secrets []string         // what is sent and must not come back in an error code
+	secrets []string         // what is sent and must not be shown if it comes back
 	spends  bool             // carries what works once or dies by itself: that is what invalid_grant speaks of
 	signed  bool             // carries an assertion, which clocks that differ make void
 	single  bool             // on a connection of its own, since it can't be repeated

@@ -117,6 +117,9 @@ func (q *query) introspected(a answer, asked []string) (tokenbroker.CheckReply, 
 	}
 	out.Active = true
 	q.at.describe(&out, top, asked)
+	if carries(slices.Concat(out.Scopes, out.Audience, []string{out.Account}), q.secrets) {
+		return tokenbroker.CheckReply{}, q.fault(a, tokenbroker.ClassConfiguration, "bad_introspection")
+	}
 	return out, nil
 }
 

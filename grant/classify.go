@@ -166,12 +166,21 @@ func (q *call) clean(code string) string {
 	return code
 }
 
+// telling is how many bytes of a secret tell something of it.
+const telling = 8
+
 // echoes reports whether a code holds a secret, or a good part of one.
 func echoes(code, secret string) bool {
-	const telling = 8 // bytes; what is shorter gives nothing away
 	secret = strings.ToLower(secret)
 	return code == secret || len(secret) >= telling && strings.Contains(code, secret) ||
 		len(code) >= telling && strings.Contains(secret, code)
+}
+
+// carries reports whether one of the texts of a reply holds one of the secrets. Such a text is not for people, logs or records.
+func carries(texts, secrets []string) bool {
+	return slices.ContainsFunc(texts, func(text string) bool {
+		return slices.ContainsFunc(secrets, func(s string) bool { return len(s) >= telling && strings.Contains(text, s) })
+	})
 }
 
 // errorCode returns the error code as the server sent it, "" if the reply names none: what is at the profile's path, or

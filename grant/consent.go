@@ -209,7 +209,7 @@ func (c *Client) conclude(ctx context.Context, q *query, check idCheck) (tokenbr
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	out.Account = q.at.account(ctx, top, claims, out.Token.AccessToken)
+	out.Account = q.at.account(ctx, top, claims, out.Token.AccessToken, append(slices.Clone(q.secrets), out.RefreshToken.Reveal()))
 	return out, nil
 }
 

@@ -71,8 +71,11 @@ func (q *query) device(a answer) (tokenbroker.DeviceAuthorization, *tokenbroker.
 		return none, q.unreadable(a)
 	}
 	d, code := deviceOf(top, q.at.profile, a.sent)
-	if code != "" {
+	switch {
+	case code != "":
 		return none, q.fault(a, tokenbroker.ClassTransient, code)
+	case carries([]string{d.UserCode, d.VerificationURI, d.VerificationURIComplete}, q.secrets):
+		return none, q.fault(a, tokenbroker.ClassConfiguration, "secret_in_reply")
 	}
 	return d, nil
 }

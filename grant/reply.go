@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -43,8 +44,29 @@ func (q *query) interpret(a answer, sent time.Time) (tokenbroker.ExchangeReply, 
 	if code != "" {
 		return out, q.fault(a, class, code)
 	}
-	out.Token, out.Granted, out.Account = token, q.named(held), q.account(top)
+	granted, account := q.named(held), q.account(top)
+	if q.indiscreet(granted, account, token, held) {
+		return out, q.fault(a, tokenbroker.ClassConfiguration, "secret_in_reply")
+	}
+	out.Token, out.Granted, out.Account = token, granted, account
 	return out, nil
+}
+
+// indiscreet reports whether a reply repeats a secret where it says what the token is: that is written to the trail and shown to operators.
+// What the profile passes on goes to workers, who have the access token anyway.
+func (q *query) indiscreet(granted []string, account string, token *tokenbroker.Token, held fields) bool {
+	secrets := slices.Clone(q.secrets)
+	if rt := held.text("refresh_token"); rt != "" {
+		secrets = append(secrets, rt)
+	}
+	if carries(slices.Collect(maps.Values(token.Metadata)), secrets) {
+		return true
+	}
+	secrets = append(secrets, token.AccessToken.Reveal())
+	part := func(scope string) bool { // a secret with a blank in it comes as several scopes
+		return !slices.Contains(q.asked.Scopes, scope) && slices.ContainsFunc(secrets, func(s string) bool { return echoes(strings.ToLower(scope), s) })
+	}
+	return carries([]string{account}, secrets) || slices.ContainsFunc(granted, part)
 }
 
 // unreadable is the failure of a reply that says yes and can't be read.

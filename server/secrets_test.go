@@ -8,39 +8,14 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/prototext"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenbroker/tokenbroker/attack/canary"
 	"github.com/tokenbroker/tokenbroker/brokertest"
 	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/sandbox"
 )
-
-// seenByClients keeps what clients were told, apart from tokens that were meant for them.
-type seenByClients struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *seenByClients) add(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		fmt.Fprintf(&s.text, "%v %s\n", err, prototext.Format(status.Convert(err).Proto())) //nolint:forbidigo // to be searched for secrets
-	}
-}
-
-func (s *seenByClients) reply(m proto.Message) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text.WriteString(prototext.Format(m)) //nolint:forbidigo // to be searched for secrets
-}
 
 // The secrets that go in.
 const (
@@ -95,7 +70,7 @@ func TestP25NoSecretEverShows(t *testing.T) {
 	issuers := []sandbox.Issuer{{Name: "fast", Rotation: sandbox.RotateNone, Downscope: true, Clients: []sandbox.Client{{ID: "job", Secrets: []string{canarySecret, brokertest.Secret}}}},
 		{Name: "rotating", Clients: []sandbox.Client{{ID: "job", Secrets: []string{brokertest.Secret}}}}}
 	b := brokertest.Start(t, brokertest.Config{Log: log, Ops: true, Issuers: issuers})
-	told := &seenByClients{}
+	told := &canary.Told{}
 	scenario(t, b, told)
 	var tokens []string
 	w := watch(t, b.Worker(), sel("example/drive"), sel("example/api"))
@@ -107,7 +82,7 @@ func TestP25NoSecretEverShows(t *testing.T) {
 	secrets := slices.Concat(tokens, []string{canaryRefresh, canaryImport, canarySecret, canaryAdded, canaryBody, canaryOut, canaryAccess, strings.TrimSpace(canaryBad),
 		sandbox.AccessPrefix, sandbox.RefreshPrefix, brokertest.Secret})
 	secrets = append(secrets, canaryPolicy, canaryCert)
-	places := map[string]string{"the log": log.String(), "the audit file": read(t, b, "audit.jsonl"), "what clients were told": told.text.String(),
+	places := map[string]string{"the log": log.String(), "the audit file": read(t, b, "audit.jsonl"), "what clients were told": told.Text(),
 		"/metrics": metrics, "dumps of the process": dumps, "the database file": read(t, b, "tokenbroker.db")}
 	for place, text := range places {
 		if len(text) < 500 {
@@ -131,19 +106,19 @@ func read(t *testing.T, b *brokertest.Broker, name string) string {
 }
 
 // scenario brings in every canary, by every way in, and has things go wrong.
-func scenario(t *testing.T, b *brokertest.Broker, told *seenByClients) {
+func scenario(t *testing.T, b *brokertest.Broker, told *canary.Told) {
 	t.Helper()
 	op, ctx := b.Operator(), brief(t)
-	do := func(call attempt) { told.add(call(ctx, op)) }
+	do := func(call attempt) { told.Err(call(ctx, op)) }
 	c, err := clientsOf(op).CreateOAuthClient(ctx, &tokenbrokerv1.CreateOAuthClientRequest{OauthClient: "canary", ClientSecret: canarySecret,
 		Spec: &tokenbrokerv1.OAuthClientSpec{Provider: "fast", ClientId: "job", AuthMethod: tokenbrokerv1.AuthMethod_AUTH_METHOD_CLIENT_SECRET_BASIC}})
-	told.add(err)
-	told.reply(c)
+	told.Err(err)
+	told.Reply(c)
 	a, err := clientsOf(op).AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
-	told.add(err)
-	told.reply(a)
+	told.Err(err)
+	told.Reply(a)
 	_, err = clientsOf(op).AddClientSecret(ctx, &tokenbrokerv1.AddClientSecretRequest{OauthClient: "canary", ClientSecret: canaryAdded})
-	told.add(err)
+	told.Err(err)
 	do(createClient("canary", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = canarySecret }))
 	do(createClient("big", func(r *tokenbrokerv1.CreateOAuthClientRequest) { r.ClientSecret = strings.Repeat(canarySecret, 2000) }))
 	do(create("example/bad", func(r *tokenbrokerv1.CreateCredentialRequest) { r.RefreshToken = canaryRefresh }))
@@ -168,22 +143,22 @@ func scenario(t *testing.T, b *brokertest.Broker, told *seenByClients) {
 		tryFault(t, b, told, f)
 	}
 	imported, err := credentialsOf(op).ImportRefreshToken(ctx, &tokenbrokerv1.ImportRefreshTokenRequest{Credential: "example/f0", RefreshToken: canaryImport})
-	told.add(err)
-	told.reply(imported)
+	told.Err(err)
+	told.Reply(imported)
 	b.AddRefreshToken("example/drive", "rotating", "files.read")
 	b.AddClientCredentials("example/api", "files.read")
 	do(get(&tokenbrokerv1.GetTokenRequest{Credential: "example/drive", Scopes: []string{"files.write"}}))
 	do(report(&tokenbrokerv1.ReportRejectedRequest{Credential: "example/drive", Generation: 1, HttpStatus: 401, ErrorCode: strings.TrimSpace(canaryBad)}))
 	l, err := credentialsOf(op).ListCredentials(ctx, &tokenbrokerv1.ListCredentialsRequest{})
-	told.add(err)
-	told.reply(l)
+	told.Err(err)
+	told.Reply(l)
 	o, err := clientsOf(op).ListOAuthClients(ctx, &tokenbrokerv1.ListOAuthClientsRequest{})
-	told.add(err)
-	told.reply(o)
+	told.Err(err)
+	told.Reply(o)
 }
 
 // tryFault has one more credential meet a fault at its provider.
-func tryFault(t *testing.T, b *brokertest.Broker, told *seenByClients, f sandbox.Fault) {
+func tryFault(t *testing.T, b *brokertest.Broker, told *canary.Told, f sandbox.Fault) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -191,13 +166,13 @@ func tryFault(t *testing.T, b *brokertest.Broker, told *seenByClients, f sandbox
 	b.Sandbox.Fail("fast", f)
 	r, err := credentialsOf(b.Operator()).CreateCredential(ctx, &tokenbrokerv1.CreateCredentialRequest{Credential: name, RefreshToken: canaryRefresh,
 		Spec: &tokenbrokerv1.CredentialSpec{Provider: "fast", OauthClient: "canary", GrantType: tokenbrokerv1.GrantType_GRANT_TYPE_REFRESH_TOKEN, Scopes: []string{"files.read"}}})
-	told.add(err)
-	told.reply(r)
+	told.Err(err)
+	told.Reply(r)
 	_, err = tokensOf(b.Worker()).GetToken(ctx, &tokenbrokerv1.GetTokenRequest{Credential: name})
-	told.add(err)
-	told.add(subscribe(sel(name))(ctx, b.Worker()))
+	told.Err(err)
+	told.Err(subscribe(sel(name))(ctx, b.Worker()))
 	got, err := credentialsOf(b.Operator()).GetCredential(ctx, &tokenbrokerv1.GetCredentialRequest{Credential: name})
-	told.add(err)
-	told.reply(got)
+	told.Err(err)
+	told.Reply(got)
 	b.Sandbox.Clear("fast")
 }
