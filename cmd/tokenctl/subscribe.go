@@ -30,10 +30,12 @@ func (c *cli) subscribeCommand() *cobra.Command {
 		ValidArgsFunction: c.credentialNames(-1),
 		Long: `Prints a line for the present state of each credential, and then for each change, until Ctrl-C or --count events. When the
 connection is lost it says so on standard error and connects again; nothing is printed twice. It gives up only if the broker
-can't be reached for --timeout at the start, or does not accept the request at all.
+can't be reached for --timeout at the start, or does not accept the request at all. --scope, --subject and --audience hold for
+each credential that is named.
 
 The token is left out, also of -o json, which prints one message of the stream in a line: --show-token prints it there.`,
 		Example: `  tokenctl subscribe example/reports example/crm
+  tokenctl subscribe example/reports --scope reports.read
   tokenctl subscribe example/reports --count 1 -o json`,
 	}
 	cmd.RunE = c.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -52,6 +54,7 @@ The token is left out, also of -o json, which prints one message of the stream i
 		sub.session, sub.names = s, slices.Compact(args)
 		return sub.run(ctx)
 	})
+	sub.like.addSelection(cmd)
 	cmd.Flags().IntVar(&sub.left, "count", 0, "end after so many events (default: never)")
 	cmd.Flags().BoolVar(&sub.showToken, "show-token", false, "leave the token in, with -o json")
 	cmd.Flags().BoolVar(&force, "force", false, "print tokens even if standard output is a terminal")
@@ -69,6 +72,7 @@ func some(cmd *cobra.Command, args []string) error {
 type subscription struct {
 	*session
 	names     []string
+	like      variant
 	left      int // events to print yet; 0 = no end
 	showToken bool
 
@@ -136,7 +140,7 @@ func (s *subscription) follow(ctx context.Context) error {
 	defer watchdog.Stop()
 	req := &tokenbrokerv1.SubscribeRequest{}
 	for _, name := range s.names {
-		req.Selectors = append(req.Selectors, &tokenbrokerv1.Selector{Credential: name})
+		req.Selectors = append(req.Selectors, &tokenbrokerv1.Selector{Credential: name, Scopes: s.like.scopes, Subject: s.like.subject, Audience: s.like.audience})
 	}
 	stream, err := s.tokens.Subscribe(bound, req)
 	for err == nil {
