@@ -58,7 +58,7 @@ func TestS11HalfOpenHandshakes(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	for i := range count(1_000, 9_000) { // each takes a file here and one there
+	for i := range count(1_000, 10_000) {
 		c, err := net.Dial("tcp", w.grpc())
 		must(t, err)
 		open = append(open, c)

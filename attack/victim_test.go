@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,9 +24,8 @@ type victim struct {
 	done   sync.WaitGroup
 
 	mu     sync.Mutex
-	calls  int
+	took   []time.Duration // of each call
 	failed error
-	worst  time.Duration
 }
 
 // victim has a worker begin. It has its token and its snapshot when this returns.
@@ -60,8 +60,7 @@ func (v *victim) call(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	v.calls++
-	v.worst = max(v.worst, time.Since(began))
+	v.took = append(v.took, time.Since(began))
 	if err != nil && v.failed == nil {
 		v.failed = err
 	}
@@ -70,7 +69,7 @@ func (v *victim) call(ctx context.Context) {
 func (v *victim) count() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.calls
+	return len(v.took)
 }
 
 // well wants that no call failed, that calls go on, and that the stream brings the next change.
@@ -80,7 +79,11 @@ func (v *victim) well(t testing.TB) {
 	eventually(t, "the victim's next calls", func() bool { return v.count() >= so+3 })
 	v.stop()
 	v.done.Wait()
-	t.Logf("victim: %d calls, the longest took %v", v.calls, v.worst.Round(time.Millisecond))
+	slices.Sort(v.took)
+	at := func(share float64) time.Duration {
+		return v.took[int(share*float64(len(v.took)-1))].Round(100 * time.Microsecond)
+	}
+	t.Logf("victim: %d calls, half took %v, 99 %% %v, the longest %v", len(v.took), at(0.5), at(0.99), at(1))
 	if v.failed != nil {
 		t.Errorf("a call of the victim failed: %v", v.failed)
 	}
