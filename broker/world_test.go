@@ -34,6 +34,7 @@ type plan struct {
 	answer answer                  // nil = the sandbox
 	change func(*provider.Profile) // nil = nothing
 	still  bool                    // Run is not started
+	size   int64                   // bytes that the store's file may grow to; 0 = any
 }
 
 // world is a broker over the real store on bbolt and the real token-endpoint client, which talks to a sandbox.
@@ -72,7 +73,7 @@ func newWorld(t testing.TB, p plan) *world {
 	w := &world{t: t, plan: p, srv: srv, log: &eventLog{}, up: newUpstream(t, srv, p)}
 	dir := t.TempDir()
 	w.kek = newKEK(t, dir)
-	w.engine, err = bolt.Open(filepath.Join(dir, "store.db"), bolt.Options{})
+	w.engine, err = bolt.Open(filepath.Join(dir, "store.db"), bolt.Options{MaxSize: p.size})
 	fatal(t, err)
 	w.boot()
 	t.Cleanup(func() {

@@ -68,6 +68,7 @@ func (s *Store) PutConsent(ctx context.Context, c tokenbroker.Consent, version u
 		if err != nil {
 			return err
 		}
+		d.txn.Vital = c.Grant != nil // a code that was redeemed brings no other
 		d.expect(e)
 		d.put(e.Key, consentToRecord(c))
 		return s.write(ctx, d)

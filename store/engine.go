@@ -59,8 +59,9 @@ type Op struct {
 
 // Txn is a transaction: if every compare holds, every op is done, else none.
 type Txn struct {
-	If []Compare
-	Do []Op
+	If    []Compare
+	Do    []Op
+	Vital bool // it can't be done without, nor later: a maximum size of the engine does not hold for it
 }
 
 // Event is one change of one key.
@@ -86,6 +87,7 @@ type Event struct {
 //     error if it ended before the transaction was begun: in these nothing was written. Once begun, Txn waits for its
 //     outcome whatever ctx does. An error that wraps [ErrUnknown] leaves it open whether the writes happened; every other
 //     error means that they did not.
+//   - An engine may have a maximum size. It lets past that what is Vital, and what deletes and does nothing else.
 //   - Watch yields each change of a bucket after revision from exactly once, in order of revision, after it is durable. It
 //     buffers a bounded amount; a watcher that falls further behind, or asks for what is no longer kept, gets
 //     [ErrCompacted] and lists again. The last pair it yields has an error: that, [ErrClosed] or ctx's.

@@ -64,6 +64,7 @@ func (n *numbers) reserve(ctx context.Context) error {
 	}
 	r.Bound += reserved
 	d := &draft{sealer: &n.store.sealer, number: written + 1}
+	d.txn.Vital = true // for what is vital, which needs a number
 	d.expect(entries...)
 	d.put(numbersKey, &r)
 	if err := n.store.write(ctx, d); err != nil {

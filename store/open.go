@@ -120,6 +120,7 @@ func (s *Store) countBoot(ctx context.Context, e Entry) error {
 	}
 	n.Boot++
 	d := &draft{sealer: &s.sealer, number: written + 1}
+	d.txn.Vital = true // who makes room in a full store has to open it first
 	d.expect(e)
 	return s.begin(ctx, d, n)
 }

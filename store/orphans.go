@@ -69,6 +69,7 @@ func (s *Store) keepApart(ctx context.Context, o tokenbroker.Outcome) error {
 	if err != nil {
 		return err
 	}
+	d.txn.Vital = !o.RefreshToken.IsZero()
 	d.put(Key{bucketOrphan, o.Credential + nameDivider + rand.Text()}, orphanToRecord(o))
 	return s.write(ctx, d)
 }

@@ -58,13 +58,15 @@ func (c *chain) match(uid string, serial uint64, otherUID error) error {
 // Commit makes an outcome durable and returns the grant and the token with its generation. It compares UID and the serial
 // that was spent, and nothing else. Where they are not current, or the records do not open, the outcome is kept apart,
 // sealed, for [Store.Orphans], nothing is overwritten, and the error wraps tokenbroker.ErrSuperseded (or ErrTampered). If it
-// could not be kept apart either, the error wraps tokenbroker.ErrStoreUnavailable and neither of those: commit it again.
+// could not be kept apart either, the error wraps tokenbroker.ErrStoreUnavailable and neither of those: commit it again. A
+// new refresh token is stored also where the engine is at its maximum size.
 func (s *Store) Commit(ctx context.Context, o tokenbroker.Outcome) (tokenbroker.Grant, tokenbroker.Token, error) {
 	var token tokenbroker.Token
 	g, err := s.mutate(ctx, o.Credential, func(c *chain, d *draft) (bool, error) {
 		if err := c.match(o.UID, o.Serial, tokenbroker.ErrSuperseded); err != nil {
 			return false, err
 		}
+		d.txn.Vital = !o.RefreshToken.IsZero() && o.RefreshToken != c.grant.RefreshToken
 		c.renew(o)
 		if o.Token == nil {
 			return true, nil

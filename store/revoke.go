@@ -24,6 +24,7 @@ func (s *Store) Revoke(ctx context.Context, name, uid string, at time.Time) (tok
 		if err != nil {
 			return false, err
 		}
+		d.txn.Vital = true // a grant that was stolen is not left to whoever has it for want of room
 		g := &c.grant
 		if g.Revoking == nil {
 			g.Revoking = &tokenbroker.Revoking{Begun: at.UTC()}
@@ -97,10 +98,11 @@ func (c *chain) dropTokens(d *draft, keep string) {
 // Revoked notes how far a revocation came at the provider; nil ends it. It changes nothing else. Errors: tokenbroker.ErrNotFound if the
 // credential is not there or was re-created; tokenbroker.ErrTampered.
 func (s *Store) Revoked(ctx context.Context, name, uid string, r *tokenbroker.Revoking) (tokenbroker.Grant, error) {
-	return s.mutate(ctx, name, func(c *chain, _ *draft) (bool, error) {
+	return s.mutate(ctx, name, func(c *chain, d *draft) (bool, error) {
 		if c.index.UID != uid || c.grant.UID != uid {
 			return false, tokenbroker.ErrNotFound
 		}
+		d.txn.Vital = true
 		c.grant.Revoking = r
 		return true, nil
 	})

@@ -25,7 +25,7 @@ const (
 // Options are the choices of Open. The zero value is good.
 type Options struct {
 	Timeout time.Duration // how long to wait for a process that holds the file; 0 = 3 s
-	MaxSize int64         // bytes that the file may grow to, but for the few pages that a delete takes; 0 = no limit but the disk
+	MaxSize int64         // bytes that the file may grow to, but for what is vital and the few pages that a delete takes; 0 = no limit but the disk
 }
 
 // Open opens the file at path, or makes it if there is none. The folder must exist. Close it.

@@ -83,7 +83,7 @@ func (e *Engine) commitGroup() {
 	}
 	err := e.commit(group)
 	for _, r := range group {
-		if errors.Is(err, berrors.ErrMaxSizeReached) && (len(group) > 1 || r.deletes()) { // one that is too big must not fail the others
+		if errors.Is(err, berrors.ErrMaxSizeReached) && (len(group) > 1 || r.unbounded()) { // one that is too big must not fail the others
 			r.finish(e.commitAlone(r))
 			continue
 		}
@@ -91,16 +91,18 @@ func (e *Engine) commitGroup() {
 	}
 }
 
-// commitAlone commits one request of a group for which the file has no room. One that deletes and does nothing else is let past the maximum: a
-// page is copied before something is taken out of it, so that a full file could not be emptied. It takes a few pages, which the next one finds
-// free again.
+// commitAlone commits one request of a group for which the file has no room. It may be one that is let past the maximum.
 func (e *Engine) commitAlone(r *request) error {
-	if r.deletes() {
+	if r.unbounded() {
 		defer func(most int) { e.db.MaxSize = most }(e.db.MaxSize)
 		e.db.MaxSize = 0 // bbolt reads it in a write alone, and who has the seat is the only one that writes
 	}
 	return e.commit([]*request{r})
 }
+
+// unbounded reports whether a transaction is let past the maximum: what is vital, and what deletes. A page is copied before something is taken
+// out of it, so that a full file could not be emptied. That takes a few pages, which the next one finds free again.
+func (r *request) unbounded() bool { return r.txn.Vital || r.deletes() }
 
 // deletes reports whether a transaction takes something away and puts nothing in.
 func (r *request) deletes() bool {

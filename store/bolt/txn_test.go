@@ -75,6 +75,26 @@ func TestAFullFileIsEmptiedByDeleting(t *testing.T) {
 	}
 }
 
+func TestAFullFileTakesWhatIsVital(t *testing.T) {
+	e, err := bolt.Open(filepath.Join(t.TempDir(), "store.db"), bolt.Options{MaxSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var wg sync.WaitGroup
+	for i := range 8 { // the group that it is in does not fit, nor does it alone
+		op := store.Op{Key: store.Key{Bucket: string(rune('a' + i)), Name: "big"}, Value: make([]byte, 1<<20)}
+		vital := i == 4
+		wg.Go(func() {
+			_, err := e.Txn(t.Context(), store.Txn{Do: []store.Op{op}, Vital: vital})
+			if vital && err != nil || !vital && !errors.Is(err, berrors.ErrMaxSizeReached) {
+				t.Errorf("vital %t: got %v, want the maximum size to hold for what is not", vital, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestOneThatIsTooBigDoesNotFailItsGroup(t *testing.T) {
 	e, err := bolt.Open(filepath.Join(t.TempDir(), "store.db"), bolt.Options{MaxSize: 1 << 20})
 	if err != nil {
