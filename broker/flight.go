@@ -67,12 +67,28 @@ func (b *Broker) joinOnce(ctx context.Context, v *variant, w want) (*Snapshot, b
 		if r.Err != nil {
 			return nil, began, r.Err
 		}
-		return r.Val.(*Snapshot), began, nil
+		s, err := v.newest(r.Val.(*Snapshot))
+		return s, began, err
 	case <-stalled:
 		return nil, true, problem(tokenbroker.ErrStoreUnavailable, "store_unavailable", retryBase)
 	case <-ctx.Done():
 		return nil, true, ctx.Err()
 	}
+}
+
+// newest is what to give of what a flight brought, or why that is not to be given any more. The flight may have looked before the credential was
+// switched off, revoked or given another account, and the caller have come after that.
+func (v *variant) newest(brought *Snapshot) (*Snapshot, error) {
+	s := v.snap.Load()
+	if s == brought || s.Token != nil {
+		return s, nil
+	}
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	if err := v.blocked(want{}, time.Now()); err != nil {
+		return nil, err
+	}
+	return nil, tokenbroker.ErrSuperseded
 }
 
 // fly is one flight of one variant, on the broker's own context. Whoever wants a token of the variant meanwhile waits for it.

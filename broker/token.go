@@ -77,9 +77,6 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 	if err != nil {
 		return nil, err
 	}
-	if err := v.withdrawn(s); err != nil {
-		return nil, err
-	}
 	if now = time.Now(); !s.usable(now) { // it ended before this caller came to see it
 		return nil, problem(tokenbroker.ErrUpstream, "expired_on_arrival", retryBase)
 	}
@@ -87,17 +84,6 @@ func (b *Broker) better(ctx context.Context, v *variant, s *Snapshot, least time
 		return nil, unattainable(s, now, "the provider gives no token that lives so long")
 	}
 	return s, nil
-}
-
-// withdrawn says why a flight's token is not to be given any more. The flight may have looked before the credential was switched off, and the
-// caller have come after that.
-func (v *variant) withdrawn(s *Snapshot) error {
-	if newest := v.snap.Load(); newest == s || newest.Token != nil {
-		return nil
-	}
-	v.e.mu.Lock()
-	defer v.e.mu.Unlock()
-	return v.blocked(want{}, time.Now())
 }
 
 // worthwhile says whether a caller who wants a longer life may cause an exchange although there is a valid token. e.mu is held.
