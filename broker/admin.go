@@ -112,7 +112,7 @@ func (b *Broker) Credential(ctx context.Context, name string) (Status, error) {
 		Missing: e.missing(e.cred.Scopes), Rotated: e.rotated, Skew: b.skew(e.cred.Provider),
 		Subscribers: int(e.streams.Load()), Variants: len(e.variants)}
 	if s := st.Snapshot; s.State != tokenbroker.StateReady {
-		st.Advice = e.advise(s.Code, s.Cause)
+		st.Advice = e.advise(s.Code, s.Cause, e.cred.Grant)
 	}
 	if now := time.Now(); v.alive(now) {
 		st.RefreshAt = v.refreshDue(now)

@@ -12,9 +12,12 @@ import (
 )
 
 func advised(c *broker.Config) {
-	c.Advice = func(code string, cause tokenbroker.Cause) string {
-		if cause == "delegation_not_authorized" {
+	c.Advice = func(_ string, cause tokenbroker.Cause, grant tokenbroker.GrantType) string {
+		switch cause {
+		case "delegation_not_authorized":
 			return "Authorize it in the Admin console."
+		case "token_expired_or_revoked":
+			return "Bring what " + string(grant) + " lives on."
 		}
 		return ""
 	}
@@ -53,6 +56,24 @@ func TestTheCauseOfAFailureIsTold(t *testing.T) {
 		fatal(t, err)
 		if s := w.status().Snapshot; s.State != tokenbroker.StateReady || s.Code != "" || s.Cause != "" {
 			t.Errorf("got %s %s %s after it was mended, want READY", s.State, s.Code, s.Cause)
+		}
+	})
+}
+
+// The way back to life depends on what the grant lives on: there may be nothing to consent to.
+func TestWhatToDoAboutADeadGrantFollowsTheGrant(t *testing.T) {
+	p := plan{traits: rotating, config: advised, answer: refuses(tokenbroker.Failure{Class: tokenbroker.ClassDeadGrant,
+		Code: "invalid_grant", Cause: "token_expired_or_revoked", Sent: true})}
+	run(t, p, func(t *testing.T, w *world) {
+		w.create("a")
+		const want = "Bring what refresh_token lives on."
+		if st := w.status(); st.Snapshot.State != tokenbroker.StateReauthorize || st.Advice != want {
+			t.Errorf("got %s, advice %q, want %q", st.Snapshot.State, st.Advice, want)
+		}
+		_, err := w.ask(broker.Request{})
+		wantCode(t, err, tokenbroker.ErrReauthorize, "invalid_grant")
+		if problem, _ := errors.AsType[*tokenbroker.Problem](err); problem == nil || !strings.HasSuffix(problem.Detail, want) {
+			t.Errorf("got %v, want it to say %q", err, want)
 		}
 	})
 }

@@ -24,7 +24,7 @@ type entry struct {
 
 	pursued atomic.Bool  // somebody is asking the provider to end what was revoked
 	kind    atomic.Value // the credential's tokenbroker.GrantType, which never changes
-	advise  func(code string, cause tokenbroker.Cause) string
+	advise  func(code string, cause tokenbroker.Cause, grant tokenbroker.GrantType) string
 
 	spend chan struct{} // the spend lock: holds a value while a refresh token is being spent
 

@@ -131,8 +131,9 @@ type Config struct {
 	// Observe sees every event: metrics, logs and pages hang on it. It must not block, nor call the broker, which may hold a lock
 	// meanwhile. Nil means nobody looks.
 	Observe func(Event)
-	// Advice is what to do about an error code and its cause, in a sentence or two; "" if there is nothing to say. Nil says nothing.
-	Advice func(code string, cause tokenbroker.Cause) string
+	// Advice is what to do about an error code and its cause, in a sentence or two; "" if there is nothing to say. The way back to life depends
+	// on the grant. Nil says nothing.
+	Advice func(code string, cause tokenbroker.Cause, grant tokenbroker.GrantType) string
 	// ExchangeTimeout bounds one exchange. 0 means 30 s.
 	ExchangeTimeout time.Duration
 	// MaxVariants bounds the variants alive per credential, unless a provider's traits say less. 0 means 64.

@@ -80,13 +80,13 @@ func ownAdvice(code string) string {
 	return ""
 }
 
-// advise says what to do about an error code.
-func (b *Broker) advise(code string, cause tokenbroker.Cause) string {
+// advise says what to do about an error code of a credential of a grant.
+func (b *Broker) advise(code string, cause tokenbroker.Cause, grant tokenbroker.GrantType) string {
 	if code == "" {
 		return ""
 	}
 	if b.cfg.Advice != nil {
-		if s := b.cfg.Advice(code, cause); s != "" {
+		if s := b.cfg.Advice(code, cause, grant); s != "" {
 			return s
 		}
 	}
@@ -102,12 +102,13 @@ func (e *entry) why(sentinel error, code string, cause tokenbroker.Cause, retryA
 	if cause != "" {
 		p.Metadata["cause"] = string(cause)
 	}
-	if kind, ok := e.kind.Load().(tokenbroker.GrantType); ok && errors.Is(sentinel, tokenbroker.ErrReauthorize) {
+	kind, ok := e.kind.Load().(tokenbroker.GrantType)
+	if ok && errors.Is(sentinel, tokenbroker.ErrReauthorize) {
 		p.Metadata["grantType"] = string(kind) // how to consent again depends on it
 	}
 	bare := errors.Is(sentinel, tokenbroker.ErrReauthorize) && code == "invalid_grant" && cause == "" // of which the grant tells the way out
 	if !bare && (errors.Is(sentinel, tokenbroker.ErrReauthorize) || errors.Is(sentinel, tokenbroker.ErrMisconfigured)) {
-		if advice := e.advise(code, cause); advice != "" {
+		if advice := e.advise(code, cause, kind); advice != "" {
 			p.Detail += ": " + advice
 		}
 	}

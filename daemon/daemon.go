@@ -236,18 +236,20 @@ func (d *Daemon) observe(ev broker.Event) {
 }
 
 // advice gives the engine the words of package explain for what to do about a cause, or else about a code.
-func advice() func(string, tokenbroker.Cause) string {
-	causes, codes := map[tokenbroker.Cause]string{}, map[string]string{}
+func advice() func(string, tokenbroker.Cause, tokenbroker.GrantType) string {
+	causes, codes := map[tokenbroker.Cause]explain.Entry{}, map[string]explain.Entry{}
 	for _, e := range explain.All() {
 		switch e.Kind {
 		case explain.KindCause:
-			causes[tokenbroker.Cause(e.Name)] = e.Do
+			causes[tokenbroker.Cause(e.Name)] = e
 		case explain.KindCode:
-			codes[e.Name] = e.Do
+			codes[e.Name] = e
 		default: // what no provider says
 		}
 	}
-	return func(code string, cause tokenbroker.Cause) string { return cmp.Or(causes[cause], codes[code]) }
+	return func(code string, cause tokenbroker.Cause, grant tokenbroker.GrantType) string {
+		return cmp.Or(causes[cause].DoFor(grant), codes[code].DoFor(grant))
+	}
 }
 
 // exercise tells the store what it needs for its summaries.

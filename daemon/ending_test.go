@@ -60,8 +60,8 @@ func TestARevocationThatTheProviderDoesNotKnowIsTold(t *testing.T) {
 			t.Errorf("got %d lines, want one that says that the provider was of no help", len(got))
 		}
 		st, err := b.Daemon.Broker().Credential(t.Context(), "example/drive")
-		if err != nil || st.Snapshot.State != tokenbroker.StateReauthorize || st.Advice == "" {
-			t.Errorf("got %s, advice %q, %v; want REAUTHORIZE and what to do", st.Snapshot.State, st.Advice, err)
+		if err != nil || st.Snapshot.State != tokenbroker.StateReauthorize || st.Advice != "Bring a new refresh token, if it is to be used any more." {
+			t.Errorf("got %s, advice %q, %v; want REAUTHORIZE and what to do about a refresh token that was brought", st.Snapshot.State, st.Advice, err)
 		}
 	})
 }

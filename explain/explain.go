@@ -10,6 +10,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -41,6 +42,8 @@ type Entry struct {
 	Status   string               // of a reason: the gRPC code it comes with; "" = any
 	Recovery tokenbroker.Recovery // who has to act
 	Do       string               // what to do, in a sentence or two
+	Brought  string               // the same where nobody consents to the broker, but somebody brings a {secret}; "" = Do
+	Alone    string               // the same where a grant lives on its OAuth client alone; "" = Do
 	Command  string               // the command that does it, {credential} and {client} standing for names; "" = none
 }
 
@@ -77,6 +80,31 @@ func Of(cause tokenbroker.Cause, code string) (Entry, bool) {
 // Known reports whether a cause is one of the vocabulary.
 func Known(cause tokenbroker.Cause) bool {
 	return slices.ContainsFunc(causes, func(e Entry) bool { return e.Name == string(cause) })
+}
+
+// DoFor is what to do about a credential of a grant: the way back to life depends on what it lives on. Of a grant that is not known, it is Do.
+func (e Entry) DoFor(g tokenbroker.GrantType) string {
+	switch {
+	case g == "" || g.Consents():
+		return e.Do
+	case g.Keeps() == tokenbroker.HoldsNothing:
+		return cmp.Or(e.Alone, e.Do)
+	}
+	return strings.ReplaceAll(cmp.Or(e.Brought, e.Do), "{secret}", secretOf(g.Keeps()))
+}
+
+// secretOf is what somebody brings, in words.
+func secretOf(h tokenbroker.Holding) string {
+	switch h {
+	case tokenbroker.HoldsToken:
+		return "token or API key"
+	case tokenbroker.HoldsPassword:
+		return "password"
+	case tokenbroker.HoldsSubjectToken:
+		return "subject token"
+	case tokenbroker.HoldsRefreshToken, tokenbroker.HoldsNothing:
+	}
+	return "refresh token"
 }
 
 // Fill puts names in the places that Command leaves for them.

@@ -41,6 +41,56 @@ func TestEachEntrySaysAllThereIsToSay(t *testing.T) {
 	}
 }
 
+// ofConsents are the codes that a consent ends with, which a grant that nobody consents to does not have.
+var ofConsents = []string{"account_selection_required", "code_missing", "repeated_parameter", "iss_missing", "token_in_callback", "authorization_pending",
+	"expired_token", "account_mismatch", "account_not_named", "grant_expired", "unknown_error", "audit_unavailable", "id_token_unreadable", "id_token_wrong_nonce",
+	"id_token_expired", "interrupted", "consent_needed", "no_refresh_token", "credential_gone", "device_not_supported", "redirect_uri_mismatch"}
+
+// TestNobodyIsToldToConsentToAGrantThatIsBrought: there is nothing to consent to where somebody imported a refresh token, a password, a subject
+// token or a token.
+func TestNobodyIsToldToConsentToAGrantThatIsBrought(t *testing.T) {
+	person := regexp.MustCompile(`(?i)consent |consent[.;]|connect (it|the)|install the app|{`)
+	atProvider := []string{"user_not_preauthorized"} // consents of an assertion's subject, which do not come by the broker
+	for grant, secret := range map[tokenbroker.GrantType]string{
+		tokenbroker.GrantRefreshToken: "refresh token", tokenbroker.GrantStatic: "token or API key",
+		tokenbroker.GrantPassword: "password", tokenbroker.GrantTokenExchange: "subject token",
+	} {
+		for _, e := range explain.All() {
+			if e.Kind != explain.KindCause && e.Kind != explain.KindCode || slices.Contains(ofConsents, e.Name) || slices.Contains(atProvider, e.Name) {
+				continue
+			}
+			do := e.DoFor(grant)
+			if person.MatchString(do) || !ends(do) {
+				t.Errorf("%s, %s: got %q", grant, e.Name, do)
+			}
+			if e.Recovery == tokenbroker.RecoveryReauthorize && !strings.Contains(do, secret) {
+				t.Errorf("%s, %s: got %q, want to be told to bring a %s", grant, e.Name, do, secret)
+			}
+		}
+	}
+}
+
+func TestWhatToDoFollowsTheGrant(t *testing.T) {
+	for _, tt := range []struct {
+		word  string
+		grant tokenbroker.GrantType
+		want  string
+	}{
+		{"token_expired_or_revoked", "", "Consent again. If it comes back every 7 days, publish the app (see app_in_testing)."},
+		{"token_expired_or_revoked", tokenbroker.GrantAuthorizationCode, "Consent again. If it comes back every 7 days, publish the app (see app_in_testing)."},
+		{"token_expired_or_revoked", tokenbroker.GrantDeviceCode, "Consent again. If it comes back every 7 days, publish the app (see app_in_testing)."},
+		{"token_expired_or_revoked", tokenbroker.GrantRefreshToken, "Bring a new refresh token. If it comes back every 7 days, publish the app (see app_in_testing)."},
+		{"password_changed", tokenbroker.GrantPassword, "Bring a new password."},
+		{"revoked", tokenbroker.GrantClientCredentials, "Have it refreshed, if it is to be used any more."},
+		{"invalid_grant", tokenbroker.GrantJWTBearer, "Check the key, the subject and the clock."},
+		{"clock_skew", tokenbroker.GrantRefreshToken, "Set the clock of the broker's host (NTP). The broker measures the difference from the Date header and shows it."},
+	} {
+		if e, _ := explain.Lookup(tt.word); e.DoFor(tt.grant) != tt.want {
+			t.Errorf("%s of %s: got %q, want %q", tt.word, tt.grant, e.DoFor(tt.grant), tt.want)
+		}
+	}
+}
+
 func ends(sentence string) bool {
 	return strings.HasSuffix(sentence, ".") || strings.HasSuffix(sentence, ".)")
 }

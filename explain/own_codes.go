@@ -43,6 +43,7 @@ var ownCodes = []Entry{
 		Title:   "there is no refresh token",
 		Meaning: "Nobody has consented or imported one yet.",
 		Do:      "Connect the credential, or import a refresh token.",
+		Brought: "Bring a {secret}.",
 		Command: "tokenctl connect {credential} --reauthorize"},
 	{Name: "subject_not_supported", Kind: KindCode, Recovery: tokenbroker.RecoveryFixConfiguration,
 		Title:   "the grant can't act for a subject",
