@@ -167,20 +167,24 @@ func (b *Broker) unused(ctx context.Context, name string) error {
 
 // loadedWith returns the credentials in memory that use an OAuth client.
 func (b *Broker) loadedWith(client string) []*entry {
+	return slices.DeleteFunc(b.inMemory(), func(e *entry) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.cred.Client != client
+	})
+}
+
+// inMemory returns the credentials in memory.
+func (b *Broker) inMemory() []*entry {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var with []*entry
+	var all []*entry
 	for _, e := range b.entries {
 		if e.loaded.Load() {
-			e.mu.Lock()
-			uses := e.cred.Client == client
-			e.mu.Unlock()
-			if uses {
-				with = append(with, e)
-			}
+			all = append(all, e)
 		}
 	}
-	return with
+	return all
 }
 
 func withoutSecrets(c tokenbroker.OAuthClient) tokenbroker.OAuthClient {

@@ -28,7 +28,7 @@ type entry struct {
 
 	spend chan struct{} // the spend lock: holds a value while a refresh token is being spent
 
-	mu       sync.Mutex // guards what is below; never held across I/O
+	mu       sync.Mutex // guards what is below; never held across I/O, and never taken under Broker.mu
 	gone     bool
 	cred     tokenbroker.Credential
 	grant    tokenbroker.Grant // without its secrets
