@@ -12,6 +12,7 @@ import (
 
 const (
 	keepExpired = 24 * time.Hour // how long after its expiry a variant's token is kept
+	keepMany    = 256            // with more tokens than these, those that have expired are not kept: the record of the grant names each
 	maxPrune    = 64             // expired tokens that one commit removes
 )
 
@@ -188,11 +189,15 @@ func (s *Store) keptGeneration(ctx context.Context, c *chain, k Key, hash string
 	return t.Generation, nil
 }
 
-// prune drops tokens that expired long ago, so that a credential with ever new subjects does not grow for ever.
+// prune drops tokens that expired long ago, or just now if there are many, so that a credential with ever new subjects does not grow until its
+// record can't be written any more.
 func (c *chain) prune(d *draft, keep string, now time.Time) {
-	n := 0
+	n, most := 0, keepExpired
+	if len(c.link) > keepMany {
+		most = 0
+	}
 	for hash, link := range c.link {
-		if hash != keep && n < maxPrune && now.Sub(link.Expiry) > keepExpired {
+		if hash != keep && n < maxPrune && now.Sub(link.Expiry) > most {
 			n++
 			delete(c.link, hash)
 			d.delete(tokenKeyOf(c.name, hash))
