@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -289,6 +290,28 @@ func TestScopesThatWereNotGranted(t *testing.T) {
 			t.Errorf("got %v after a reply that names both, want a token", err)
 		}
 	})
+}
+
+// Who has to get a scope granted may have nothing to consent to: the refresh token was imported.
+func TestHowToGetAScopeGrantedFollowsTheGrant(t *testing.T) {
+	for grant, want := range map[tokenbroker.GrantType]string{
+		tokenbroker.GrantRefreshToken:      "import anew what the credential lives on",
+		tokenbroker.GrantAuthorizationCode: "connect the credential again",
+	} {
+		run(t, plan{traits: rotating, answer: func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+			reply, err := gives(time.Hour, true)(ctx, n, r)
+			reply.Granted = []string{"a"}
+			return reply, err
+		}}, func(t *testing.T, w *world) {
+			w.client()
+			w.made(grant, "rt-0", nil)
+			w.get()
+			_, err := w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs", Scopes: []string{"a", "b"}}})
+			if p, _ := errors.AsType[*tokenbroker.Problem](err); p == nil || !errors.Is(err, tokenbroker.ErrScopeNotGranted) || !strings.Contains(p.Detail, want) {
+				t.Errorf("%s: got %v, want to be told to %s", grant, err, want)
+			}
+		})
+	}
 }
 
 // A consent that lands between the commit of an exchange and its publication is the newer one.

@@ -94,7 +94,7 @@ func (e *entry) resolve(s Selection) (tokenbroker.Variant, error) {
 	if missing := e.missing(s.Scopes); len(missing) > 0 {
 		return v, &tokenbroker.Problem{Err: tokenbroker.ErrScopeNotGranted, Field: "scopes",
 			Metadata: map[string]string{"scopes": strings.Join(missing, " "), "grantType": string(e.cred.Grant)},
-			Detail:   strings.Join(missing, ", ") + "; connect the credential again and ask for it, or ask the broker for a token without it"}
+			Detail:   strings.Join(missing, ", ") + "; " + wayToGrant(e.cred.Grant) + ", or ask the broker for a token without it"}
 	}
 	if len(v.Scopes) < len(own.Scopes) && !e.traits.Downscopes {
 		return v, scopeProblem("the provider is not known to narrow scopes; leave them empty, or use a credential that has only these")
@@ -103,6 +103,14 @@ func (e *entry) resolve(s Selection) (tokenbroker.Variant, error) {
 		return v, scopeProblem("the grant " + string(e.cred.Grant) + " can't choose a subject")
 	}
 	return v, nil
+}
+
+// wayToGrant is how an operator gets a scope granted.
+func wayToGrant(g tokenbroker.GrantType) string {
+	if g.Consents() {
+		return "connect the credential again and ask for it"
+	}
+	return "have it granted at the provider and import anew what the credential lives on"
 }
 
 // missing lists those of some scopes that the provider did not grant. Where it did not say what it granted, it granted what was asked
