@@ -23,7 +23,7 @@ func (b *Broker) commit(ctx context.Context, t try, o tokenbroker.Outcome) (toke
 			b.reread(ctx, t.v.e)
 			b.endLate(ctx, t, o)
 			return grant, tok, err
-		case o.RefreshToken.IsZero():
+		case o.RefreshToken.IsZero() || o.RefreshToken == t.sent: // the store has what there is
 			b.markUnspent(t)
 			return grant, tok, err
 		}

@@ -103,3 +103,30 @@ func TestWhoWaitsIsToldThatTheStoreFails(t *testing.T) {
 		}
 	})
 }
+
+// A provider that does not rotate may still name the refresh token that it was sent. Nothing is lost with that, so nobody is kept waiting for
+// the store to take it: for other variants there may be room.
+func TestARefreshTokenThatCameBackAsItWasSentHoldsUpNobody(t *testing.T) {
+	echo := func(ctx context.Context, n int, r tokenbroker.ExchangeRequest) (tokenbroker.ExchangeReply, error) {
+		reply, err := gives(time.Hour, false)(ctx, n, r)
+		reply.RefreshToken = r.RefreshToken
+		return reply, err
+	}
+	run(t, plan{traits: tokenbroker.Traits{Rotates: true, Downscopes: true}, answer: echo}, func(t *testing.T, w *world) {
+		w.create("a", "b")
+		w.get()
+		w.store.hook(failing(tokenbroker.ErrStoreUnavailable, "commit"), nil)
+		narrow := func(scope string) error {
+			_, err := w.ask(broker.Request{Selection: broker.Selection{Credential: "acme/jobs", Scopes: []string{scope}}})
+			return err
+		}
+		if err := narrow("a"); !errors.Is(err, tokenbroker.ErrStoreUnavailable) {
+			t.Errorf("got %v, want ErrStoreUnavailable", err)
+		}
+		w.store.hook(nil, nil)
+		fatal(t, narrow("b"))
+		if g := w.grant(); g.Serial != 1 || g.Intent != nil {
+			t.Errorf("got serial %d, intent %v, want the refresh token as it was, and not spent", g.Serial, g.Intent)
+		}
+	})
+}

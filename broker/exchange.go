@@ -23,6 +23,7 @@ type try struct {
 	intent   *tokenbroker.Intent // as written for this attempt
 	last     bool                // there is no further client secret to try
 	attempt  string
+	sent     tokenbroker.Secret // what the grant lives on, as it was sent
 	began    time.Time
 	subject  *tokenbroker.Token // of the source; nil if the credential has none
 }
@@ -112,6 +113,7 @@ func (b *Broker) attempt(ctx context.Context, t try, secret tokenbroker.ClientSe
 		at.unused()
 		return nil, err
 	}
+	t.sent = grant.RefreshToken
 	cctx, cancel := context.WithTimeout(ctx, b.cfg.ExchangeTimeout)
 	defer cancel()
 	sent := time.Now()
