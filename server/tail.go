@@ -63,9 +63,20 @@ func tailFilter(r *tokenbrokerv1.TailAuditRecordsRequest) (*filter, error) {
 	return filterOf(r.GetFilter())
 }
 
-// serve sends until something ends the tail. A send that blocks must not keep it from ending, so another goroutine sends; it ends with the
-// stream, and the server waits for it.
+// serve sends until something ends the tail, and says what did. A reader that was too slow loses its connection, too, which may be seen first.
 func (t *tail) serve(ctx context.Context, recent int) error {
+	err := t.await(ctx, recent)
+	select {
+	case <-t.cut:
+		return errSlowReader
+	default:
+		return err
+	}
+}
+
+// await sends until something ends the tail. A send that blocks must not keep it from ending, so another goroutine sends; it ends with the
+// stream, and the server waits for it.
+func (t *tail) await(ctx context.Context, recent int) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
