@@ -24,7 +24,12 @@ var addrTable = []struct {
 }{
 	{netip.MustParsePrefix("169.254.0.0/16"), addrNever, "link-local"},
 	{netip.MustParsePrefix("fe80::/10"), addrNever, "link-local"},
-	{netip.MustParsePrefix("fd00:ec2::254/128"), addrNever, "cloud metadata"},
+	{netip.MustParsePrefix("fd00:ec2::/32"), addrNever, "cloud metadata"},          // AWS: instances, EKS pods and its other services
+	{netip.MustParsePrefix("fd20:ce::254/128"), addrNever, "cloud metadata"},       // Google
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), addrNever, "cloud metadata"}, // Oracle
+	{netip.MustParsePrefix("fd00:42::42/128"), addrNever, "cloud metadata"},        // Scaleway
+	{netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"), addrNever, "cloud metadata"},  // Linode
+	{netip.MustParsePrefix("fd00:100::100:200/128"), addrNever, "cloud metadata"},  // Alibaba
 	{netip.MustParsePrefix("100.100.100.200/32"), addrNever, "cloud metadata"},
 	{netip.MustParsePrefix("192.0.0.192/32"), addrNever, "cloud metadata"},
 	{netip.MustParsePrefix("168.63.129.16/32"), addrNever, "cloud metadata"},
@@ -69,12 +74,27 @@ func (p Profile) CheckAddr(addr netip.Addr) error {
 }
 
 func judge(addr netip.Addr) (addrKind, string) {
+	if behind, ok := translated(addr); ok {
+		if kind, what := judge(behind); kind == addrNever {
+			return kind, what
+		}
+	}
 	for _, row := range addrTable {
 		if row.block.Contains(addr) {
 			return row.kind, row.what
 		}
 	}
 	return addrPublic, ""
+}
+
+// translated is the IPv4 address that a translator of one's own makes of an address (RFC 8215), in the usual form with 96 bits before it.
+// What lies behind one may be private, too, but never what no setting allows.
+func translated(addr netip.Addr) (netip.Addr, bool) {
+	if !netip.MustParsePrefix("64:ff9b:1::/48").Contains(addr) {
+		return addr, false
+	}
+	b := addr.As16()
+	return netip.AddrFrom4([4]byte(b[12:])), true
 }
 
 // unwrap returns the IPv4 address within an IPv4-mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) address.

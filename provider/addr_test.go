@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -48,6 +49,30 @@ func TestS26ADocumentMayNotNameWhatAConfigurationMayNot(t *testing.T) {
 		filled, refused, ok := p.Discovered(provider.Metadata{Issuer: issuer, Endpoints: map[string]string{"token_endpoint": at, "jwks_uri": at}})
 		if !ok || len(refused) != 2 || filled.TokenEndpoint != "" || filled.JWKSURI != "" {
 			t.Errorf("%q: got %q, %q, %v; want neither taken", at, filled.TokenEndpoint, filled.JWKSURI, refused)
+		}
+	}
+}
+
+// Where clouds serve machine credentials over IPv6 is in blocks that are a company's own otherwise: allow_private must not open them.
+func TestS26NoSettingAllowsTheCredentialsOfTheMachine(t *testing.T) {
+	own := provider.Profile{AllowPrivate: true, InsecureLoopback: true}
+	for _, addr := range []string{
+		"169.254.169.254", "169.254.170.2", "fe80::a9fe:a9fe", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", // any
+		"fd00:ec2::254", "fd00:ec2::23", "fd00:ec2:0:1::1", // AWS: instances, EKS pods, its other services
+		"fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1", // Google, Oracle, Scaleway, Linode
+		"100.100.100.200", "fd00:100::100:200", "192.0.0.192", "168.63.129.16", // Alibaba, Oracle, Azure
+		"64:ff9b:1::a9fe:a9fe", "64:ff9b:1:7::6464:64c8", "64:ff9b:1::e000:1", // by a translator of one's own
+	} {
+		if err := own.CheckAddr(netip.MustParseAddr(addr)); err == nil || !strings.Contains(err.Error(), "which no token endpoint has") {
+			t.Errorf("%s: got %v, want it refused for good", addr, err)
+		}
+	}
+	for _, addr := range []string{"10.0.0.1", "fd00::1", "fd00:ec3::254", "fd20:ce::253", "127.0.0.1", "64:ff9b:1::a00:1", "64:ff9b:1::cb00:7107"} {
+		if err := own.CheckAddr(netip.MustParseAddr(addr)); err != nil {
+			t.Errorf("%s: got %v, want it allowed with allow_private", addr, err)
+		}
+		if err := (provider.Profile{}).CheckAddr(netip.MustParseAddr(addr)); err == nil {
+			t.Errorf("%s: got it allowed without allow_private", addr)
 		}
 	}
 }
