@@ -9,7 +9,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -205,14 +207,16 @@ func required(path string, f file, c daemon.Config) error {
 			errs = append(errs, fmt.Errorf("%s: %s is missing", path, r.key))
 		}
 	}
-	values := append([]setting{{"store.max_size", float64(f.Store.MaxSize)}, {"drain_timeout", float64(f.DrainTimeout)},
-		{"tls.workload_api_wait", float64(f.TLS.WorkloadWait)}}, f.Limits.values()...)
+	values := append([]setting{{key: "store.max_size", value: float64(f.Store.MaxSize)}, {key: "drain_timeout", value: float64(f.DrainTimeout)},
+		{key: "tls.workload_api_wait", value: float64(f.TLS.WorkloadWait)}}, f.Limits.values()...)
 	for _, r := range values {
 		switch {
 		case r.value < 0:
 			errs = append(errs, fmt.Errorf("%s: %s is negative", path, r.key))
 		case math.IsNaN(r.value) || math.IsInf(r.value, 0):
 			errs = append(errs, fmt.Errorf("%s: %s is no number that a limit can be", path, r.key))
+		case r.small:
+			errs = append(errs, fmt.Errorf("%s: %s is too small: give %s at least, or 0 for the default", path, r.key, r.least))
 		}
 	}
 	return errors.Join(errs...)
@@ -266,7 +270,35 @@ func place(err error) error {
 		return err
 	}
 	pos := at.GetToken().Position
-	return fmt.Errorf("line %d, column %d: %s", pos.Line, pos.Column, at.GetMessage())
+	return fmt.Errorf("line %d, column %d: %s", pos.Line, pos.Column, message(at))
+}
+
+// message is what is wrong, in words of the file: the reader speaks of Go types.
+func message(err yaml.Error) string {
+	var (
+		kind   *yaml.TypeError
+		beyond *yaml.OverflowError
+	)
+	switch {
+	case errors.As(err, &beyond) && strings.HasPrefix(beyond.SrcNum, "-"):
+		return "a number here must not be negative"
+	case errors.As(err, &beyond):
+		return "a number here must not be so large"
+	case errors.As(err, &kind):
+		return wanted(kind.DstType) + " is needed here"
+	}
+	return err.GetMessage()
+}
+
+// wanted says what a type is in a file.
+func wanted(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		return wanted(t.Elem())
+	}
+	const section = "a section with keys of its own"
+	words := map[reflect.Kind]string{reflect.String: "text", reflect.Bool: "true or false", reflect.Float64: "a number", reflect.Slice: "a list",
+		reflect.Map: section, reflect.Struct: section}
+	return cmp.Or(words[t.Kind()], "a whole number")
 }
 
 func configCommand() *cobra.Command {

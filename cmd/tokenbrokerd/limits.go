@@ -48,24 +48,43 @@ func (l limits) server() server.Limits {
 		ConnectionIdle: time.Duration(l.ConnectionIdle), Keepalive: time.Duration(l.Keepalive), KeepaliveTimeout: time.Duration(l.KeepaliveTimeout)}
 }
 
-// setting is a number of the config file.
+// setting is a number of the config file, 0 for its default.
 type setting struct {
 	key   string
 	value float64
+	least string // what it is at least, as one writes it; "" = anything
+	small bool   // it is less
 }
 
-// values are the settings that could be negative.
+// least is a setting with which, were it smaller, nobody could be served.
+func least(key string, value, least int64) setting {
+	return setting{key, float64(value), strconv.FormatInt(least, 10), value > 0 && value < least}
+}
+
+// lasting is a setting that is a time. A shorter one than a second is a unit that was mistaken.
+func lasting(key string, d provider.Duration) setting {
+	return setting{key, float64(d), "1s", d > 0 && time.Duration(d) < time.Second}
+}
+
+const (
+	memoryLeast  = 32 << 20 // three times what a broker has that does nothing
+	headerLeast  = 1 << 10
+	requestLeast = 1 << 10
+)
+
+// values are the settings that could be what no limit can be.
 func (l limits) values() []setting {
 	return []setting{
-		{"limits.calls_per_second", l.CallsPerSecond}, {"limits.streams_per_identity", float64(l.StreamsPerIdentity)},
-		{"limits.connections_per_identity", float64(l.ConnsPerIdentity)}, {"limits.connections", float64(l.Conns)},
-		{"limits.handshakes", float64(l.Handshakes)}, {"limits.handshake_timeout", float64(l.HandshakeTimeout)},
-		{"limits.resets_per_second", l.ResetsPerSecond}, {"limits.request_bytes", float64(l.RequestBytes)},
-		{"limits.selectors_per_stream", float64(l.Selectors)}, {"limits.tails_per_identity", float64(l.Tails)}, {"limits.memory", float64(l.Memory)},
-		{"limits.call_deadline", float64(l.CallDeadline)}, {"limits.heartbeat", float64(l.Heartbeat)},
-		{"limits.slow_reader", float64(l.SlowReader)}, {"limits.connection_age", float64(l.ConnectionAge)},
-		{"limits.connection_grace", float64(l.ConnectionGrace)}, {"limits.connection_idle", float64(l.ConnectionIdle)},
-		{"limits.keepalive", float64(l.Keepalive)}, {"limits.keepalive_timeout", float64(l.KeepaliveTimeout)},
+		{key: "limits.calls_per_second", value: l.CallsPerSecond}, {key: "limits.streams_per_identity", value: float64(l.StreamsPerIdentity)},
+		{key: "limits.connections_per_identity", value: float64(l.ConnsPerIdentity)}, {key: "limits.connections", value: float64(l.Conns)},
+		{key: "limits.handshakes", value: float64(l.Handshakes)}, lasting("limits.handshake_timeout", l.HandshakeTimeout),
+		{key: "limits.resets_per_second", value: l.ResetsPerSecond}, least("limits.header_bytes", int64(l.HeaderBytes), headerLeast),
+		least("limits.request_bytes", int64(l.RequestBytes), requestLeast), {key: "limits.selectors_per_stream", value: float64(l.Selectors)},
+		{key: "limits.tails_per_identity", value: float64(l.Tails)}, least("limits.memory", l.Memory, memoryLeast),
+		lasting("limits.call_deadline", l.CallDeadline), lasting("limits.heartbeat", l.Heartbeat), lasting("limits.slow_reader", l.SlowReader),
+		lasting("limits.connection_age", l.ConnectionAge), lasting("limits.connection_grace", l.ConnectionGrace),
+		lasting("limits.connection_idle", l.ConnectionIdle), lasting("limits.keepalive", l.Keepalive),
+		lasting("limits.keepalive_timeout", l.KeepaliveTimeout),
 	}
 }
 
