@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -182,6 +183,9 @@ func (b *bucket) use(now time.Time) bool {
 }
 
 const bucketLife = 10 * time.Minute
+
+// burstOf is how many calls an identity may make at once: those of two seconds.
+func burstOf(perSecond float64) int { return int(min(2*perSecond, math.MaxInt32-1)) + 1 }
 
 func newIdentityLimits(perSecond float64, burst int) *identityLimits {
 	return &identityLimits{perSecond: perSecond, burst: burst, buckets: map[string]*bucket{}}

@@ -96,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.Limits = cfg.Limits.filled()
 	s := &Server{cfg: cfg, goingAway: make(chan struct{}), ending: make(chan struct{}), trouble: rate.Sometimes{Interval: time.Second}}
-	s.limits = newIdentityLimits(cfg.Limits.CallsPerSecond, int(2*cfg.Limits.CallsPerSecond)+1)
+	s.limits = newIdentityLimits(cfg.Limits.CallsPerSecond, burstOf(cfg.Limits.CallsPerSecond))
 	s.denials = newIdentityLimits(deniedPerSecond, deniedBurst)
 	s.tally = newTally(cfg.Audit)
 	s.limits.refused = func(identity string) {

@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
+	"github.com/tokenbroker/tokenbroker/brokertest"
+	tokenbrokerv1 "github.com/tokenbroker/tokenbroker/proto/tokenbroker/v1"
 	"github.com/tokenbroker/tokenbroker/server"
 )
 
@@ -36,5 +39,20 @@ func TestConnectionsOfOneIdentityShareItsTurnsAlsoAfterItWasForgotten(t *testing
 	}
 	if had := turns(later, one, two, third); had != 2 {
 		t.Errorf("got %d turns after the bucket was made anew, want the 2 that are left", had)
+	}
+}
+
+// A limit that is to be none must not become one by what a number can hold.
+func TestARateBeyondAllCallsRefusesNone(t *testing.T) {
+	for _, rate := range []float64{1e10, 1e20, math.MaxFloat64} {
+		b := brokertest.Start(t, brokertest.Config{Limits: server.Limits{CallsPerSecond: rate, ResetsPerSecond: rate}})
+		b.AddClientCredentials("example/api", "files.read")
+		conn := b.Worker()
+		for range 3 {
+			if _, err := tokensOf(conn).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"}); err != nil {
+				t.Errorf("%g calls per second: got %v, want a token", rate, err)
+			}
+		}
+		b.Stop()
 	}
 }
