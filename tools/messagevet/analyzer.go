@@ -3,6 +3,7 @@ package main
 import (
 	"go/ast"
 	"go/types"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/analysis"
@@ -46,6 +47,9 @@ func check(pass *analysis.Pass, call *ast.CallExpr) {
 	if callee == nil {
 		return
 	}
+	if _, builtin := callee.(*types.Builtin); builtin && callee.Name() == "panic" && shows(pass, call.Args[0]) { // the runtime asks for its String
+		pass.Reportf(call.Pos(), "a message of the protocol is passed to panic, and may hold a token: name the fields you want")
+	}
 	if sel, ok := call.Fun.(*ast.SelectorExpr); ok && callee.Name() == "String" && len(call.Args) == 0 && holds(pass.TypesInfo.TypeOf(sel.X), 1) {
 		pass.Reportf(call.Pos(), "a message of the protocol is turned into text, and may hold a token: name the fields you want")
 	}
@@ -53,10 +57,26 @@ func check(pass *analysis.Pass, call *ast.CallExpr) {
 		return
 	}
 	for _, arg := range call.Args {
-		if t := pass.TypesInfo.TypeOf(arg); t != nil && holds(t, 4) {
+		if shows(pass, arg) {
 			pass.Reportf(arg.Pos(), "a message of the protocol is passed to %s.%s, and may hold a token: name the fields you want", callee.Pkg().Path(), callee.Name())
 		}
 	}
+}
+
+// shows reports whether a printer that is given the expression comes by a message, also where a conversion or a literal hides its type.
+func shows(pass *analysis.Pass, e ast.Expr) bool {
+	if holds(pass.TypesInfo.TypeOf(e), 4) {
+		return true
+	}
+	switch e := ast.Unparen(e).(type) {
+	case *ast.CallExpr:
+		return pass.TypesInfo.Types[e.Fun].IsType() && shows(pass, e.Args[0])
+	case *ast.CompositeLit:
+		return slices.ContainsFunc(e.Elts, func(e ast.Expr) bool { return shows(pass, e) })
+	case *ast.KeyValueExpr:
+		return shows(pass, e.Value)
+	}
+	return false
 }
 
 // holds reports whether a value of the type is a message, or holds one at most depth levels down.
