@@ -73,13 +73,13 @@ func Idle(pieces ...[]byte) int {
 	return int(1e9 - m.idle.left)
 }
 
-// Refusals counts the streams that are refused in what goes to a client, given in pieces.
-func Refusals(pieces ...[]byte) int {
+// Owed is what a client owes for the resets in what goes to it, given in pieces.
+func Owed(pieces ...[]byte) int {
 	m := newMeter(Limits{}.filled())
 	for _, p := range pieces {
 		m.give(p)
 	}
-	return int(m.refused.Load())
+	return int(m.owed.Load())
 }
 
 // LivingMemory is what the process uses, without garbage.

@@ -18,15 +18,15 @@ var (
 const readAhead = 256 << 10
 
 // meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds four things that grpc-go does not: how often a
-// client may have the broker begin something and take it back (rapid reset), how often it may begin more than it may have at once, which
-// whoever leaves answers waiting can do without end, how many calls it may make that grpc-go refuses before the broker sees them, and how much
-// it may ask for while it does not read.
+// client may have the broker begin something and take it back (rapid reset), also by breaking the protocol, so that it is grpc-go that takes it
+// back, how often it may begin more than it may have at once, which whoever leaves answers waiting can do without end, how many calls it may
+// make that grpc-go refuses before the broker sees them, and how much it may ask for while it does not read.
 type meter struct {
 	idle  allowance // of frames that bring no work
 	calls allowance // of calls, of any kind: more than a client may make whom the limits of its identity let be
 
 	in, out frames
-	refused atomic.Int64 // streams that it began beyond those that it may have, and that budget was not charged with
+	owed    atomic.Int64 // for streams that grpc-go reset, and that idle was not charged with
 
 	writing atomic.Bool
 	written atomic.Uint64 // writes that have ended
@@ -78,7 +78,9 @@ const (
 	frameSettings  = 0x4
 	frameContinued = 0x9
 	flagEnd        = 0x1
-	codeRefused    = 0x7 // the reason REFUSED_STREAM
+	codeNone       = 0x0 // the reason NO_ERROR: the answer came before the end of the question
+	codeRefused    = 0x7 // REFUSED_STREAM: there are as many as there may be
+	codeCancel     = 0x8 // CANCEL: its deadline is over
 )
 
 // frames finds the frames in what goes one way on a connection.
@@ -123,14 +125,24 @@ func (f *frames) want() int {
 // length is that of the payload.
 func (f *frames) length() int { return int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]) }
 
-// refuses reports whether the frame refuses a stream: the client had as many as it may.
-func (f *frames) refuses() bool {
-	return f.head[3] == frameReset && f.length() == resetBytes-headBytes && binary.BigEndian.Uint32(f.head[headBytes:]) == codeRefused
+// cost is what a frame to a client takes from its budget: something if it resets a stream that the client should not have begun, or went on
+// with as nobody may.
+func (f *frames) cost() int64 {
+	if f.head[3] != frameReset || f.length() != resetBytes-headBytes {
+		return 0
+	}
+	switch binary.BigEndian.Uint32(f.head[headBytes:]) {
+	case codeNone, codeCancel:
+		return 0
+	case codeRefused:
+		return refusalCosts
+	}
+	return 1
 }
 
 // take looks at what came.
 func (m *meter) take(b []byte) error {
-	for n := refusalCosts * m.refused.Swap(0); n > 0; n-- {
+	for n := m.owed.Swap(0); n > 0; n-- {
 		if !m.idle.spend() {
 			return errFlood
 		}
@@ -147,8 +159,8 @@ func (m *meter) take(b []byte) error {
 // give looks at what goes out.
 func (m *meter) give(b []byte) {
 	for b, found := m.out.next(b); found; b, found = m.out.next(b) {
-		if m.out.refuses() {
-			m.refused.Add(1)
+		if cost := m.out.cost(); cost > 0 {
+			m.owed.Add(cost)
 		}
 	}
 }

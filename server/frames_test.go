@@ -255,23 +255,76 @@ func TestFramesThatBringNoWork(t *testing.T) {
 	}
 }
 
-func TestOnlyAResetForTooManyStreamsCountsAsARefusal(t *testing.T) {
+func TestWhatAResetOfTheBrokersOwnCostsItsClient(t *testing.T) {
 	reset := func(code byte) []byte { return append(frameOf(3, 0, 4)[:12], code) }
-	stream := slices.Concat(frameOf(4, 0, 6), reset(7), frameOf(0, 0, 100), reset(0), reset(8), reset(7), frameOf(3, 0, 5), reset(7), frameOf(1, 5, 30))
-	if got := server.Refusals(stream); got != 3 {
-		t.Errorf("got %d refusals, want 3", got)
+	for _, tt := range []struct {
+		name string
+		code http2.ErrCode
+		want int
+	}{
+		{"an answer before the end of the question", http2.ErrCodeNo, 0}, {"a deadline", http2.ErrCodeCancel, 0},
+		{"a stream beyond those that it may have", http2.ErrCodeRefusedStream, 8}, {"a window update of nothing", http2.ErrCodeProtocol, 1},
+		{"data beyond the window", http2.ErrCodeFlowControl, 1}, {"data after the end", http2.ErrCodeStreamClosed, 1},
+		{"headers that are too large", http2.ErrCodeFrameSize, 1},
+	} {
+		if got := server.Owed(reset(byte(tt.code))); got != tt.want {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	stream := slices.Concat(frameOf(4, 0, 6), reset(7), frameOf(0, 0, 100), reset(0), reset(8), reset(7), frameOf(3, 0, 5), reset(7), reset(1), frameOf(1, 5, 30))
+	if got := server.Owed(stream); got != 25 {
+		t.Errorf("got %d owed, want 25", got)
 	}
 	for at := range stream {
-		if got := server.Refusals(stream[:at], stream[at:]); got != 3 {
-			t.Errorf("got %d refusals in pieces at %d, want 3", got, at)
+		if got := server.Owed(stream[:at], stream[at:]); got != 25 {
+			t.Errorf("got %d owed in pieces at %d, want 25", got, at)
 		}
 	}
 	var bytes [][]byte
 	for i := range stream {
 		bytes = append(bytes, stream[i:i+1])
 	}
-	if got := server.Refusals(bytes...); got != 3 {
-		t.Errorf("got %d refusals byte by byte, want 3", got)
+	if got := server.Owed(bytes...); got != 25 {
+		t.Errorf("got %d owed byte by byte, want 25", got)
+	}
+}
+
+// TestS09AClientThatHasItsCallsResetWithoutEndIsCut resets nothing itself: it breaks the protocol, and the broker does (CVE-2025-8671).
+func TestS09AClientThatHasItsCallsResetWithoutEndIsCut(t *testing.T) {
+	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{StreamsPerConn: 500, CallsPerSecond: 1e6}})
+	b.AddClientCredentials("example/api", "files.read")
+	b.Token("example/api")
+	ask := newRequest(t, tokenbrokerv1.TokenService_GetToken_FullMethodName, &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	for name, breach := range map[string]func(*http2.Framer, uint32) error{
+		"a window update of nothing": func(f *http2.Framer, stream uint32) error {
+			return f.WriteRawFrame(http2.FrameWindowUpdate, 0, stream, make([]byte, 4))
+		},
+		"a window update of nothing, of an idle stream": func(f *http2.Framer, stream uint32) error {
+			return f.WriteRawFrame(http2.FrameWindowUpdate, 0, stream+1_000_000, make([]byte, 4))
+		},
+		"data after the end": func(f *http2.Framer, stream uint32) error { return f.WriteData(stream, true, []byte("more")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := metric(t, b, "tokenbroker_connections_refused_total", `reason="flood"`)
+			client := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("breaker"), Client: true}))
+			client.framer.AllowIllegalWrites = true
+			ended := make(chan struct{})
+			go func() { defer close(ended); client.listenTo(nil) }()
+			var err error
+			for sent := 0; err == nil && sent < 1_000_000; sent++ {
+				if err = client.send(ask); err == nil {
+					err = breach(client.framer, client.stream-2)
+				}
+			}
+			if err == nil {
+				t.Error("a million calls were begun and reset on one connection")
+			}
+			_ = client.conn.Close()
+			<-ended
+			if n := metric(t, b, "tokenbroker_connections_refused_total", `reason="flood"`) - before; n != 1 {
+				t.Errorf("counted %v floods, want 1", n)
+			}
+		})
 	}
 }
 
