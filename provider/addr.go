@@ -94,7 +94,7 @@ func translated(addr netip.Addr) (netip.Addr, bool) {
 		return addr, false
 	}
 	b := addr.As16()
-	return netip.AddrFrom4([4]byte(b[12:])), true
+	return netip.AddrFrom4([4]byte(b[12:])), b[12] != 0 // no translator leads to 0.0.0.0/8
 }
 
 // unwrap returns the IPv4 address within an IPv4-mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056) address.

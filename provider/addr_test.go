@@ -76,3 +76,19 @@ func TestS26NoSettingAllowsTheCredentialsOfTheMachine(t *testing.T) {
 		}
 	}
 }
+
+// A proxy may be inside, but is no more where the machine's credentials are than a provider is, and is written as plainly.
+func TestS26AProxyThatIsNoneIsRefusedInAConfiguration(t *testing.T) {
+	for _, at := range []string{"http://169.254.169.254:80", "http://[::ffff:169.254.169.254]:80", "http://[fe80::1]:3128", "http://[fe80::1%25eth0]:3128",
+		"http://0.0.0.0:3128", "http://2852039166:80", "http://[fd20:ce::254]", "http://proxy.example.com:0", "http://prоxy.example.com"} {
+		_, err := provider.New(map[string]provider.Profile{"acme": {TokenEndpoint: endpoint, Proxy: at}})
+		if err == nil || !strings.Contains(err.Error(), "proxy: ") {
+			t.Errorf("%q: got %v, want it refused", at, err)
+		}
+	}
+	for _, at := range []string{"http://10.0.0.1:3128", "http://127.0.0.1:3128", "http://localhost:3128", "https://[fd00::1]", "http://proxy.corp.example:3128", "http://proxy"} {
+		if _, err := provider.New(map[string]provider.Profile{"acme": {TokenEndpoint: endpoint, Proxy: at}}); err != nil {
+			t.Errorf("%q: got %v, want it taken", at, err)
+		}
+	}
+}

@@ -166,6 +166,9 @@ func checkProxy(p Profile) []error {
 	case strings.HasPrefix(strings.ToLower(p.TokenEndpoint), "http:"):
 		return []error{errors.New("proxy: can't be used with a plain http token_endpoint")}
 	}
+	if err := checkHost(Profile{AllowPrivate: true}, u); err != nil {
+		return []error{fmt.Errorf("proxy: %w", err)}
+	}
 	return nil
 }
 
