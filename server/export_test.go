@@ -60,7 +60,14 @@ func registered(g *grpc.Server) []string {
 
 // Metered puts a connection under a meter; refused hears why it was cut.
 func Metered(conn net.Conn, l Limits, refused func(RefusedReason)) net.Conn {
-	return newAdmission(l.filled(), Edge{Refused: refused}, &shedder{}).metered(conn)
+	return newAdmission(l.filled(), Edge{Refused: refused}, &shedder{}).metered(conn, conn)
+}
+
+// MeteredWhileShort is Metered while memory is short.
+func MeteredWhileShort(conn net.Conn, l Limits, refused func(RefusedReason)) net.Conn {
+	short := &shedder{}
+	short.now.Store(shedNew)
+	return newAdmission(l.filled(), Edge{Refused: refused}, short).metered(conn, conn)
 }
 
 // Idle counts the frames that bring no work in what a client sent, given in pieces.

@@ -25,6 +25,8 @@ type meter struct {
 	idle  allowance // of frames that bring no work
 	calls allowance // of calls, of any kind: more than a client may make whom the limits of its identity let be
 
+	unfinished unfinished
+
 	in, out frames
 	owed    atomic.Int64 // for streams that grpc-go reset, and that idle was not charged with
 
@@ -122,15 +124,18 @@ func (f *frames) want() int {
 	return headBytes
 }
 
+// stream is the number of the stream.
+func (f *frames) stream() uint32 { return binary.BigEndian.Uint32(f.head[5:]) & (1<<31 - 1) }
+
 // length is that of the payload.
 func (f *frames) length() int { return int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]) }
 
-// cost is what a frame to a client takes from its budget: something if it resets a stream that the client should not have begun, or went on
-// with as nobody may.
+// resets reports whether the frame resets a stream.
+func (f *frames) resets() bool { return f.head[3] == frameReset && f.length() == resetBytes-headBytes }
+
+// cost is what a reset of the broker's own takes from its client's budget: something if the client should not have begun the stream, or went on
+// with it as nobody may.
 func (f *frames) cost() int64 {
-	if f.head[3] != frameReset || f.length() != resetBytes-headBytes {
-		return 0
-	}
 	switch binary.BigEndian.Uint32(f.head[headBytes:]) {
 	case codeNone, codeCancel:
 		return 0
@@ -142,13 +147,17 @@ func (f *frames) cost() int64 {
 
 // take looks at what came.
 func (m *meter) take(b []byte) error {
+	now := time.Now()
 	for n := m.owed.Swap(0); n > 0; n-- {
 		if !m.idle.spend() {
 			return errFlood
 		}
 	}
+	m.unfinished.mu.Lock()
+	defer m.unfinished.mu.Unlock()
 	for b, found := m.in.next(b); found; b, found = m.in.next(b) {
 		kind := m.in.head[3]
+		m.unfinished.takeLocked(&m.in, now)
 		if kind == frameHeaders && !m.calls.spend() || idle(kind, m.in.head[4], m.in.length()) && !m.idle.spend() {
 			return errFlood
 		}
@@ -159,8 +168,9 @@ func (m *meter) take(b []byte) error {
 // give looks at what goes out.
 func (m *meter) give(b []byte) {
 	for b, found := m.out.next(b); found; b, found = m.out.next(b) {
-		if cost := m.out.cost(); cost > 0 {
-			m.owed.Add(cost)
+		if m.out.resets() {
+			m.owed.Add(m.out.cost())
+			m.unfinished.ended(m.out.stream())
 		}
 	}
 }
@@ -202,21 +212,35 @@ func (m *meter) ahead(n int, patience time.Duration) error {
 // metered is a connection under a meter.
 type metered struct {
 	net.Conn
+	below    net.Conn // what it is cut by
 	meter    *meter
 	patience time.Duration
+	long     func() time.Duration // that calls may wait for their requests
 	cut      func(error)
 	once     sync.Once
+	watch    watch
 }
 
-// metered puts a connection under a meter.
-func (a *admission) metered(conn net.Conn) net.Conn {
-	return &metered{Conn: conn, meter: newMeter(a.limits), patience: a.limits.SlowReader, cut: func(err error) {
+// metered puts a connection under a meter. below is the connection that it goes over.
+func (a *admission) metered(conn, below net.Conn) net.Conn {
+	return &metered{Conn: conn, below: below, meter: newMeter(a.limits), patience: a.limits.SlowReader, long: a.long, cut: func(err error) {
 		reason := RefusedFlood
-		if errors.Is(err, errBlocked) {
+		switch {
+		case errors.Is(err, errBlocked):
 			reason = RefusedBlocked
+		case errors.Is(err, errUnfinished):
+			reason = RefusedUnfinished
 		}
 		a.edge.refused(reason)
 	}}
+}
+
+// long is how long calls may wait for their requests.
+func (a *admission) long() time.Duration {
+	if a.shedder.level() > shedNothing {
+		return min(unfinishedShort, a.limits.CallDeadline)
+	}
+	return a.limits.CallDeadline
 }
 
 // Read implements net.Conn.
@@ -230,6 +254,9 @@ func (c *metered) Read(b []byte) (int, error) {
 		if bad != nil {
 			c.once.Do(func() { c.cut(bad) })
 			return 0, bad
+		}
+		if c.meter.unfinished.many() {
+			c.watched()
 		}
 	}
 	return n, err

@@ -21,7 +21,7 @@ type Limits struct {
 	Memory             int64   // bytes that the process has; near them it refuses what costs more; 0 = it never does
 
 	HandshakeTimeout time.Duration // from a connection's first byte to its first frame; 0 = 10 s
-	CallDeadline     time.Duration // for unary calls that come without one; 0 = 15 s
+	CallDeadline     time.Duration // for unary calls that come without one, and for the request of any call; 0 = 15 s
 	Heartbeat        time.Duration // between heartbeats of a subscription; 0 = 30 s
 	SlowReader       time.Duration // a send blocked for this long cuts the connection; 0 = 10 s
 	ConnectionAge    time.Duration // after which a client is asked to reconnect, give or take 10 %; 0 = 30 min
@@ -80,6 +80,7 @@ const (
 	RefusedMemory      RefusedReason = "memory"      // memory is short
 	RefusedFlood       RefusedReason = "flood"       // it was cut: its client took back calls faster than may be
 	RefusedBlocked     RefusedReason = "blocked"     // it was cut: its client sent without reading
+	RefusedUnfinished  RefusedReason = "unfinished"  // it was cut: its client began calls and did not send what they ask for
 )
 
 func (e Edge) open(n int) {

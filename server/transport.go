@@ -78,7 +78,7 @@ func (t *transport) handshake(arrived *arrival) (net.Conn, credentials.AuthInfo,
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	return newCutConn(t.admit.metered(conn), c, seat), c, nil
+	return newCutConn(t.admit.metered(conn, raw), c, seat), c, nil
 }
 
 // cutConn is a connection that ends with its peer's certificate. It is cut below TLS: a closing alert would wait for a peer who does not
