@@ -101,7 +101,8 @@ func (s *Source) ask(ctx context.Context, client *workloadapi.Client) error {
 	return err
 }
 
-// follow listens to the API until ctx ends.
+// follow listens to the API until ctx ends. The client gives up by itself where it takes an answer for final, Canceled say, which an agent
+// that goes down gives, too; then it is asked anew, as our certificate will end whatever it said.
 func (w *workload) follow(ctx context.Context) {
 	client, err := workloadapi.New(ctx, workloadapi.WithAddr(w.Socket))
 	if err != nil {
@@ -109,8 +110,19 @@ func (w *workload) follow(ctx context.Context) {
 		return
 	}
 	defer func() { _ = client.Close() }()
-	if err := client.WatchX509Context(ctx, w); ctx.Err() == nil {
-		w.OnX509ContextWatchError(err)
+	for pause := workloadPause; ; pause = min(2*pause, workloadMost) {
+		before := w.said.Load()
+		_ = client.WatchX509Context(ctx, w) // it told us why it ends
+		if w.said.Load() != before {
+			pause = workloadPause
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
 	}
 }
 

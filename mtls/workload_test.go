@@ -1,6 +1,7 @@
 package mtls_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -33,6 +34,7 @@ type agent struct {
 	mu      sync.Mutex
 	server  *grpc.Server
 	says    *workload.X509SVIDResponse // nil = it knows of no entry for us
+	refuses codes.Code                 // what it says while says is nil; 0 = PermissionDenied
 	changed chan struct{}              // closed at a change
 	streams int
 }
@@ -91,6 +93,14 @@ func (a *agent) say(p pair, ca []byte, others map[string][]byte) *agent {
 	return a
 }
 
+// refuse ends every stream with a code.
+func (a *agent) refuse(code codes.Code) {
+	a.mu.Lock()
+	a.refuses = code
+	a.mu.Unlock()
+	a.tell(nil)
+}
+
 func (a *agent) tell(says *workload.X509SVIDResponse) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -115,11 +125,11 @@ func (a *agent) FetchX509SVID(_ *workload.X509SVIDRequest, out grpc.ServerStream
 	}
 	for {
 		a.mu.Lock()
-		says, changed := a.says, a.changed
+		says, refuses, changed := a.says, a.refuses, a.changed
 		a.streams++
 		a.mu.Unlock()
 		if says == nil {
-			return status.Error(codes.PermissionDenied, "no identity issued")
+			return status.Error(cmp.Or(refuses, codes.PermissionDenied), "no identity issued")
 		}
 		if err := out.Send(says); err != nil {
 			return err
@@ -248,6 +258,28 @@ func TestAnOutageOfTheWorkloadAPIKeepsTheLastGood(t *testing.T) {
 	}
 	if s.Fingerprint() == before || s.Err() != nil {
 		t.Errorf("after the outage: Err %v, the old certificate: %v", s.Err(), s.Fingerprint() == before)
+	}
+}
+
+// An agent that goes down ends its streams with CANCELED, and go-spiffe takes that for the last word, as it does INVALID_ARGUMENT.
+func TestWhateverTheWorkloadAPIEndsWithItIsAskedAgain(t *testing.T) {
+	ca := newCA(t, "dev")
+	a := newAgent(t).say(broker(t, ca), ca.CertPEM(), nil).start()
+	s := a.open(mtls.Workload{})
+	news := follow(t, s)
+	for _, code := range []codes.Code{codes.Canceled, codes.InvalidArgument, codes.PermissionDenied} {
+		before := s.Fingerprint()
+		a.refuse(code)
+		if err := news(); err == nil || !strings.Contains(err.Error(), code.String()) {
+			t.Errorf("%v: got %v, want it told", code, err)
+		}
+		a.say(broker(t, ca), ca.CertPEM(), nil)
+		for err := news(); err != nil; err = news() {
+			t.Logf("still %v", err)
+		}
+		if s.Fingerprint() == before || s.Err() != nil {
+			t.Errorf("%v: what it said afterwards is not in use, Err %v", code, s.Err())
+		}
 	}
 }
 
