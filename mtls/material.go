@@ -65,6 +65,9 @@ func readFile(what, path string, private bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s %q is a directory: name a file", what, path)
+	}
 	if mode := info.Mode().Perm(); private && mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("%s %q has mode %04o, others than its owner have access: chmod 600 it", what, path, mode)
 	}

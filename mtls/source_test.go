@@ -95,7 +95,8 @@ func TestBadFilesKeepTheOldPair(t *testing.T) {
 		{"key that others may read", func(d disk) { chmod(t, d.files.Key, 0o640) }, "chmod 600"},
 		{"key that all may write", func(d disk) { chmod(t, d.files.Key, 0o602) }, "chmod 600"},
 		{"no key", func(d disk) { remove(t, d.files.Key) }, "no such file"},
-		{"folder for a key", func(d disk) { remove(t, d.files.Key); mkdir(t, d.files.Key) }, "is a directory"},
+		{"folder for a key", func(d disk) { remove(t, d.files.Key); mkdir(t, d.files.Key) }, "/tls.key\" is a directory: name a file"},
+		{"folder for a bundle", func(d disk) { remove(t, d.files.CA); mkdir(t, d.files.CA) }, "/ca.crt\" is a directory: name a file"},
 		{"empty bundle", put(bundle, nil), "no PEM block"},
 		{"garbage bundle", put(bundle, []byte("garbage")), "no PEM block"},
 		{"bundle cut short after its first", put(bundle, two[:len(two)-40]), "1 of 2 PEM blocks"},
@@ -130,6 +131,7 @@ func TestBadFilesKeepTheOldPair(t *testing.T) {
 				t.Errorf("open: got %v, want an error with %q", err, row.want)
 			}
 			remove(t, d.files.Key)
+			remove(t, d.files.CA)
 			both(old)(d)
 			chmod(t, d.files.Key, 0o600)
 			d.put(d.files.CA, ca.CertPEM())
@@ -156,7 +158,7 @@ func remove(t testing.TB, path string) {
 
 func mkdir(t testing.TB, path string) {
 	t.Helper()
-	if err := os.Mkdir(path, 0o700); err != nil {
+	if err := os.Mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
