@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -233,6 +234,12 @@ func TestAnEndedCAOfAPartnerHoldsNothingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	newDisk(t, broker(t, ours), ours.CertPEM()).domains(map[string][]byte{"partner.example": theirs.CertPEM()}).open()
+	own := newDisk(t, broker(t, ours), ours.CertPEM()).domains(map[string][]byte{"example.org": theirs.CertPEM()})
+	own.files.CA = ""
+	want := fmt.Sprintf("bundle of \"example.org\" %q: no CA certificate of the bundle is valid now", own.files.Domains["example.org"])
+	if _, err := mtls.Open(own.files); err == nil || err.Error() != want+": add the current one" {
+		t.Errorf("our own: got %v, want %s", err, want)
+	}
 }
 
 func TestAcceptHasTheLastWord(t *testing.T) {

@@ -110,5 +110,17 @@ func (f Files) load(old *material) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &material{digest: sum, cert: pair, chain: chain, trust: trust}, nil
+	return &material{digest: sum, cert: pair, chain: chain, trust: trust,
+		from: fmt.Sprintf("certificate file %q", f.Cert), vital: f.vital(trust.own)}, nil
+}
+
+// vital names the file that [trust.check] looks at; "" = it is none.
+func (f Files) vital(own string) string {
+	switch {
+	case f.CA != "":
+		return fmt.Sprintf("CA file %q", f.CA)
+	case f.Domains[own] != "":
+		return fmt.Sprintf("bundle of %s %q", quote(own), f.Domains[own])
+	}
+	return ""
 }

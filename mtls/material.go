@@ -24,6 +24,8 @@ type material struct {
 	cert   tls.Certificate   // with Leaf
 	chain  []*x509.Certificate
 	trust  *trust // who vouches for peers; nil = a Public's, which has none
+	from   string // where cert is from, for an error
+	vital  string // where the CAs are from that we can't do without, for an error
 }
 
 // check reports whether the material is of use at now.
@@ -31,17 +33,20 @@ func (m *material) check(now time.Time) error {
 	if err := m.checkChain(now); err != nil {
 		return err
 	}
-	return m.trust.check(now)
+	if err := m.trust.check(now); err != nil {
+		return fmt.Errorf("%s: %w", m.vital, err)
+	}
+	return nil
 }
 
 // checkChain is check without the CA bundle.
 func (m *material) checkChain(now time.Time) error {
 	for i, c := range m.chain {
 		if now.Before(c.NotBefore) {
-			return fmt.Errorf("certificate %d of the chain is not valid before %s: check the clock, or wait", i+1, stamp(c.NotBefore))
+			return fmt.Errorf("%s: certificate %d of the chain is not valid before %s: check the clock, or wait", m.from, i+1, stamp(c.NotBefore))
 		}
 		if !now.Before(c.NotAfter) {
-			return fmt.Errorf("certificate %d of the chain ended at %s: replace it", i+1, stamp(c.NotAfter))
+			return fmt.Errorf("%s: certificate %d of the chain ended at %s: replace it", m.from, i+1, stamp(c.NotAfter))
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func (p *Public) load(old *material) (*material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file %q with certificate file %q: %w", p.key, p.cert, err)
 	}
-	return &material{digest: sum, cert: pair, chain: chain}, nil
+	return &material{digest: sum, cert: pair, chain: chain, from: fmt.Sprintf("certificate file %q", p.cert)}, nil
 }
 
 // Watch is [Source.Watch] for the two files.

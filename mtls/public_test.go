@@ -3,6 +3,8 @@ package mtls_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -105,6 +107,13 @@ func TestAPublicCertificateThatIsNoGoodIsRefusedAndTheGoodOneStays(t *testing.T)
 	}
 	if _, err := mtls.OpenPublic("", ""); err == nil || !strings.Contains(err.Error(), "no path is set") {
 		t.Errorf("no files: %v", err)
+	}
+	ended := issue(t, newCA(t, "dev"), mtls.Template{DNSNames: []string{"localhost"}, Server: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})
+	if err := errors.Join(os.WriteFile(f.cert, ended.cert, 0o600), os.WriteFile(f.key, ended.key, 0o600), os.Chmod(f.key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Reload(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("certificate file %q: certificate 1 of the chain ended", f.cert)) {
+		t.Errorf("an ended certificate: %v", err)
 	}
 	if !f.visit(p).Equal(good) {
 		t.Error("the good one is gone")

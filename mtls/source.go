@@ -2,6 +2,7 @@ package mtls
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,17 +47,18 @@ func (s *Source) Reload() (changed bool, err error) {
 	if err == nil {
 		err = next.check(time.Now())
 	}
+	var away error
+	if s.api != nil {
+		away = s.api.trouble()
+	}
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, away)
 	}
 	if next != old {
 		s.current.Store(next)
 		s.revision.Add(1)
 	}
-	if s.api != nil {
-		err = s.api.trouble()
-	}
-	return next != old, err
+	return next != old, away
 }
 
 func (s *Source) load(old *material) (*material, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,8 +105,8 @@ func TestBadFilesKeepTheOldPair(t *testing.T) {
 		{"leaf in the bundle", put(bundle, append(ca.CertPEM(), old.cert...)), "certificate 2 is not a CA"},
 		{"key in the bundle", put(bundle, append(ca.CertPEM(), caKey...)), "PEM block 2"},
 		{"huge bundle", put(bundle, bytes.Repeat([]byte("x"), 4<<20+1)), "more than"},
-		{"ended certificate", validity(-2*time.Hour, -time.Hour), "ended at"},
-		{"certificate of the future", validity(time.Hour, 2*time.Hour), "not valid before"},
+		{"ended certificate", validity(-2*time.Hour, -time.Hour), "/tls.crt\": certificate 1 of the chain ended at"},
+		{"certificate of the future", validity(time.Hour, 2*time.Hour), "/tls.crt\": certificate 1 of the chain is not valid before"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -272,7 +273,7 @@ func TestReloadRefusesABundleOfEndedCAs(t *testing.T) {
 		s := d.open()
 		time.Sleep(time.Minute)
 		d.put(d.files.CA, ended.CertPEM())
-		if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), "no CA certificate") {
+		if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), fmt.Sprintf("CA file %q: no CA certificate", d.files.CA)) {
 			t.Errorf("reload: got %v, %v, want an error about the bundle", changed, err)
 		}
 		d.put(d.files.CA, append(ended.CertPEM(), short.CertPEM()...))

@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -187,7 +188,8 @@ func (w *workload) load(old *material, files Files) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &material{digest: sum, chain: svid.Certificates, trust: trust,
+	api := "workload API " + quote(w.Socket)
+	return &material{digest: sum, chain: svid.Certificates, trust: trust, from: api, vital: cmp.Or(files.vital(trust.own), api),
 		cert: tls.Certificate{Certificate: raw(svid.Certificates), PrivateKey: svid.PrivateKey, Leaf: svid.Certificates[0]}}, nil
 }
 
