@@ -64,6 +64,7 @@ func (i *identity) open(ctx context.Context, cfg Config) error {
 
 // source opens the certificate, and the bundles of one listener.
 func source(ctx context.Context, cfg Config, files mtls.Files, apart bool) (*mtls.Source, error) {
+	files.Listens = true
 	if cfg.Workload.Socket == "" {
 		return mtls.Open(files)
 	}

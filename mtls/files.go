@@ -23,6 +23,9 @@ type Files struct {
 	// Domains holds the CA certificates of trust domains: name, such as example.org → file. They vouch for identities of that trust domain
 	// alone, so no CA may be in two of the files, nor in one of them and in CA while that vouches for the leaf's own. nil = none.
 	Domains map[string]string
+	// Listens says that the certificate is a listener's. Then it has to list the usage serverAuth, and its SPIFFE ID, if it has one, has to be
+	// whole; and one without an ID is not taken up if CA would vouch for every SPIFFE ID by it, which it did not before.
+	Listens bool
 }
 
 // contents is what files hold, unparsed.
@@ -95,6 +98,9 @@ func (f Files) load(old *material) (*material, error) {
 		return old, nil
 	}
 	chain, certErr := parseChain(c.cert)
+	if certErr == nil && f.Listens {
+		certErr = fitsListener(chain[0])
+	}
 	if certErr != nil {
 		certErr = fmt.Errorf("certificate file %q: %w", f.Cert, certErr)
 	}

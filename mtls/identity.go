@@ -138,6 +138,22 @@ func requireUsage(cert *x509.Certificate, usage x509.ExtKeyUsage, name string) e
 	return nil
 }
 
+// fitsListener refuses a certificate that no client would take for a listener's, and one whose SPIFFE ID is damaged: to the rules of who vouches
+// for whom it would look like one that has none, as other URIs do.
+func fitsListener(leaf *x509.Certificate) error {
+	if err := requireUsage(leaf, x509.ExtKeyUsageServerAuth, "serverAuth"); err != nil {
+		return err
+	}
+	uris, _, err := alternativeNames(leaf)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(uris, func(uri string) bool { return strings.HasPrefix(strings.ToLower(uri), "spiffe:") }) {
+		_, err = Identity(leaf, false)
+	}
+	return err
+}
+
 // quote makes a peer's text fit for a log line.
 func quote(s string) string {
 	if len(s) > maxQuotedBytes {

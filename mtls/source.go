@@ -3,6 +3,7 @@ package mtls
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ func Open(files Files) (*Source, error) {
 
 // Reload reads the files again and reports whether what they hold is new and now in use. If anything is wrong with them
 // (missing, damaged, a key that does not fit, a key file that others may read, a certificate that is not valid now, a CA
-// bundle without a valid CA) it returns an error, and what was in use stays. So it does when the files are the same
+// bundle without a valid CA, what does not fit a listener) it returns an error, and what was in use stays. So it does when the files are the same
 // and their certificate has ended meanwhile.
 //
 // With the Workload API it looks at what that said last, and at the bundle files if there are any. That the API does not answer is
@@ -45,7 +46,7 @@ func (s *Source) Reload() (changed bool, err error) {
 	old := s.current.Load()
 	next, err := s.load(old)
 	if err == nil {
-		err = next.check(time.Now())
+		err = errors.Join(next.check(time.Now()), s.widens(old, next))
 	}
 	var away error
 	if s.api != nil {
@@ -59,6 +60,15 @@ func (s *Source) Reload() (changed bool, err error) {
 		s.revision.Add(1)
 	}
 	return next != old, away
+}
+
+// widens refuses to have the CA file of a listener vouch for more trust domains than it did, for want of a name in a new certificate.
+func (s *Source) widens(old, next *material) error {
+	if !s.files.Listens || old == nil || old.trust.rest != nil || next.trust.rest == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: certificate has no SPIFFE ID, unlike the one in use, and the CA file would vouch for every trust domain by it: "+
+		"issue it with a SPIFFE ID, or start anew if that is meant", next.from)
 }
 
 func (s *Source) load(old *material) (*material, error) {

@@ -198,6 +198,11 @@ func (w *workload) sound(leaf *x509.Certificate, domains map[string][]*x509.Cert
 	if _, err := Identity(leaf, false); err != nil {
 		return fmt.Errorf("workload API %s: our %w", quote(w.Socket), err)
 	}
+	if w.Files.Listens {
+		if err := fitsListener(leaf); err != nil {
+			return fmt.Errorf("workload API %s: our %w", quote(w.Socket), err)
+		}
+	}
 	for _, domain := range slices.Sorted(maps.Keys(domains)) {
 		if slices.ContainsFunc(domains[domain], func(c *x509.Certificate) bool { return !c.IsCA }) {
 			return fmt.Errorf("workload API %s: the bundle of %s holds a certificate that is not of a CA", quote(w.Socket), domain)
