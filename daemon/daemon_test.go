@@ -218,10 +218,10 @@ func TestCheck(t *testing.T) {
 	if all := strings.Join(warnings, "\n"); len(warnings) != 2 || !strings.Contains(all, "insecure_loopback") || !strings.Contains(all, "allow_private") || err != nil {
 		t.Errorf("got %q, %v, want a warning of insecure_loopback and one of allow_private", warnings, err)
 	}
-	cfg.KEKFile, cfg.PolicyFile, cfg.TLS.Key = "no.key", "no.yaml", "no.pem"
+	cfg.KEKFile, cfg.PolicyFile, cfg.TLS.Key, cfg.DenyFile = "no.key", "no.yaml", "no.pem", "no.txt"
 	cfg.Providers["bad"] = provider.Profile{TokenEndpoint: "ftp://auth.example"}
 	_, err = daemon.Check(cfg)
-	for _, piece := range []string{"no.key", "no.yaml", "no.pem", `provider "bad"`} {
+	for _, piece := range []string{"no.key", "no.yaml", "no.pem", "no.txt", `provider "bad"`} {
 		if err == nil || !strings.Contains(err.Error(), piece) {
 			t.Errorf("got %v, want %q in it, as all else that is wrong", err, piece)
 		}

@@ -49,11 +49,12 @@ func (i *identity) open(ctx context.Context, cfg Config) error {
 	if cfg.DenyFile != "" {
 		i.deny, denyErr = mtls.OpenDenyList(cfg.DenyFile)
 	}
-	if err := errors.Join(settings(cfg), denyErr); err != nil {
-		return err
+	wrong := errors.Join(settings(cfg), denyErr)
+	if wrong != nil && cfg.Workload.Socket != "" {
+		return wrong // nothing is waited for in vain
 	}
-	if i.tls, err = source(ctx, cfg, cfg.TLS, false); err != nil || cfg.Admin.none() {
-		return err
+	if i.tls, err = source(ctx, cfg, cfg.TLS, false); err != nil || wrong != nil || cfg.Admin.none() {
+		return errors.Join(wrong, err)
 	}
 	files.Cert, files.Key = cfg.TLS.Cert, cfg.TLS.Key
 	if i.admin, adminErr = source(ctx, cfg, files, true); adminErr != nil {
