@@ -128,6 +128,9 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, warning := range d.identity.unbounded() {
+		d.log.Warn("allowed, but to be known", "warning", warning)
+	}
 	if err := d.openNetwork(ctx); err != nil {
 		return err
 	}

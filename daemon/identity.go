@@ -113,10 +113,21 @@ func (i *identity) warnings(cfg Config) []string {
 	if cfg.Workload.Socket != "" {
 		return []string{"tls.workload_api: what the workload API gives is not checked"}
 	}
-	if i.tls != nil && i.tls.VouchesForAll() {
-		return []string{"the broker's certificate has no SPIFFE ID and tls.trust_domains is not set: the CAs of tls.client_ca_file vouch for every trust domain"}
+	return i.unbounded()
+}
+
+// unbounded says whose CAs vouch for all. A start says it, too.
+func (i *identity) unbounded() (warnings []string) {
+	for _, listener := range []struct {
+		settings string
+		source   *mtls.Source
+	}{{"tls", i.tls}, {"admin_tls", i.admin}} {
+		if listener.source != nil && listener.source.VouchesForAll() {
+			warnings = append(warnings, fmt.Sprintf("the broker's certificate has no SPIFFE ID and %[1]s.trust_domains is not set: "+
+				"the CAs of %[1]s.client_ca_file vouch for every trust domain", listener.settings))
+		}
 	}
-	return nil
+	return warnings
 }
 
 // openAdmin listens for operators, if the settings say so.
