@@ -98,9 +98,6 @@ func (f Files) load(old *material) (*material, error) {
 		return old, nil
 	}
 	chain, certErr := parseChain(c.cert)
-	if certErr == nil && f.Listens {
-		certErr = fitsListener(chain[0])
-	}
 	if certErr != nil {
 		certErr = fmt.Errorf("certificate file %q: %w", f.Cert, certErr)
 	}
@@ -110,7 +107,10 @@ func (f Files) load(old *material) (*material, error) {
 	}
 	pair, err := keyPair(c.cert, c.key)
 	if err != nil {
-		return nil, fmt.Errorf("key file %q with certificate file %q: %w", f.Key, f.Cert, err)
+		err = fmt.Errorf("key file %q with certificate file %q: %w", f.Key, f.Cert, err)
+	}
+	if err := errors.Join(f.fits(chain[0]), err); err != nil {
+		return nil, err
 	}
 	trust, err := newTrust(ownDomain(chain[0]), ca, domains)
 	if err != nil {
@@ -118,6 +118,17 @@ func (f Files) load(old *material) (*material, error) {
 	}
 	return &material{digest: sum, cert: pair, chain: chain, trust: trust,
 		from: fmt.Sprintf("certificate file %q", f.Cert), vital: f.vital(trust.own)}, nil
+}
+
+// fits is whether a leaf certificate is of use to whoever the files are for.
+func (f Files) fits(leaf *x509.Certificate) error {
+	if !f.Listens {
+		return nil
+	}
+	if err := fitsListener(leaf); err != nil {
+		return fmt.Errorf("certificate file %q: %w", f.Cert, err)
+	}
+	return nil
 }
 
 // vital names the file that [trust.check] looks at; "" = it is none.
