@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -112,6 +113,29 @@ func TestTheLogTellsOfRefusedHandshakesButNotOfEach(t *testing.T) {
 	b.Stop()
 	if got := log.lines("handshake refused"); len(got) == 0 || len(got) > 20 {
 		t.Errorf("got %d lines of refused handshakes, want a few", len(got))
+	}
+}
+
+// Probes of a load balancer open a connection and close it. Told of as refusals, they take the few lines that there are for those.
+func TestProbesHideNoRefusedHandshake(t *testing.T) {
+	log := &logged{}
+	b := brokertest.Start(t, brokertest.Config{Log: log, TCP: true})
+	for i := range 100 {
+		probe, err := net.Dial("tcp", b.Daemon.Addr().String())
+		must(t, err)
+		if i%2 == 0 {
+			must(t, probe.(*net.TCPConn).SetLinger(0)) // ends it by a reset, as some do
+		}
+		must(t, probe.Close())
+	}
+	conn := b.ConnWith(mtls.Template{DNSNames: []string{"jobs.brokertest.local"}, Client: true}) // no SPIFFE ID
+	_, _ = tokenbrokerv1.NewTokenServiceClient(conn).GetToken(t.Context(), &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
+	b.Stop()
+	if got := log.lines("handshake refused", "no URI SAN"); len(got) == 0 {
+		t.Errorf("got no line of the refused handshake, but %q", log.lines("handshake refused"))
+	}
+	if got := log.lines("handshake refused", "EOF"); len(got) != 0 {
+		t.Errorf("got %q of probes", got)
 	}
 }
 

@@ -3,11 +3,13 @@ package server
 import (
 	"cmp"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tokenbroker/tokenbroker"
@@ -94,6 +96,7 @@ type arrival struct {
 	mu     sync.Mutex
 	waited time.Duration
 	since  time.Time // of a read that has not ended; zero if there is none
+	spoke  bool      // it sent something
 }
 
 // enter finds a place for a connection that was just accepted, or says why there is none.
@@ -286,7 +289,16 @@ func (r *arrival) Read(b []byte) (int, error) {
 	defer r.mu.Unlock()
 	r.waited += time.Since(r.since)
 	r.since = time.Time{}
+	r.spoke = r.spoke || n > 0
 	return n, err
+}
+
+// probed reports whether a handshake ended so because its peer closed the connection before it sent anything, as a load balancer does to see
+// whether somebody listens.
+func (r *arrival) probed(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.spoke && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // sourceOf is where a connection comes from, as far as one peer can have it for itself: an IPv4 address, or a network of IPv6.

@@ -51,7 +51,9 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	conn, info, err := t.handshake(arrived)
 	if err != nil {
 		t.admit.leave(arrived)
-		t.refused(raw.RemoteAddr().String(), err)
+		if !arrived.probed(err) {
+			t.refused(raw.RemoteAddr().String(), err)
+		}
 		return nil, nil, err
 	}
 	return conn, info, nil
