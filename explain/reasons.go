@@ -153,7 +153,7 @@ var reasons = []Entry{
 		Do:      "Give a certificate that the broker's client CA signed."},
 	{Name: "CERTIFICATE_EXPIRED", Kind: KindReason, Status: "UNAUTHENTICATED", Recovery: tokenbroker.RecoveryFixConfiguration,
 		Title:   "the client certificate is over",
-		Meaning: "Its time ended while the connection was open.",
+		Meaning: "Its time, or that of a CA above it, ended while the connection was open.",
 		Do:      "Renew the certificate and open a new connection."},
 	{Name: "CERTIFICATE_DENIED", Kind: KindReason, Status: "UNAUTHENTICATED", Recovery: tokenbroker.RecoveryAskOperator,
 		Title:   "the client certificate was denied",

@@ -116,7 +116,7 @@ func (c *caller) check() error {
 		return *why
 	}
 	if !time.Now().Before(c.NotAfter) {
-		return expired()
+		return c.expired()
 	}
 	if now := c.gate.Revision(); now != c.judged.Load() {
 		return c.judge(now)
@@ -148,8 +148,13 @@ func lost(err error) error {
 	return &tokenbroker.Problem{Err: errUntrusted, Detail: "present one that the broker's present CAs vouch for, in a new connection"}
 }
 
-func expired() error {
-	return &tokenbroker.Problem{Err: errCertificateExpired, Detail: "present a new one, in a new connection"}
+// expired tells the end of a CA from that of the leaf, which whoever looks for the fault looks at.
+func (c *caller) expired() error {
+	detail := "present a new one, in a new connection"
+	if c.NotAfter.Before(c.State.PeerCertificates[0].NotAfter) {
+		detail = "the certificate of a CA above it ended at " + c.NotAfter.UTC().Format(time.RFC3339) + ": present one of a CA that is valid, in a new connection"
+	}
+	return &tokenbroker.Problem{Err: errCertificateExpired, Detail: detail}
 }
 
 // end ends a peer's streams with a reason, and its connection soon after. It returns the reason; that of whoever comes first counts.
@@ -164,7 +169,7 @@ func (c *caller) end(why error) error {
 	c.mu.Unlock()
 	c.wind(certificateGrace, true)
 	reason := codeOf(why)
-	c.peers.log.Warn("connection cut for its certificate", "identity", c.Identity, "serial", c.Serial, "reason", reason)
+	c.peers.log.Warn("connection cut for its certificate", "identity", c.Identity, "serial", c.Serial, "reason", reason, "not_after", c.NotAfter)
 	if c.peers.cut != nil {
 		c.peers.cut(reason)
 	}
@@ -183,7 +188,7 @@ func (c *caller) wind(after time.Duration, cut bool) {
 // rung is the clock's: first the certificate ends, then the connection.
 func (c *caller) rung() {
 	if c.over.Load() == nil {
-		_ = c.end(expired())
+		_ = c.end(c.expired())
 		return
 	}
 	_ = c.cut()

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,47 @@ func TestALateLookDoesNotPutOffTheCut(t *testing.T) {
 		synctest.Wait()
 		if cuts.Load() != 1 {
 			t.Errorf("the connection was cut %d times within 2 s, want once", cuts.Load())
+		}
+	})
+}
+
+// Whoever looks at the leaf certificate finds it good for hours, so the reason has to name what is not.
+func TestTheEndOfACAIsNotToldAsThatOfTheLeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := mtls.NewCA("dev", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		files := mtls.Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
+		for _, row := range []struct {
+			life time.Duration
+			want string
+		}{{10 * time.Hour, "the certificate of a CA above it ended at 2000-01-01T01:"}, {time.Minute, "present a new one"}} {
+			cert, key, err := ca.Issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, Server: true, NotAfter: time.Now().Add(row.life)})
+			if err := errors.Join(err, os.WriteFile(files.Cert, cert, 0o600), os.WriteFile(files.Key, key, 0o600), os.WriteFile(files.CA, ca.CertPEM(), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			source, err := mtls.Open(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaf := parsed(t, cert)
+			c, err := server.NewCaller(slog.New(slog.DiscardHandler), source.Gate(mtls.ServerOptions{}),
+				tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, parsed(t, ca.CertPEM())}}},
+				func() error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(min(row.life, 2*time.Hour))
+			if got := c.Check(); got == nil || !strings.Contains(got.Error(), row.want) {
+				t.Errorf("a leaf for %v: got %v, want %q", row.life, got, row.want)
+			}
+			c.Gone()
+			ca, err = mtls.NewCA("next", time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
