@@ -17,6 +17,10 @@ import (
 // certificateGrace is how long after the end of a peer's time its connection is cut, so that its streams can say why they end.
 const certificateGrace = time.Second
 
+// clocksTrusted is for how long the clocks of peers are left alone. A timer goes by the monotonic clock, which stands still while a machine
+// sleeps, and a certificate ends by the wall clock, which may be set.
+const clocksTrusted = time.Second
+
 // peers is the register of open connections.
 type peers struct {
 	log *slog.Logger
@@ -24,7 +28,8 @@ type peers struct {
 
 	mu    sync.Mutex
 	open  map[*caller]struct{}
-	count uint64 // so far
+	count uint64      // so far
+	look  *time.Timer // nil = nobody is there to look after
 }
 
 func newPeers(log *slog.Logger, cut func(string)) *peers {
@@ -38,6 +43,21 @@ func (r *peers) add(c *caller) {
 	r.count++
 	c.number = r.count
 	r.open[c] = struct{}{}
+	if r.look == nil {
+		r.look = time.AfterFunc(clocksTrusted, r.lookAgain)
+	}
+}
+
+// lookAgain looks after all connections, as long as there are any.
+func (r *peers) lookAgain() {
+	r.reconsider()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.open) == 0 {
+		r.look = nil
+		return
+	}
+	r.look.Reset(clocksTrusted)
 }
 
 func (r *peers) remove(c *caller) {
@@ -76,14 +96,20 @@ type caller struct {
 
 	refused error // what it is told, whatever it calls; nil = it was let in
 
-	aside  atomic.Int32          // health watches and reflections open now
-	judged atomic.Uint64         // the gate's revision at the last look
-	over   atomic.Pointer[error] // why it may not go on; nil = it may
+	aside  atomic.Int32           // health watches and reflections open now
+	judged atomic.Uint64          // the gate's revision at the last look
+	over   atomic.Pointer[ending] // why it may not go on; nil = it may
 
 	mu      sync.Mutex
 	clock   *time.Timer // of the certificate's end, and then of the cut
 	left    bool        // the connection is closed
 	streams map[*context.CancelFunc]struct{}
+}
+
+// ending is why a peer may not go on, and when its connection is cut.
+type ending struct {
+	why error
+	cut time.Time
 }
 
 // begin judges a peer that has shaken hands, and winds up its clock.
@@ -112,11 +138,11 @@ func (c *caller) gone() {
 
 // check says why a peer may not go on; nil if it may. What is in force was not when the peer was let in.
 func (c *caller) check() error {
-	if why := c.over.Load(); why != nil {
-		return *why
+	if end := c.over.Load(); end != nil {
+		return end.why
 	}
 	if !time.Now().Before(c.NotAfter) {
-		return c.expired()
+		return c.end(c.expired())
 	}
 	if now := c.gate.Revision(); now != c.judged.Load() {
 		return c.judge(now)
@@ -134,8 +160,8 @@ func (c *caller) judge(revision uint64) error {
 	if p.NotAfter.Before(c.NotAfter) {
 		c.wind(time.Until(p.NotAfter), false)
 	}
-	if why := c.over.Load(); why != nil { // another look ended it meanwhile
-		return *why
+	if end := c.over.Load(); end != nil { // another look ended it meanwhile
+		return end.why
 	}
 	return nil
 }
@@ -159,8 +185,8 @@ func (c *caller) expired() error {
 
 // end ends a peer's streams with a reason, and its connection soon after. It returns the reason; that of whoever comes first counts.
 func (c *caller) end(why error) error {
-	if !c.over.CompareAndSwap(nil, &why) {
-		return *c.over.Load()
+	if !c.over.CompareAndSwap(nil, &ending{why, time.Now().Add(certificateGrace)}) {
+		return c.over.Load().why
 	}
 	c.mu.Lock()
 	for cancel := range c.streams {
@@ -187,8 +213,13 @@ func (c *caller) wind(after time.Duration, cut bool) {
 
 // rung is the clock's: first the certificate ends, then the connection.
 func (c *caller) rung() {
-	if c.over.Load() == nil {
+	end := c.over.Load()
+	if end == nil {
 		_ = c.end(c.expired())
+		return
+	}
+	if early := time.Until(end.cut); early > 0 { // a look ended it just now, before the clock was set to the cut
+		c.wind(early, true)
 		return
 	}
 	_ = c.cut()
@@ -213,8 +244,8 @@ func (c *caller) during(ctx context.Context) (_ context.Context, done func()) {
 
 // because is an error of a stream, or why the peer may not go on in its place.
 func (c *caller) because(err error) error {
-	if why := c.over.Load(); why != nil && err != nil {
-		return *why
+	if end := c.over.Load(); end != nil && err != nil {
+		return end.why
 	}
 	return err
 }

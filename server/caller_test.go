@@ -101,31 +101,37 @@ func TestALateLookDoesNotPutOffTheCut(t *testing.T) {
 	})
 }
 
+// shaken is what a handshake with a CA's certificate for a life leaves, and the gate that lets it in.
+func shaken(t *testing.T, ca *mtls.CA, life time.Duration) (*mtls.Gate, tls.ConnectionState) {
+	t.Helper()
+	dir := t.TempDir()
+	files := mtls.Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
+	cert, key, err := ca.Issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, Server: true, NotAfter: time.Now().Add(life)})
+	if err := errors.Join(err, os.WriteFile(files.Cert, cert, 0o600), os.WriteFile(files.Key, key, 0o600), os.WriteFile(files.CA, ca.CertPEM(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	source, err := mtls.Open(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := parsed(t, cert)
+	return source.Gate(mtls.ServerOptions{}), tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf},
+		VerifiedChains: [][]*x509.Certificate{{leaf, parsed(t, ca.CertPEM())}}}
+}
+
 // Whoever looks at the leaf certificate finds it good for hours, so the reason has to name what is not.
 func TestTheEndOfACAIsNotToldAsThatOfTheLeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca, err := mtls.NewCA("dev", time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		files := mtls.Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
 		for _, row := range []struct {
 			life time.Duration
 			want string
 		}{{10 * time.Hour, "the certificate of a CA above it ended at 2000-01-01T01:"}, {time.Minute, "present a new one"}} {
-			cert, key, err := ca.Issue(mtls.Template{SPIFFEID: brokertest.WorkerID, Client: true, Server: true, NotAfter: time.Now().Add(row.life)})
-			if err := errors.Join(err, os.WriteFile(files.Cert, cert, 0o600), os.WriteFile(files.Key, key, 0o600), os.WriteFile(files.CA, ca.CertPEM(), 0o600)); err != nil {
-				t.Fatal(err)
-			}
-			source, err := mtls.Open(files)
+			ca, err := mtls.NewCA("dev", time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
-			leaf := parsed(t, cert)
-			c, err := server.NewCaller(slog.New(slog.DiscardHandler), source.Gate(mtls.ServerOptions{}),
-				tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf, parsed(t, ca.CertPEM())}}},
-				func() error { return nil })
+			gate, state := shaken(t, ca, row.life)
+			c, err := server.NewCaller(slog.New(slog.DiscardHandler), gate, state, func() error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,10 +140,33 @@ func TestTheEndOfACAIsNotToldAsThatOfTheLeaf(t *testing.T) {
 				t.Errorf("a leaf for %v: got %v, want %q", row.life, got, row.want)
 			}
 			c.Gone()
-			ca, err = mtls.NewCA("next", time.Hour)
-			if err != nil {
-				t.Fatal(err)
-			}
 		}
+	})
+}
+
+// A timer stands still while the machine sleeps, and does not see that the wall clock is set. A certificate ends all the same.
+func TestACertificateThatEndedWhileTheMachineSleptIsSeenWithinTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := mtls.NewCA("dev", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate, state := shaken(t, ca, time.Minute)
+		cut := make(chan struct{}, 1)
+		c, err := server.NewCaller(slog.New(slog.DiscardHandler), gate, state, func() error { cut <- struct{}{}; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Oversleep()
+		time.Sleep(time.Minute)
+		if len(cut) != 0 {
+			t.Error("it was cut at the end of its certificate, without time to say why")
+		}
+		time.Sleep(2 * time.Second)
+		if len(cut) != 1 {
+			t.Error("it was not cut within 2 s")
+		}
+		c.Gone()
+		time.Sleep(time.Minute) // nobody is there, and nobody looks any more
 	})
 }

@@ -116,6 +116,9 @@ func (c Caller) Check() error { return c.c.check() }
 // Gone ends it.
 func (c Caller) Gone() { c.c.gone() }
 
+// Oversleep has its clock not ring, like that of a machine that sleeps.
+func (c Caller) Oversleep() { c.c.clock.Stop() }
+
 // Turns takes turns of an identity: each caller is one on a connection of its own.
 func Turns(perSecond float64, burst int, refused func(string)) func(identity string) (connection func(time.Time) error) {
 	l := newIdentityLimits(perSecond, burst)
