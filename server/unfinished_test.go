@@ -131,7 +131,7 @@ func TestABusyClientIsNotCutForCallsOnTheirWay(t *testing.T) {
 
 // TestS10CallsWithoutTheirRequestsHoldNoMemory begins as many calls as a connection may have, on a whole broker, and sends none of their requests.
 func TestS10CallsWithoutTheirRequestsHoldNoMemory(t *testing.T) {
-	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{CallDeadline: time.Second}})
+	b := brokertest.Start(t, brokertest.Config{TCP: true, Ops: true, Limits: server.Limits{CallDeadline: 10 * time.Second}})
 	b.AddClientCredentials("example/api", "files.read")
 	ask := newRequest(t, tokenbrokerv1.TokenService_GetToken_FullMethodName, &tokenbrokerv1.GetTokenRequest{Credential: "example/api"})
 	mallory := dialLean(t, b.Daemon.Addr(), clientTLS(t, b, mtls.Template{SPIFFEID: worker("mallory"), Client: true}))
