@@ -174,8 +174,8 @@ func (b *birds) others() {
 	list, err := b.credentials().ListCredentials(ctx, &tokenbrokerv1.ListCredentialsRequest{})
 	must(b.t, err)
 	b.told.Reply(list)
-	for _, name := range []string{"example/basic-11", "example/post-11", "example/signed-11"} { // these have refresh tokens to revoke
-		_, err = b.credentials().DeleteCredential(ctx, &tokenbrokerv1.DeleteCredentialRequest{Credential: name})
+	for _, client := range []string{"basic", "post", "signed"} { // these have refresh tokens to revoke
+		_, err = b.credentials().DeleteCredential(ctx, &tokenbrokerv1.DeleteCredentialRequest{Credential: fmt.Sprintf("example/%s-%d", client, good)})
 		must(b.t, err)
 	}
 	eventually(b.t, "tokens are revoked", func() bool {
@@ -279,9 +279,16 @@ func (b *birds) files() map[string]string {
 // search looks for every secret in every place.
 func (b *birds) search(places map[string]string) {
 	b.t.Helper()
+	b.leak.mu.Lock()
+	for value, what := range b.secrets {
+		if (what == "client secret added" || what == "client secret sent by POST") && !b.leak.secrets[value] {
+			b.t.Errorf("the provider was never sent the %s, so it could not give it away", what)
+		}
+	}
 	for secret := range b.leak.secrets {
 		b.secrets[secret] = cmp.Or(b.secrets[secret], "secret that the provider was sent or gave")
 	}
+	b.leak.mu.Unlock()
 	for place, text := range places {
 		if len(text) < 500 {
 			b.t.Errorf("%s holds only %d bytes, the search proves nothing", place, len(text))

@@ -17,10 +17,11 @@ var (
 // readAhead is how much is read of a client who does not take what it is sent. What it asks for is held in memory meanwhile.
 const readAhead = 256 << 10
 
-// meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds four things that grpc-go does not: how often a
-// client may have the broker begin something and take it back (rapid reset), also by breaking the protocol, so that it is grpc-go that takes it
-// back, how often it may begin more than it may have at once, which whoever leaves answers waiting can do without end, how many calls it may
-// make that grpc-go refuses before the broker sees them, and how much it may ask for while it does not read.
+// meter watches what a client sends and is sent, in clear text, outside of gRPC. It bounds five things that grpc-go does not: how often a
+// client may have the broker begin something and take it back (rapid reset), also by breaking the protocol, so that it is grpc-go that takes
+// it back, how often it may begin more than it may have at once, which whoever leaves answers waiting can do without end, how many calls it
+// may make that grpc-go refuses before the broker sees them, how much it may ask for while it does not read, and how many calls it may leave
+// without their requests.
 type meter struct {
 	idle  allowance // of frames that bring no work
 	calls allowance // of calls, of any kind: more than a client may make whom the limits of its identity let be
